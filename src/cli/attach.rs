@@ -1,0 +1,56 @@
+//! `dewar attach` and `dewar wait`: follow a task that is running already, with or without words.
+//!
+//! Ctrl-C ends only the watching, never the task.
+
+use super::{
+    args::{AttachArgs, WaitArgs},
+    failure::{Code, Failure, Outcome},
+    follow::{Follower, Shown, consoles},
+    session::{Opened, Session},
+    view::View,
+    watched::Watched,
+};
+use crate::runner::Store;
+
+pub(super) fn attach(store: &Store, args: &AttachArgs) -> Outcome {
+    follow(store, &args.id, View::of(args.format), true)
+}
+
+pub(super) fn wait(store: &Store, args: &WaitArgs) -> Outcome {
+    follow(store, &args.id, View::Quiet, false)
+}
+
+fn follow(store: &Store, id: &str, mut view: View, with_output: bool) -> Outcome {
+    let opened = Session::open(store, id, None)?;
+    let (session, status) = match opened {
+        Opened::Open(session, status) => (session, status),
+        Opened::Over(status) => {
+            let code = Code::of_state(&status.state).unwrap_or(Code::Internal);
+            let (watched, news) = Watched::begin(*status);
+            view.begin(&watched);
+            for event in &news {
+                view.event(event, &watched);
+            }
+            view.finish(&watched);
+            return Ok(code);
+        }
+    };
+    let stored = store
+        .load(id)
+        .map_err(|error| Failure::new(Code::Failed, error))?;
+    let shown = match stored {
+        Some(stored) if with_output => consoles(&stored.model.task, &status),
+        _ => Shown::Nobody,
+    };
+    let (watched, news) = Watched::begin(*status);
+    Follower {
+        session,
+        watched,
+        view,
+        shown,
+        kills: false,
+        detach: false,
+        repeat: None,
+    }
+    .run(news)
+}

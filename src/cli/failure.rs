@@ -1,0 +1,91 @@
+//! How a command ends: exit codes (design law) and errors for people.
+
+use std::{fmt, process::ExitCode};
+
+/// Exit codes of `run`, `attach`, `wait` and `fake-agent`; other verbs use the first three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    Success = 0,
+    /// The task FAILED; or there is no such task.
+    Failed = 1,
+    /// Rejected before anything started.
+    Rejected = 2,
+    Killed = 3,
+    Lost = 4,
+    /// A bug of ours.
+    Internal = 70,
+}
+
+impl Code {
+    /// The code of a terminal state.
+    pub fn of_state(state: &str) -> Option<Code> {
+        match state {
+            "SUCCESS" => Some(Code::Success),
+            "FAILED" => Some(Code::Failed),
+            "KILLED" => Some(Code::Killed),
+            "LOST" => Some(Code::Lost),
+            _ => None,
+        }
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> ExitCode {
+        ExitCode::from(code as u8)
+    }
+}
+
+/// Why a command could not do what it was asked.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub code: Code,
+    message: String,
+    hint: Option<String>,
+    /// The message is complete: it has its own headings.
+    rendered: bool,
+}
+
+pub(super) type Outcome = Result<Code, Failure>;
+
+impl Failure {
+    pub fn new(code: Code, message: impl fmt::Display) -> Failure {
+        Failure {
+            code,
+            message: message.to_string(),
+            hint: None,
+            rendered: false,
+        }
+    }
+
+    /// Rejected before anything started.
+    pub fn rejected(message: impl fmt::Display) -> Failure {
+        Failure::new(Code::Rejected, message)
+    }
+
+    /// Diagnostics that show their places themselves.
+    pub fn rendered(message: String) -> Failure {
+        Failure {
+            rendered: true,
+            ..Failure::rejected(message)
+        }
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Failure {
+        Failure {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// Prints it to standard error.
+    pub fn report(&self) {
+        if self.rendered {
+            eprintln!("{}", self.message);
+        } else {
+            eprintln!("error: {}", self.message);
+        }
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+}

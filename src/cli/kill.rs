@@ -1,0 +1,41 @@
+//! `dewar kill`: returns when the task is over.
+
+use super::{
+    args::KillArgs,
+    failure::{Code, Failure, Outcome},
+    follow::{Follower, Shown},
+    session::{Opened, Session},
+    view::View,
+    watched::Watched,
+};
+use crate::runner::{Request, Store};
+
+pub(super) fn kill(store: &Store, args: &KillArgs) -> Outcome {
+    let (session, status) = match Session::open(store, &args.id, None)? {
+        Opened::Open(session, status) => (session, status),
+        Opened::Over(status) => {
+            let message = format!("task {:?} is over: {}", args.id, status.state);
+            return Err(Failure::new(Code::Failed, message));
+        }
+    };
+    let request = Request::Kill {
+        now: args.now,
+        budget_us: args.wait,
+    };
+    session
+        .request(&request)
+        .map_err(|error| Failure::new(Code::Internal, error))?;
+    let (watched, news) = Watched::begin(*status);
+    let follower = Follower {
+        session,
+        watched,
+        view: View::Quiet,
+        shown: Shown::Nobody,
+        kills: false,
+        detach: false,
+        repeat: Some(request),
+    };
+    follower.run(news)?;
+    // However it ended: it is over, and that was asked for.
+    Ok(Code::Success)
+}

@@ -1,0 +1,235 @@
+//! Following log files: from where we are to where they are, through rotation, line by line.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+/// A longer line is shown in pieces.
+const LONGEST_LINE: usize = 64 << 10;
+
+/// One line of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub process: String,
+    /// `stdout` or `stderr`.
+    pub stream: &'static str,
+    /// Without the newline.
+    pub text: Vec<u8>,
+}
+
+/// Several files, woken by inotify.
+#[derive(Debug)]
+pub(super) struct LogFollower {
+    inotify: Inotify,
+    files: Vec<LogFile>,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    process: String,
+    run: u32,
+    stream: &'static str,
+    path: PathBuf,
+    file: Option<File>,
+    partial: Vec<u8>,
+}
+
+impl LogFollower {
+    pub fn new() -> io::Result<LogFollower> {
+        Ok(LogFollower {
+            inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
+            files: Vec::new(),
+        })
+    }
+
+    /// Readable when a file may have grown.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+
+    /// Begins to follow the output of a run; nothing happens when it is followed already. With
+    /// `last`, only that many lines of what is there.
+    pub fn add(&mut self, sandbox: &Path, process: &str, run: u32, last: Option<usize>) {
+        let known = |file: &LogFile| file.process == process && file.run == run;
+        if self.files.iter().any(known) {
+            return;
+        }
+        let directory = sandbox.join(".logs").join(process).join(run.to_string());
+        let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE;
+        if let Err(errno) = self.inotify.add_watch(&directory, changes) {
+            tracing::info!("cannot watch {}: {errno}", directory.display());
+        }
+        for stream in ["stdout", "stderr"] {
+            let mut file = LogFile {
+                process: process.to_owned(),
+                run,
+                stream,
+                path: directory.join(stream),
+                file: None,
+                partial: Vec::new(),
+            };
+            file.open();
+            if let Some(lines) = last
+                && let Err(error) = file.skip_to_last(lines)
+            {
+                tracing::info!("{}: {error}", file.path.display());
+            }
+            self.files.push(file);
+        }
+    }
+
+    /// Stops following a run that is over, after its last lines.
+    pub fn finish(&mut self, process: &str, run: u32) -> Vec<Line> {
+        let mut lines = Vec::new();
+        self.files.retain_mut(|file| {
+            let is_it = file.process == process && file.run == run;
+            if is_it {
+                file.read(&mut lines);
+                file.flush(&mut lines);
+            }
+            !is_it
+        });
+        lines
+    }
+
+    /// What is new.
+    pub fn lines(&mut self) -> Vec<Line> {
+        // Which file it was does not matter: reading one that did not grow is cheap.
+        while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        let mut lines = Vec::new();
+        for file in &mut self.files {
+            file.read(&mut lines);
+        }
+        lines
+    }
+}
+
+impl LogFile {
+    fn open(&mut self) {
+        use std::os::unix::fs::OpenOptionsExt;
+        // The sandbox is its processes' own: what they planted must not hang or mislead us.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let opened = File::options()
+            .read(true)
+            .custom_flags(flags)
+            .open(&self.path);
+        let plain = |file: &File| file.metadata().is_ok_and(|meta| meta.is_file());
+        self.file = opened.ok().filter(plain);
+    }
+
+    fn skip_to_last(&mut self, count: usize) -> io::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        let size = file.metadata()?.len();
+        let from = size.saturating_sub(1 << 20);
+        file.seek(SeekFrom::Start(from))?;
+        let mut tail = Vec::new();
+        file.take(1 << 20).read_to_end(&mut tail)?;
+        let body = tail.strip_suffix(b"\n").unwrap_or(&tail);
+        let newlines = body.iter().enumerate().rev();
+        let mut starts = newlines
+            .filter(|(_, byte)| **byte == b'\n')
+            .map(|(at, _)| at + 1);
+        let start = match count {
+            0 => tail.len(),
+            count => starts.nth(count - 1).unwrap_or(0),
+        };
+        file.seek(SeekFrom::Start(from + start as u64))?;
+        Ok(())
+    }
+
+    fn read(&mut self, lines: &mut Vec<Line>) {
+        loop {
+            if self.file.is_none() {
+                self.open();
+            }
+            let Some(file) = &mut self.file else { return };
+            let mut chunk = [0; 16 << 10];
+            match file.read(&mut chunk) {
+                Ok(0) if self.was_rotated() => self.file = None,
+                Ok(0) => return,
+                Ok(count) => self.split(&chunk[..count], lines),
+                Err(error) => {
+                    tracing::info!("{}: {error}", self.path.display());
+                    return;
+                }
+            }
+        }
+    }
+
+    /// We are at the end of a file that is not called so any more.
+    fn was_rotated(&self) -> bool {
+        let ours = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let there = std::fs::symlink_metadata(&self.path).ok();
+        match (ours, there) {
+            (Some(ours), Some(there)) => ours.ino() != there.ino(),
+            _ => false,
+        }
+    }
+
+    fn split(&mut self, bytes: &[u8], lines: &mut Vec<Line>) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.partial.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.partial.len() > LONGEST_LINE {
+                self.flush(lines);
+            }
+        }
+    }
+
+    fn flush(&mut self, lines: &mut Vec<Line>) {
+        if self.partial.is_empty() {
+            return;
+        }
+        let mut text = std::mem::take(&mut self.partial);
+        if text.last() == Some(&b'\n') {
+            text.pop();
+        }
+        lines.push(Line {
+            process: self.process.clone(),
+            stream: self.stream,
+            text,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use super::*;
+
+    fn texts(lines: Vec<Line>) -> Vec<String> {
+        let texts = lines.into_iter().map(|line| line.text);
+        texts
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_followed_through_rotation() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let directory = sandbox.path().join(".logs/a/0");
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("stdout");
+        let mut file = File::create(&path).unwrap();
+        write!(file, "one\ntwo\nthree\nfo").unwrap();
+
+        let mut follower = LogFollower::new().unwrap();
+        follower.add(sandbox.path(), "a", 0, Some(2));
+        assert_eq!(texts(follower.lines()), ["three"]);
+        write!(file, "ur\n").unwrap();
+        fs::rename(&path, directory.join("stdout.1")).unwrap();
+        fs::write(&path, "five\nsix").unwrap();
+        assert_eq!(texts(follower.lines()), ["four", "five"]);
+        assert_eq!(texts(follower.finish("a", 0)), ["six"]);
+    }
+}

@@ -1,0 +1,133 @@
+//! The entry: a root is forked off before anything else, then the verb is looked up.
+
+use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+
+use super::{
+    args::{Cli, Verb},
+    attach,
+    failure::{Code, Failure, Outcome},
+    inspect, kill, run, status, tail, validate,
+};
+use crate::{
+    keeper::{ROOT_VERB, RUNNER_VERB, RunnerSetup, fork_root, root_main},
+    runner::{Store, runner_main},
+};
+
+/// Runs what the command line says.
+pub fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        Some(RUNNER_VERB) => return exec_runner(words.collect()),
+        Some(ROOT_VERB) => return exec_root(),
+        _ => {}
+    }
+    // Before this process has touched any memory: root and keeper live in a copy of it.
+    let wants_root = std::env::args_os().any(|word| word == "run");
+    let root = match wants_root.then(|| fork_root(runner_main)).transpose() {
+        Ok(root) => root,
+        Err(error) => {
+            eprintln!("error: cannot fork: {error}");
+            return Code::Internal.into();
+        }
+    };
+    start_tracing();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; everything else is a usage error.
+            let code = if error.use_stderr() {
+                Code::Rejected
+            } else {
+                Code::Success
+            };
+            if let Err(error) = error.print() {
+                eprintln!("error: {error}");
+            }
+            return code.into();
+        }
+    };
+    match dispatch(cli, root) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            failure.report();
+            failure.code.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli, root: Option<UnixStream>) -> Outcome {
+    let store = || Ok(Store::new(directory(cli.root.clone())?));
+    match cli.verb {
+        Verb::Run(args) => run::run(&store()?, args, root),
+        Verb::Status(args) => status::status(&store()?, &args),
+        Verb::Tail(args) => tail::tail(&store()?, &args),
+        Verb::Kill(args) => kill::kill(&store()?, &args),
+        Verb::Attach(args) => attach::attach(&store()?, &args),
+        Verb::Wait(args) => attach::wait(&store()?, &args),
+        Verb::Validate(args) => validate::validate(&args),
+        Verb::Inspect(args) => inspect::inspect(&args),
+    }
+}
+
+/// Where tasks are kept.
+fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(directory) = given {
+        return std::path::absolute(directory).map_err(Failure::rejected);
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/dewar"));
+    }
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let state = set("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || set("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    match state.or_else(home) {
+        Some(state) => Ok(state.join("dewar")),
+        None => Err(Failure::rejected("neither XDG_STATE_HOME nor HOME is set")
+            .hint("say where tasks are kept with --root DIR")),
+    }
+}
+
+fn exec_runner(words: Vec<String>) -> ExitCode {
+    start_tracing();
+    match RunnerSetup::from_arguments(&words) {
+        Ok(setup) => ExitCode::from(runner_main(setup)),
+        Err(_) => {
+            eprintln!("error: {RUNNER_VERB} is for dewar itself");
+            Code::Rejected.into()
+        }
+    }
+}
+
+fn exec_root() -> ExitCode {
+    start_tracing();
+    let socket = rustix_stdin().and_then(|fd| {
+        let socket = UnixStream::from(fd);
+        // Only a socket has a peer.
+        socket.peer_addr().map(|_| socket)
+    });
+    match socket {
+        Ok(socket) => ExitCode::from(root_main(socket, runner_main)),
+        Err(_) => {
+            eprintln!("error: {ROOT_VERB} is for dewar itself");
+            Code::Rejected.into()
+        }
+    }
+}
+
+fn rustix_stdin() -> io::Result<OwnedFd> {
+    use std::os::fd::AsFd;
+    io::stdin().as_fd().try_clone_to_owned()
+}
+
+/// DEWAR_LOG says what root, keeper, runner and client tell of themselves; warnings by default.
+fn start_tracing() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("DEWAR_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+}

@@ -1,0 +1,212 @@
+//! `dewar run`: validate, begin, follow.
+
+use std::{collections::BTreeMap, os::unix::net::UnixStream};
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{
+    args::RunArgs,
+    failure::{Code, Failure, Outcome},
+    follow::{Follower, consoles},
+    session::{Opened, Session},
+    task_file::{TaskFile, allocate_ports, hostname},
+    view::View,
+    watched::Watched,
+};
+use crate::{
+    config::{Bindings, Task},
+    journal::Header,
+    keeper::JOURNAL,
+    runner::{Store, StoreError, Stored},
+    sandbox::{self, Account},
+};
+
+pub(super) fn run(store: &Store, args: RunArgs, root: Option<UnixStream>) -> Outcome {
+    let file = TaskFile::read(&args.file, &args.bindings)?;
+    let id = match &args.id {
+        Some(id) => id.clone(),
+        None => default_id(&file.name()),
+    };
+    let known = match store.load(&id) {
+        Ok(known) => known,
+        Err(StoreError::Unknown(_)) => None,
+        Err(error @ StoreError::Journal(_)) => return Err(Failure::new(Code::Lost, error)),
+        Err(error) => return Err(Failure::rejected(error)),
+    };
+    let (opened, task) = match known {
+        Some(known) => resume(store, &id, &file, &args, known)?,
+        None => {
+            let root = root.ok_or_else(|| Failure::new(Code::Internal, "no root was forked"))?;
+            begin(store, &id, &file, &args, root)?
+        }
+    };
+    let (session, status) = match opened {
+        Opened::Open(session, status) => (session, status),
+        Opened::Over(status) => {
+            eprintln!("{} is over: {}", status.task_id, status.state);
+            return Ok(Code::of_state(&status.state).unwrap_or(Code::Internal));
+        }
+    };
+    if args.detach {
+        println!("{id}");
+    }
+    let shown = consoles(&task, &status);
+    let (watched, news) = Watched::begin(*status);
+    let follower = Follower {
+        session,
+        watched,
+        view: match args.detach {
+            true => View::Quiet,
+            false => View::of(args.format),
+        },
+        shown,
+        kills: !args.detach,
+        detach: args.detach,
+        repeat: None,
+    };
+    follower.run(news)
+}
+
+/// A task of this id is there: the same one goes on, another one is refused.
+fn resume<'s>(
+    store: &'s Store,
+    id: &str,
+    file: &TaskFile,
+    args: &RunArgs,
+    known: Stored,
+) -> Result<(Opened<'s>, Task), Failure> {
+    let header = &known.header;
+    let mut ports: BTreeMap<String, u16> = header
+        .ports
+        .iter()
+        .map(|(name, port)| (name.clone(), *port as u16))
+        .collect();
+    ports.extend(args.bindings.ports.iter().cloned());
+    let bindings = Bindings {
+        task_id: id.to_owned(),
+        user: header.user.clone(),
+        instance: 0,
+        hostname: header.hostname.clone(),
+        ports,
+        sets: args.bindings.sets.iter().cloned().collect(),
+    };
+    let task = file.resolve(&bindings)?.task;
+    if Code::of_state(&known.status.state).is_some() {
+        return Ok((Opened::Over(Box::new(known.status)), task));
+    }
+    if task != known.model.task {
+        let message = format!("task {id:?} is active, and it is another task than this file's");
+        return Err(Failure::rejected(message)
+            .hint(format!("follow it with: dewar attach {id}, or choose another --id")));
+    }
+    Ok((Session::open(store, id, None)?, task))
+}
+
+fn begin<'s>(
+    store: &'s Store,
+    id: &str,
+    file: &TaskFile,
+    args: &RunArgs,
+    root: UnixStream,
+) -> Result<(Opened<'s>, Task), Failure> {
+    store.directory(id).map_err(Failure::rejected)?;
+    let own = Account::own();
+    let ports = allocate_ports(&file.ports(), &args.bindings.ports)?;
+    let mut bindings = Bindings {
+        task_id: id.to_owned(),
+        user: own.name.clone(),
+        instance: 0,
+        hostname: hostname(),
+        ports,
+        sets: args.bindings.sets.iter().cloned().collect(),
+    };
+    let mut task = file.resolve(&bindings)?.task;
+    let account = match &task.user {
+        Some(name) => {
+            let account = reachable(name)?;
+            if account.name != own.name {
+                // Who runs it is part of what templates say.
+                bindings.user.clone_from(&account.name);
+                task = file.resolve(&bindings)?.task;
+            }
+            account
+        }
+        None => own,
+    };
+    for name in task.processes.iter().filter_map(|process| process.user.as_ref()) {
+        reachable(name)?;
+    }
+    let directory = store
+        .make_directory(id)
+        .map_err(|error| Failure::rejected(error).hint("choose another place with --root DIR"))?;
+    let path = match &args.sandbox {
+        Some(path) => std::path::absolute(path).map_err(Failure::rejected)?,
+        None => directory.join("sandbox"),
+    };
+    let sandbox = sandbox::prepare(&path, &account).map_err(Failure::rejected)?;
+    let sandbox = sandbox
+        .into_os_string()
+        .into_string()
+        .map_err(|path| Failure::rejected(format!("the sandbox {path:?} is not UTF-8")))?;
+    let header = Header {
+        version: 1,
+        task_id: id.to_owned(),
+        task: serde_json::to_string(&task).map_err(|e| Failure::new(Code::Internal, e))?,
+        environment: environment(&sandbox, &account.name, args.preserve_env),
+        sandbox,
+        sandbox_given: args.sandbox.is_some(),
+        user: account.name,
+        uid: account.uid,
+        gid: account.gid,
+        ports: bindings
+            .ports
+            .into_iter()
+            .map(|(name, port)| (name, u32::from(port)))
+            .collect(),
+        hostname: bindings.hostname,
+    };
+    tracing::info!("journal {}", directory.join(JOURNAL).display());
+    Ok((Session::begin(store, header, root)?, task))
+}
+
+fn reachable(name: &str) -> Result<Account, Failure> {
+    let account = Account::named(name).map_err(Failure::rejected)?;
+    account.check_reachable().map_err(Failure::rejected)?;
+    Ok(account)
+}
+
+/// HOME, LOGNAME, USER, PATH, and ours when asked for: processes do not inherit by accident.
+fn environment(sandbox: &str, user: &str, preserve: bool) -> Vec<String> {
+    let mut environment: BTreeMap<String, String> = match preserve {
+        true => std::env::vars().collect(),
+        false => BTreeMap::new(),
+    };
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    let own = [
+        ("HOME", sandbox),
+        ("LOGNAME", user),
+        ("USER", user),
+        ("PATH", path.as_str()),
+    ];
+    for (name, value) in own {
+        environment.insert(name.to_owned(), value.to_owned());
+    }
+    let entries = environment.into_iter();
+    entries.map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// NAME-YYYYmmdd-HHMMSS.usec, in local time.
+fn default_id(name: &str) -> String {
+    let safe: String = name
+        .chars()
+        .map(|c| match c {
+            c if c.is_alphanumeric() || "-_.".contains(c) => c,
+            _ => '_',
+        })
+        .take(100)
+        .collect();
+    let now = Timestamp::now().to_zoned(TimeZone::system());
+    let micros = now.timestamp().as_microsecond().rem_euclid(1_000_000);
+    let stamp = now.strftime("%Y%m%d-%H%M%S");
+    format!("{}-{stamp}.{micros:06}", safe.trim_start_matches('.'))
+}

@@ -1,0 +1,233 @@
+//! A conversation with whoever looks after a task, that outlives their death.
+//!
+//! Nobody there and the task not over: the session takes the task up itself.
+
+use std::{
+    io::{self, Read},
+    os::{fd::AsFd, fd::BorrowedFd, unix::net::UnixStream},
+    path::PathBuf,
+};
+
+use super::failure::{Code, Failure};
+use crate::{
+    journal::Header,
+    runner::{
+        Connection, Event, Request, Store, StoreError, Stored, TaskStatus, Vigil, connect, launch,
+        take_up, write_request,
+    },
+};
+
+/// How often in a row a conversation may break before its first word.
+const PATIENCE: usize = 50;
+
+#[derive(Debug)]
+pub(super) struct Session<'s> {
+    store: &'s Store,
+    id: String,
+    directory: PathBuf,
+    /// What is to begin, until it has.
+    header: Option<Header>,
+    stream: UnixStream,
+    inbox: Vec<u8>,
+    /// What came right behind the first word.
+    pending: Vec<Event>,
+}
+
+/// What a session finds.
+#[derive(Debug)]
+pub(super) enum Opened<'s> {
+    /// Somebody looks after the task; this is how it stands.
+    Open(Session<'s>, Box<TaskStatus>),
+    /// The task is over.
+    Over(Box<TaskStatus>),
+}
+
+impl<'s> Session<'s> {
+    /// Begins the task of `header` with a root that waits at the other end of `root`.
+    pub fn begin(
+        store: &'s Store,
+        header: Header,
+        root: UnixStream,
+    ) -> Result<Opened<'s>, Failure> {
+        let id = header.task_id.clone();
+        let directory = store.directory(&id).map_err(Failure::rejected)?;
+        let directory = std::fs::canonicalize(&directory).map_err(Failure::rejected)?;
+        // A root that died meanwhile is replaced below.
+        if let Err(error) = launch(&root, &directory, header.clone())
+            .and_then(|()| write_request(&root, &Request::Follow))
+        {
+            tracing::info!("the first root: {error}");
+        }
+        let mut session = Session {
+            store,
+            id,
+            directory,
+            header: Some(header),
+            stream: root,
+            inbox: Vec::new(),
+            pending: Vec::new(),
+        };
+        match session.first_word()? {
+            FirstWord::Status(status) => Ok(Opened::Open(session, status)),
+            FirstWord::Busy | FirstWord::Silence => {
+                let (store, id, header) = (session.store, session.id, session.header);
+                Session::open(store, &id, header)
+            }
+        }
+    }
+
+    /// Finds the task called `id`, or makes somebody look after it.
+    pub fn open(
+        store: &'s Store,
+        id: &str,
+        header: Option<Header>,
+    ) -> Result<Opened<'s>, Failure> {
+        let directory = store
+            .directory(id)
+            .map_err(|error| Failure::new(Code::Failed, error))?;
+        for _ in 0..PATIENCE {
+            // Trust comes before anything else: the directory decides whom we talk to.
+            let stored = match store.load(id) {
+                Ok(stored) => stored,
+                Err(error @ StoreError::Journal(_)) => return Err(Failure::new(Code::Lost, error)),
+                Err(error) => return Err(Failure::new(Code::Failed, error)),
+            };
+            let vigil = Vigil::begin(&directory).map_err(internal)?;
+            let is_over = |stored: &Stored| {
+                Code::of_state(&stored.status.state).is_some()
+            };
+            let stream = match connect(&directory).map_err(internal)? {
+                Connection::Open(stream) => stream,
+                Connection::Nobody => match stored {
+                    Some(stored) if is_over(&stored) => {
+                        return Ok(Opened::Over(Box::new(stored.status)));
+                    }
+                    Some(_) => take_up(&directory, None).map_err(internal)?,
+                    None => match &header {
+                        Some(header) => {
+                            take_up(&directory, Some(header.clone())).map_err(internal)?
+                        }
+                        None => {
+                            let message = format!("task {id:?} never began");
+                            return Err(Failure::new(Code::Failed, message));
+                        }
+                    },
+                },
+            };
+            let mut session = Session {
+                store,
+                id: id.to_owned(),
+                directory: directory.clone(),
+                header: header.clone(),
+                stream,
+                inbox: Vec::new(),
+                pending: Vec::new(),
+            };
+            if write_request(&session.stream, &Request::Follow).is_err() {
+                continue;
+            }
+            match session.first_word()? {
+                FirstWord::Status(status) => return Ok(Opened::Open(session, status)),
+                FirstWord::Busy => {
+                    // Its keeper is just beginning to listen, or just leaving.
+                    vigil.wait().map_err(internal)?;
+                }
+                FirstWord::Silence => {}
+            }
+        }
+        Err(Failure::new(
+            Code::Internal,
+            format!("nobody who looks after task {id:?} lives long enough to answer"),
+        )
+        .hint("see engine.log beside its journal"))
+    }
+
+    /// Goes on after the conversation broke.
+    pub fn reopen(self) -> Result<Opened<'s>, Failure> {
+        Session::open(self.store, &self.id, self.header)
+    }
+
+    /// True when [`events`](Self::events) would not wait.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub fn request(&self, request: &Request) -> io::Result<()> {
+        write_request(&self.stream, request)
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// The events that have arrived; `None` at the end of the conversation. Waits when there are
+    /// none.
+    pub fn events(&mut self) -> io::Result<Option<Vec<Event>>> {
+        if !self.pending.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.pending)));
+        }
+        let mut chunk = [0; 16 << 10];
+        let count = match self.stream.read(&mut chunk) {
+            Ok(0) => return Ok(None),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Some(Vec::new())),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        self.inbox.extend_from_slice(&chunk[..count]);
+        let Some(end) = self.inbox.iter().rposition(|byte| *byte == b'\n') else {
+            return Ok(Some(Vec::new()));
+        };
+        let rest = self.inbox.split_off(end + 1);
+        let lines = std::mem::replace(&mut self.inbox, rest);
+        let mut events = Vec::new();
+        for line in lines.split(|byte| *byte == b'\n') {
+            if line.is_empty() {
+                continue;
+            }
+            match serde_json::from_slice(line) {
+                Ok(event) => events.push(event),
+                // A newer runner may tell more than we know.
+                Err(error) => tracing::info!("an unknown event: {error}"),
+            }
+        }
+        Ok(Some(events))
+    }
+
+    fn first_word(&mut self) -> Result<FirstWord, Failure> {
+        loop {
+            let Some(events) = self.events().map_err(internal)? else {
+                return Ok(FirstWord::Silence);
+            };
+            let mut events = events.into_iter();
+            while let Some(event) = events.next() {
+                match event {
+                    Event::Status(status) => {
+                        self.pending = events.collect();
+                        return Ok(FirstWord::Status(status));
+                    }
+                    Event::Refused { busy: true, .. } => return Ok(FirstWord::Busy),
+                    Event::Refused { message, .. } => {
+                        let code = match self.header {
+                            Some(_) => Code::Rejected,
+                            None => Code::Lost,
+                        };
+                        return Err(Failure::new(code, message));
+                    }
+                    Event::Task(_) | Event::Run(_) | Event::Notice(_) => {}
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum FirstWord {
+    Status(Box<TaskStatus>),
+    Busy,
+    Silence,
+}
+
+fn internal(error: io::Error) -> Failure {
+    Failure::new(Code::Internal, error)
+}

@@ -1,0 +1,83 @@
+//! `dewar tail`: the output of one process, or of all of them.
+
+use std::path::Path;
+
+use super::{
+    args::TailArgs,
+    failure::{Code, Failure, Outcome},
+    follow::{Follower, Shown},
+    logs::LogFollower,
+    session::{Opened, Session},
+    view::View,
+    watched::Watched,
+};
+use crate::runner::{Store, TaskStatus};
+
+pub(super) fn tail(store: &Store, args: &TailArgs) -> Outcome {
+    let stored = store
+        .load(&args.id)
+        .map_err(|error| Failure::new(Code::Failed, error))?;
+    let stored = stored.ok_or_else(|| {
+        Failure::new(Code::Failed, format!("task {:?} never began", args.id))
+    })?;
+    let names = names(&stored.status, args.process.as_deref())?;
+    let internal = |error| Failure::new(Code::Internal, error);
+    let mut logs = LogFollower::new().map_err(internal)?;
+    let mut view = View::output_only();
+    let (watched, _) = Watched::begin(stored.status.clone());
+    let sandbox = Path::new(&stored.status.sandbox);
+    for process in &stored.status.processes {
+        if let Some(run) = process.runs.last()
+            && names.contains(&process.name)
+        {
+            logs.add(sandbox, &process.name, run.run, Some(args.lines));
+            view.output(&logs.lines(), &watched);
+            if !args.follow {
+                let rest = logs.finish(&process.name, run.run);
+                view.output(&rest, &watched);
+            }
+        }
+    }
+    if !args.follow {
+        return Ok(Code::Success);
+    }
+    match Session::open(store, &args.id, None)? {
+        Opened::Over(_) => {
+            for process in &stored.status.processes {
+                if let Some(run) = process.runs.last() {
+                    let rest = logs.finish(&process.name, run.run);
+                    view.output(&rest, &watched);
+                }
+            }
+            Ok(Code::Success)
+        }
+        Opened::Open(session, status) => {
+            // What ended before is not output again; what was followed above goes on.
+            let mut watched = watched;
+            let news = watched.again(*status);
+            let follower = Follower {
+                session,
+                watched,
+                view,
+                shown: Shown::Of(names),
+                kills: false,
+                detach: false,
+                repeat: None,
+            };
+            follower.run_with(news, logs)?;
+            Ok(Code::Success)
+        }
+    }
+}
+
+fn names(status: &TaskStatus, wanted: Option<&str>) -> Result<Vec<String>, Failure> {
+    let all: Vec<String> = status.processes.iter().map(|p| p.name.clone()).collect();
+    match wanted {
+        None => Ok(all),
+        Some(wanted) if all.iter().any(|name| name == wanted) => Ok(vec![wanted.to_owned()]),
+        Some(wanted) => Err(
+            Failure::new(Code::Failed, format!("no process {wanted:?} in this task"))
+                .hint(format!("there are: {}", all.join(", "))),
+        ),
+    }
+}

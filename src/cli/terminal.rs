@@ -1,0 +1,84 @@
+//! Colours, and keeping other people's bytes from steering the terminal.
+
+use std::io::{IsTerminal, Write};
+
+/// How a stream wants its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Style {
+    pub colours: bool,
+    pub is_terminal: bool,
+}
+
+impl Style {
+    pub fn of(stream: &impl IsTerminal) -> Style {
+        let is_terminal = stream.is_terminal();
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Style {
+            colours: is_terminal && !set("NO_COLOR") && !dumb,
+            is_terminal,
+        }
+    }
+
+    pub fn paint(self, colour: Colour, text: &str) -> String {
+        match self.colours {
+            true => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
+            false => text.to_owned(),
+        }
+    }
+
+    /// A state in its colour.
+    pub fn state(self, state: &str, width: usize) -> String {
+        let colour = match state {
+            "SUCCESS" => Colour::Green,
+            "RUNNING" | "ACTIVE" | "FINALIZING" => Colour::Cyan,
+            "FAILED" | "LOST" => Colour::Red,
+            "KILLED" | "CLEANING" => Colour::Yellow,
+            _ => Colour::Grey,
+        };
+        self.paint(colour, &format!("{state:width$}"))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Colour {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Blue = 34,
+    Cyan = 36,
+    Grey = 90,
+}
+
+/// `text` without anything that steers a terminal: C0 and C1 controls become `\xNN`.
+pub(super) fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => out.push(c),
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Writes and flushes; a reader that left (`| head`) is no error of ours.
+pub(super) fn put(stream: &mut impl Write, text: &[u8]) {
+    let written = stream.write_all(text).and_then(|()| stream.flush());
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        tracing::warn!("cannot write: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_are_shown_not_obeyed() {
+        assert_eq!(harmless("a\x1b[2Jb\u{9b}c\td"), "a\\x1b[2Jb\\x9bc\td");
+    }
+}

@@ -1,0 +1,39 @@
+//! `dewar validate`: every mistake, with its place. Writes nothing.
+
+use std::collections::BTreeMap;
+
+use super::{
+    args::{BindingArgs, ValidateArgs},
+    failure::{Code, Outcome},
+    task_file::{TaskFile, hostname},
+};
+use crate::{config::Bindings, sandbox::Account};
+
+pub(super) fn validate(args: &ValidateArgs) -> Outcome {
+    let file = TaskFile::read(&args.file, &args.bindings)?;
+    let bindings = trial_bindings(&file, &args.bindings);
+    let resolved = file.resolve(&bindings)?;
+    println!(
+        "{}: task `{}` is valid ({} processes)",
+        args.file.display(),
+        resolved.task.name,
+        resolved.task.processes.len()
+    );
+    Ok(Code::Success)
+}
+
+/// What the templates would be bound to, without allocating anything: ports that are not given get
+/// numbers that nobody can have.
+pub(super) fn trial_bindings(file: &TaskFile, args: &BindingArgs) -> Bindings {
+    let named = file.ports().into_iter().map(|name| (name, 0));
+    let mut ports: BTreeMap<String, u16> = named.collect();
+    ports.extend(args.ports.iter().cloned());
+    Bindings {
+        task_id: format!("{}-00000000-000000.000000", file.name()),
+        user: Account::own().name,
+        instance: 0,
+        hostname: hostname(),
+        ports,
+        sets: args.sets.iter().cloned().collect(),
+    }
+}

@@ -1,0 +1,376 @@
+//! How a followed task is shown: plain lines, JSON lines, a table that redraws itself, or nothing.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+
+use super::{
+    args::Format,
+    logs::Line,
+    terminal::{Colour, Style, harmless, put},
+    watched::Watched,
+};
+use crate::runner::{Event, ProcessStatus, RunStatus};
+
+/// One way of showing.
+pub(super) enum View {
+    Plain(Plain),
+    Json,
+    Live(Live),
+    /// Only the end matters.
+    Quiet,
+    /// Only the output of processes.
+    Output(Plain),
+}
+
+impl View {
+    pub fn of(format: Format) -> View {
+        let style = Style::of(&io::stderr());
+        let is_live = match format {
+            Format::Json => return View::Json,
+            Format::Plain => false,
+            Format::Live => true,
+            Format::Auto => style.is_terminal && io::IsTerminal::is_terminal(&io::stdout()),
+        };
+        let plain = Plain::new();
+        match is_live {
+            true => View::Live(Live { plain, drawn: 0 }),
+            false => View::Plain(plain),
+        }
+    }
+
+    pub fn output_only() -> View {
+        View::Output(Plain::new())
+    }
+
+    /// Before anything else.
+    pub fn begin(&mut self, watched: &Watched) {
+        let status = &watched.status;
+        match self {
+            View::Plain(plain) | View::Live(Live { plain, .. }) => {
+                plain.begin(watched);
+                let ports: Vec<String> = status
+                    .ports
+                    .iter()
+                    .map(|(name, port)| format!("  {name}={port}"))
+                    .collect();
+                let text = format!(
+                    "{}  sandbox {}{}\n",
+                    plain.style.paint(Colour::Blue, &harmless(&status.task_id)),
+                    status.sandbox,
+                    ports.concat()
+                );
+                plain.say(&text);
+            }
+            View::Output(plain) => plain.begin(watched),
+            View::Json | View::Quiet => {}
+        }
+    }
+
+    /// Something happened; `watched` knows it already.
+    pub fn event(&mut self, event: &Event, watched: &Watched) {
+        match self {
+            View::Plain(plain) => {
+                let text = plain.line(event, watched);
+                plain.say(&text);
+            }
+            View::Json => {
+                if let Ok(line) = serde_json::to_string(event) {
+                    put(&mut io::stdout(), (line + "\n").as_bytes());
+                }
+            }
+            View::Live(live) => live.event(event, watched),
+            View::Quiet | View::Output(_) => {}
+        }
+    }
+
+    /// Output of processes.
+    pub fn output(&mut self, lines: &[Line], watched: &Watched) {
+        match self {
+            View::Plain(plain) | View::Output(plain) => plain.output(lines),
+            View::Live(live) => {
+                live.erase();
+                live.plain.output(lines);
+                live.draw(watched);
+            }
+            View::Json | View::Quiet => {}
+        }
+    }
+
+    /// A word from the client itself.
+    pub fn say(&mut self, text: &str, watched: &Watched) {
+        match self {
+            View::Plain(plain) => plain.say(&format!("{text}\n")),
+            View::Live(live) => {
+                live.erase();
+                live.plain.say(&format!("{text}\n"));
+                live.draw(watched);
+            }
+            View::Json | View::Quiet | View::Output(_) => {}
+        }
+    }
+
+    /// The terminal has another size, or something else makes a new picture worth it.
+    pub fn redraw(&mut self, watched: &Watched) {
+        if let View::Live(live) = self {
+            live.erase();
+            live.draw(watched);
+        }
+    }
+
+    /// After everything else.
+    pub fn finish(&mut self, watched: &Watched) {
+        match self {
+            View::Plain(plain) => {
+                let text = plain.verdict(watched);
+                plain.say(&text);
+            }
+            View::Live(live) => {
+                live.erase();
+                live.draw(watched);
+                let text = live.plain.verdict(watched);
+                live.plain.say(&text);
+            }
+            View::Json | View::Quiet | View::Output(_) => {}
+        }
+    }
+}
+
+/// Lines: dewar's own on standard error, the processes' output on the stream it came from.
+pub(super) struct Plain {
+    style: Style,
+    out_style: Style,
+    began: Option<Timestamp>,
+    width: usize,
+}
+
+impl Plain {
+    fn new() -> Plain {
+        Plain {
+            style: Style::of(&io::stderr()),
+            out_style: Style::of(&io::stdout()),
+            began: None,
+            width: 0,
+        }
+    }
+
+    fn begin(&mut self, watched: &Watched) {
+        let states = &watched.status.states;
+        self.began = states.first().and_then(|state| state.at.parse().ok());
+        let names = watched.status.processes.iter().map(|p| p.name.chars().count());
+        self.width = names.max().unwrap_or(0).min(30);
+    }
+
+    fn say(&self, text: &str) {
+        put(&mut io::stderr(), text.as_bytes());
+    }
+
+    fn output(&self, lines: &[Line]) {
+        for line in lines {
+            let (style, mut stream): (Style, Box<dyn Write>) = match line.stream {
+                "stderr" => (self.style, Box::new(io::stderr())),
+                _ => (self.out_style, Box::new(io::stdout())),
+            };
+            let mut bytes = style
+                .paint(Colour::Grey, &format!("{} | ", harmless(&line.process)))
+                .into_bytes();
+            match style.is_terminal {
+                true => bytes.extend(harmless(&String::from_utf8_lossy(&line.text)).bytes()),
+                false => bytes.extend_from_slice(&line.text),
+            }
+            bytes.push(b'\n');
+            put(&mut stream, &bytes);
+        }
+    }
+
+    fn clock(&mut self, at: &str) -> String {
+        let Ok(at) = at.parse::<Timestamp>() else {
+            return String::new();
+        };
+        let began = *self.began.get_or_insert(at);
+        let seconds = (at.as_microsecond() - began.as_microsecond()) as f64 / 1e6;
+        self.style
+            .paint(Colour::Grey, &format!("{seconds:>9.3}s"))
+    }
+
+    fn line(&mut self, event: &Event, watched: &Watched) -> String {
+        match event {
+            Event::Task(task) => {
+                let clock = self.clock(&task.at);
+                let state = self.style.state(&task.state, 0);
+                let mut line = format!("{clock}  {state}");
+                if let Some(reason) = &task.reason {
+                    line += &format!("  {}", harmless(reason));
+                }
+                let alive = watched.alive();
+                if let (Some(deadline), false) = (&task.deadline, alive.is_empty()) {
+                    line += &format!("\n{}", stopping(&alive, &task.at, deadline));
+                }
+                line + "\n"
+            }
+            Event::Run(run) => {
+                let at = run.run.stopped_at.as_ref();
+                let at = at.or(run.run.started_at.as_ref()).or(run.run.forked_at.as_ref());
+                let clock = self.clock(at.map_or("", String::as_str));
+                let name = harmless(&run.name);
+                let width = self.width;
+                let what = describe(&run.run, self.style);
+                if run.run.state == "FORKED" {
+                    return String::new();
+                }
+                let number = match run.run.run {
+                    0 => String::new(),
+                    number => format!("  run {number}"),
+                };
+                format!("{clock}  {name:width$}  {what}{number}\n")
+            }
+            Event::Notice(notice) => {
+                let clock = self.clock(&notice.at);
+                let about = notice.name.as_deref().map(|name| format!("{}: ", harmless(name)));
+                let text = harmless(&notice.text);
+                format!("{clock}  note: {}{text}\n", about.unwrap_or_default())
+            }
+            Event::Status(_) | Event::Refused { .. } => String::new(),
+        }
+    }
+
+    fn verdict(&mut self, watched: &Watched) -> String {
+        let status = &watched.status;
+        let mut text = String::new();
+        for process in &status.processes {
+            let failed = process.runs.last().filter(|run| run.state == "FAILED");
+            if let Some(run) = failed {
+                let logs = format!("{}/.logs/{}/{}", status.sandbox, process.name, run.run);
+                text += &format!("  {}: output in {}\n", harmless(&process.name), harmless(&logs));
+            }
+        }
+        text
+    }
+}
+
+/// Who is still stopping, and when SIGKILL comes.
+pub(super) fn stopping(alive: &[(&str, u32)], now: &str, deadline: &str) -> String {
+    let who: Vec<String> = alive
+        .iter()
+        .map(|(name, pid)| format!("{} (pid {pid})", harmless(name)))
+        .collect();
+    let seconds = |text: &str| Some(text.parse::<Timestamp>().ok()?.as_microsecond() as f64 / 1e6);
+    let left = seconds(deadline)
+        .zip(seconds(now))
+        .map(|(deadline, now)| (deadline - now).max(0.0));
+    let left = left.map_or_else(String::new, |left| format!("; SIGKILL in {left:.1}s"));
+    format!("  stopping: {}{left}", who.join(", "))
+}
+
+/// A run in a few words.
+fn describe(run: &RunStatus, style: Style) -> String {
+    let state = style.state(&run.state, 0);
+    let reason = run.reason.as_deref().map(harmless);
+    match (&run.exit_code, &run.signal, reason) {
+        (_, _, Some(reason)) => format!("{state}  {reason}"),
+        (Some(0), _, None) => state,
+        (Some(code), _, None) => format!("{state}  exit code {code}"),
+        (None, Some(signal), None) => format!("{state}  {signal}"),
+        (None, None, None) => match run.pid {
+            Some(pid) => format!("{state}  pid {pid}"),
+            None => state,
+        },
+    }
+}
+
+/// A table below the output, drawn anew whenever something happens.
+pub(super) struct Live {
+    plain: Plain,
+    /// Lines of the table on the screen.
+    drawn: usize,
+}
+
+impl Live {
+    fn event(&mut self, event: &Event, watched: &Watched) {
+        self.erase();
+        // What the table cannot show is said above it.
+        if !matches!(event, Event::Run(run) if run.run.stopped_at.is_none()) {
+            let text = self.plain.line(event, watched);
+            if !matches!(event, Event::Run(run) if run.run.state == "SUCCESS") {
+                self.plain.say(&text);
+            }
+        }
+        self.draw(watched);
+    }
+
+    fn erase(&mut self) {
+        if self.drawn > 0 {
+            // Up to the table's first line, then clear to the end of the screen.
+            self.plain.say(&format!("\x1b[{}A\r\x1b[J", self.drawn));
+            self.drawn = 0;
+        }
+    }
+
+    fn draw(&mut self, watched: &Watched) {
+        let (columns, rows) = size().unwrap_or((80, 24));
+        let lines = table(watched, self.plain.style, columns);
+        // A table that does not fit would scroll away and could not be erased.
+        let room = usize::from(rows).saturating_sub(2).max(1);
+        let mut text = String::new();
+        for line in lines.iter().take(room) {
+            text += line;
+            text.push('\n');
+        }
+        if lines.len() > room {
+            text.truncate(text.trim_end().rfind('\n').map_or(0, |at| at + 1));
+            text += &format!("… and {} more\n", lines.len() - room + 1);
+        }
+        self.drawn = text.matches('\n').count();
+        self.plain.say(&text);
+    }
+}
+
+/// One line a process: name, state, runs, and what there is to know.
+pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String> {
+    let processes = &watched.status.processes;
+    let widest = processes.iter().map(|p| p.name.chars().count()).max();
+    let width = widest.unwrap_or(0).min(30);
+    let rows = processes.iter().map(|process| {
+        let info = info(process, watched);
+        let name: String = harmless(&process.name).chars().take(width).collect();
+        let runs = match process.runs.len() {
+            0 | 1 => String::new(),
+            _ => format!("x{}", process.runs.last().map_or(0, |run| run.run + 1)),
+        };
+        let used = 2 + width + 2 + 8 + 1 + 5 + 1;
+        let room = usize::from(columns).saturating_sub(used + 1);
+        let info: String = info.chars().take(room).collect();
+        let state = style.state(&process.state, 8);
+        format!("  {name:width$}  {state} {runs:5} {info}").trim_end().to_owned()
+    });
+    rows.collect()
+}
+
+fn info(process: &ProcessStatus, watched: &Watched) -> String {
+    let run = process.runs.last();
+    match (process.state.as_str(), run) {
+        ("WAITING", _) => {
+            let names = watched.waits_for(process);
+            match (names.is_empty(), process.is_final) {
+                (false, _) => format!("waits for {}", harmless(&names.join(", "))),
+                (true, true) => "final".to_owned(),
+                (true, false) => String::new(),
+            }
+        }
+        (_, Some(run)) => {
+            let plain = Style {
+                colours: false,
+                is_terminal: false,
+            };
+            let text = describe(run, plain);
+            let text = text.strip_prefix(&run.state).unwrap_or(&text).trim_start();
+            text.to_owned()
+        }
+        (_, None) => String::new(),
+    }
+}
+
+fn size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+    (size.ws_col > 0).then_some((size.ws_col, size.ws_row))
+}

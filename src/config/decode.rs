@@ -1,0 +1,350 @@
+//! From nodes to a [`Task`]: types, defaults, required and unknown fields.
+//!
+//! The defaults are Thermos'. Places of names and orders are kept for [`super::check`].
+
+use std::collections::BTreeMap;
+
+use super::{
+    diagnostic::Diagnostics,
+    fields::{Fields, wrong_type},
+    node::{Node, Span, Value},
+    schema::{
+        Constraint, Destination, LogMode, Logger, Process, Resources, Rotate, Task,
+    },
+    units::Period,
+};
+
+const MAX_RUNS: u32 = 100;
+const MIN_DURATION: Period = Period::from_secs(5);
+const FINALIZATION_WAIT: Period = Period::from_secs(30);
+
+const TASK: [&str; 8] = [
+    "name",
+    "processes",
+    "constraints",
+    "resources",
+    "max_failures",
+    "max_concurrency",
+    "finalization_wait",
+    "user",
+];
+const PROCESS: [&str; 17] = [
+    "name",
+    "cmdline",
+    "argv",
+    "shell",
+    "max_failures",
+    "max_runs",
+    "daemon",
+    "ephemeral",
+    "final",
+    "min_duration",
+    "stop_timeout",
+    "user",
+    "umask",
+    "working_dir",
+    "env",
+    "logger",
+    "resources",
+];
+/// Fields of the design that a later version has.
+const PROCESS_LATER: [&str; 6] = [
+    "after",
+    "backoff",
+    "env_file",
+    "health",
+    "stop_signal",
+    "timeout",
+];
+const TASK_LATER: [&str; 2] = ["health", "lifecycle"];
+
+/// A task and the places of what [`super::check`] may complain about.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub task: Task,
+    pub process_spans: Vec<Span>,
+    pub order_spans: Vec<(Span, Vec<Span>)>,
+    pub wait_span: Span,
+}
+
+/// Decodes one task; what is wrong is left out of it.
+pub(super) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decoded> {
+    let mut fields = Fields::of(node, "a task", diagnostics)?;
+    let mut processes = Vec::new();
+    let mut process_spans = Vec::new();
+    match fields.take("processes") {
+        None => {
+            let start = fields.span.start;
+            diagnostics
+                .error(&(start..start + 1), "a task needs `processes`")
+                .label("`processes` is missing")
+                .help("an empty list is a task that succeeds at once");
+        }
+        Some(node) => match &node.value {
+            Value::List(list) => {
+                for node in list {
+                    if let Some((process, span)) = process(node, diagnostics) {
+                        processes.push(process);
+                        process_spans.push(span);
+                    }
+                }
+            }
+            _ => wrong_type(node, "processes", "a list", diagnostics),
+        },
+    }
+    let (constraints, order_spans) = constraints(&mut fields, diagnostics);
+    let wait_span = fields.place("finalization_wait");
+    let name = fields.string("name", diagnostics);
+    let first = processes.first().map(|process: &Process| process.name.clone());
+    let task = Task {
+        name: name.or(first).unwrap_or_else(|| "task".to_owned()),
+        processes,
+        constraints,
+        resources: fields
+            .take("resources")
+            .and_then(|node| resources(node, diagnostics)),
+        max_failures: fields.count("max_failures", diagnostics).unwrap_or(1),
+        max_concurrency: fields.count("max_concurrency", diagnostics).unwrap_or(0),
+        finalization_wait: fields
+            .period("finalization_wait", diagnostics)
+            .unwrap_or(FINALIZATION_WAIT),
+        user: fields.string("user", diagnostics),
+    };
+    fields.finish(&TASK, &TASK_LATER, diagnostics);
+    Some(Decoded {
+        task,
+        process_spans,
+        order_spans,
+        wait_span,
+    })
+}
+
+fn process(node: &Node, diagnostics: &mut Diagnostics) -> Option<(Process, Span)> {
+    let mut fields = Fields::of(node, "a process", diagnostics)?;
+    let name_span = fields.place("name");
+    let name = fields.required("name", diagnostics).unwrap_or_default();
+    let argv = fields.strings("argv", diagnostics);
+    let cmdline = match argv {
+        Some(_) if fields.has("cmdline") => {
+            let span = fields.place("argv");
+            diagnostics
+                .error(&span, "a process has either `cmdline` or `argv`")
+                .help("`cmdline` is a script for a shell, `argv` a program with its arguments");
+            fields.string("cmdline", diagnostics)
+        }
+        Some(_) => None,
+        None => fields.required("cmdline", diagnostics),
+    };
+    if let Some(argv) = &argv
+        && argv.first().is_none_or(|(program, _)| program.is_empty())
+    {
+        let span = fields.place("argv");
+        diagnostics.error(&span, "`argv` needs a program to run");
+    }
+    let shell = fields.string("shell", diagnostics);
+    if let Some(shell) = &shell {
+        let span = fields.place("shell");
+        if argv.is_some() {
+            diagnostics
+                .error(&span, "`shell` has no meaning beside `argv`")
+                .help("remove it, or use `cmdline`");
+        }
+        if shell.split_whitespace().next().is_none() {
+            diagnostics.error(&span, "`shell` needs a program to run");
+        }
+    }
+    let declared = fields.take("resources");
+    let resources = declared.and_then(|node| resources(node, diagnostics));
+    if let Some(node) = declared {
+        diagnostics
+            .warning(
+                &(node.span.start..node.span.start + 1),
+                "`resources` of a process are not enforced yet",
+            )
+            .help("they are recorded, and nothing more");
+    }
+    let process = Process {
+        name,
+        cmdline,
+        argv: argv.map(|argv| argv.into_iter().map(|(text, _)| text).collect()),
+        shell,
+        max_failures: fields.count("max_failures", diagnostics).unwrap_or(1),
+        max_runs: fields.count("max_runs", diagnostics).unwrap_or(MAX_RUNS),
+        daemon: fields.boolean("daemon", diagnostics).unwrap_or(false),
+        ephemeral: fields.boolean("ephemeral", diagnostics).unwrap_or(false),
+        is_final: fields.boolean("final", diagnostics).unwrap_or(false),
+        min_duration: fields
+            .period("min_duration", diagnostics)
+            .unwrap_or(MIN_DURATION),
+        stop_timeout: fields.period("stop_timeout", diagnostics),
+        user: fields.string("user", diagnostics),
+        umask: umask(&mut fields, diagnostics),
+        working_dir: fields.string("working_dir", diagnostics),
+        env: env(&mut fields, diagnostics),
+        logger: fields
+            .take("logger")
+            .map_or_else(Logger::default, |node| logger(node, diagnostics)),
+        resources,
+    };
+    fields.finish(&PROCESS, &PROCESS_LATER, diagnostics);
+    Some((process, name_span))
+}
+
+/// Octal, as everybody writes masks: `022`, `0o022` or `"022"`.
+fn umask(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Option<u32> {
+    let node = fields.take("umask")?;
+    let text = node.text().unwrap_or_default();
+    let digits = text.strip_prefix("0o").unwrap_or(&text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(mask) if mask <= 0o777 => Some(mask),
+        _ => {
+            diagnostics
+                .error(&node.span, "`umask` does not parse")
+                .label("expected an octal mask such as 022");
+            None
+        }
+    }
+}
+
+fn env(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    let Some(node) = fields.take("env") else {
+        return env;
+    };
+    let Value::Map(map) = &node.value else {
+        wrong_type(node, "env", "a map of names and values", diagnostics);
+        return env;
+    };
+    for entry in map {
+        if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
+            let message = format!("`{}` cannot be a variable's name", entry.key);
+            diagnostics.error(&entry.key_span, message);
+        }
+        match entry.node.text() {
+            Some(value) => {
+                env.insert(entry.key.clone(), value);
+            }
+            None if entry.node.value == Value::Null => {
+                env.insert(entry.key.clone(), String::new());
+            }
+            None => wrong_type(&entry.node, &entry.key, "a string", diagnostics),
+        }
+    }
+    env
+}
+
+fn logger(node: &Node, diagnostics: &mut Diagnostics) -> Logger {
+    let Some(mut fields) = Fields::of(node, "a logger", diagnostics) else {
+        return Logger::default();
+    };
+    let destinations = [
+        ("file", Destination::File),
+        ("console", Destination::Console),
+        ("both", Destination::Both),
+        ("none", Destination::None),
+    ];
+    let modes = [("standard", LogMode::Standard), ("rotate", LogMode::Rotate)];
+    let logger = Logger {
+        destination: choice(&mut fields, "destination", &destinations, diagnostics),
+        mode: choice(&mut fields, "mode", &modes, diagnostics),
+        rotate: fields
+            .take("rotate")
+            .map_or_else(Rotate::default, |node| rotate(node, diagnostics)),
+    };
+    fields.finish(&["destination", "mode", "rotate"], &[], diagnostics);
+    logger
+}
+
+fn choice<T: Copy + Default>(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    choices: &[(&str, T)],
+    diagnostics: &mut Diagnostics,
+) -> T {
+    let span = fields.place(name);
+    let Some(text) = fields.string(name, diagnostics) else {
+        return T::default();
+    };
+    let known = || choices.iter().map(|(name, _)| *name);
+    match choices.iter().find(|(name, _)| *name == text) {
+        Some((_, value)) => *value,
+        None => {
+            let all: Vec<&str> = known().collect();
+            diagnostics
+                .error(&span, format!("`{text}` is no {name}"))
+                .help(format!("expected one of {}", all.join(", ")))
+                .did_you_mean(&text, known());
+            T::default()
+        }
+    }
+}
+
+fn rotate(node: &Node, diagnostics: &mut Diagnostics) -> Rotate {
+    let mut policy = Rotate::default();
+    let Some(mut fields) = Fields::of(node, "a rotate policy", diagnostics) else {
+        return policy;
+    };
+    if let Some(size) = fields.bytes("log_size", diagnostics) {
+        policy.log_size = size;
+    }
+    if let Some(backups) = fields.count("backups", diagnostics) {
+        policy.backups = backups;
+    }
+    for (name, is_zero) in [
+        ("log_size", policy.log_size.0 == 0),
+        ("backups", policy.backups == 0),
+    ] {
+        if is_zero {
+            let span = fields.place(name);
+            diagnostics.error(&span, format!("`{name}` must be more than 0"));
+        }
+    }
+    fields.finish(&["log_size", "backups"], &[], diagnostics);
+    policy
+}
+
+fn resources(node: &Node, diagnostics: &mut Diagnostics) -> Option<Resources> {
+    let mut fields = Fields::of(node, "resources", diagnostics)?;
+    let resources = Resources {
+        cpu: fields.real("cpu", diagnostics).unwrap_or_default(),
+        ram: fields.bytes("ram", diagnostics).unwrap_or_default(),
+        disk: fields.bytes("disk", diagnostics).unwrap_or_default(),
+        gpu: fields.count("gpu", diagnostics).unwrap_or_default(),
+    };
+    fields.finish(&["cpu", "ram", "disk", "gpu"], &["pids"], diagnostics);
+    Some(resources)
+}
+
+fn constraints(
+    fields: &mut Fields<'_>,
+    diagnostics: &mut Diagnostics,
+) -> (Vec<Constraint>, Vec<(Span, Vec<Span>)>) {
+    let mut constraints = Vec::new();
+    let mut spans = Vec::new();
+    let Some(node) = fields.take("constraints") else {
+        return (constraints, spans);
+    };
+    let Value::List(list) = &node.value else {
+        wrong_type(node, "constraints", "a list", diagnostics);
+        return (constraints, spans);
+    };
+    for node in list {
+        let Some(mut fields) = Fields::of(node, "a constraint", diagnostics) else {
+            continue;
+        };
+        let span = fields.place("order");
+        match fields.strings("order", diagnostics) {
+            Some(order) => {
+                let (names, places) = order.into_iter().unzip();
+                constraints.push(Constraint { order: names });
+                spans.push((span, places));
+            }
+            None if !fields.has("order") => {
+                diagnostics.error(&(span.start..span.start + 1), "a constraint needs `order`");
+            }
+            None => {}
+        }
+        fields.finish(&["order"], &[], diagnostics);
+    }
+    (constraints, spans)
+}

@@ -1,0 +1,128 @@
+//! A task file from its text to tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    check::check,
+    decode::decode,
+    diagnostic::Diagnostics,
+    json,
+    node::{Node, Value},
+    schema::Task,
+    template::Expander,
+    yaml,
+};
+
+pub use super::template::Bindings;
+
+/// A file that parsed: one task or several.
+#[derive(Debug)]
+pub struct Document {
+    source: String,
+    tasks: Vec<Node>,
+}
+
+/// A task that is ready to run, with what to warn about.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The task.
+    pub task: Task,
+    /// Warnings only.
+    pub diagnostics: Diagnostics,
+}
+
+impl Document {
+    /// Parses `source`: JSON when its first character is `{` or `[` and it is JSON, else YAML (a
+    /// stream of documents is several tasks, as is `{tasks: [...]}`).
+    ///
+    /// # Errors
+    /// Where it stops being JSON or YAML.
+    pub fn parse(source: &str, is_json: bool) -> Result<Document, Diagnostics> {
+        let mut diagnostics = Diagnostics::default();
+        let documents = match is_json {
+            true => json::parse(source, &mut diagnostics).map(|node| vec![node]),
+            false => yaml::parse(source, &mut diagnostics),
+        };
+        let mut tasks = Vec::new();
+        for node in documents.unwrap_or_default() {
+            match node.get("tasks").map(|tasks| &tasks.value) {
+                Some(Value::List(list)) if node.get("processes").is_none() => {
+                    tasks.extend(list.iter().cloned());
+                }
+                _ if node.value == Value::Null => {}
+                _ => tasks.push(node),
+            }
+        }
+        if tasks.is_empty() && !diagnostics.has_errors() {
+            diagnostics
+                .error(&(0..0), "there is no task in this file")
+                .help("a task is a map with `processes`");
+        }
+        match diagnostics.has_errors() {
+            true => Err(diagnostics),
+            false => Ok(Document {
+                source: source.to_owned(),
+                tasks,
+            }),
+        }
+    }
+
+    /// The names of the tasks, as far as they have one before they are resolved.
+    pub fn names(&self) -> Vec<String> {
+        let numbered = self.tasks.iter().enumerate();
+        numbered
+            .map(|(index, node)| {
+                let name = node.get("name").and_then(Node::text);
+                name.unwrap_or_else(|| format!("#{}", index + 1))
+            })
+            .collect()
+    }
+
+    /// The ports that the task at `index` refers to.
+    pub fn ports(&self, index: usize) -> BTreeSet<String> {
+        let mut ignored = Diagnostics::default();
+        let bindings = Bindings::default();
+        let mut expander = Expander::new(&self.source, &bindings, &mut ignored);
+        expander.expand(&self.tasks[index], &[]);
+        expander.ports.into_keys().collect()
+    }
+
+    /// The task at `index`, complete and checked.
+    ///
+    /// # Errors
+    /// Every mistake there is.
+    pub fn resolve(&self, index: usize, bindings: &Bindings) -> Result<Resolved, Diagnostics> {
+        let mut diagnostics = Diagnostics::default();
+        let mut expander = Expander::new(&self.source, bindings, &mut diagnostics);
+        let node = expander.expand(&self.tasks[index], &[]);
+        let unused: Vec<String> = expander.unused_sets().cloned().collect();
+        let missing: BTreeMap<_, _> = std::mem::take(&mut expander.ports)
+            .into_iter()
+            .filter(|(name, _)| !bindings.ports.contains_key(name))
+            .collect();
+        for (name, span) in missing {
+            diagnostics
+                .error(&span, format!("port `{name}` is not given"))
+                .help(format!("give it with --port {name}=NUMBER"));
+        }
+        for name in unused {
+            let start = node.span.start;
+            diagnostics.warning(
+                &(start..start),
+                format!("--set {name}: nothing refers to it"),
+            );
+        }
+        let decoded = decode(&node, &mut diagnostics);
+        if let Some(decoded) = &decoded {
+            check(decoded, &mut diagnostics);
+        }
+        diagnostics.sort();
+        match decoded {
+            Some(decoded) if !diagnostics.has_errors() => Ok(Resolved {
+                task: decoded.task,
+                diagnostics,
+            }),
+            _ => Err(diagnostics),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Task files: from text to a validated, fully resolved [`Task`], or to every mistake at once.
+//!
+//! text → [`node`] tree with places → templates → [`decode`] → [`check`]. Every stage collects all
+//! mistakes; the next one works with what is left.
+//! This room reads and checks. It runs nothing and writes nothing.
+
+mod check;
+mod decode;
+mod diagnostic;
+mod fields;
+mod json;
+mod load;
+mod node;
+mod schema;
+mod template;
+mod units;
+mod yaml;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use load::{Bindings, Document, Resolved};
+pub use schema::{
+    Constraint, Destination, LogMode, Logger, Process, Resources, Rotate, Task,
+};
+pub use units::{Bytes, Period};

@@ -1,0 +1,166 @@
+//! The task as everything else sees it: resolved, validated, every default filled in.
+//!
+//! This is also what the journal's header holds, as JSON. Fields are only ever added, with a
+//! default that means what their absence meant.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{Bytes, Period};
+
+/// A DAG of processes in one sandbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The default is the first process' name.
+    pub name: String,
+    /// In the order of the file, which is the order of starting where several may start.
+    pub processes: Vec<Process>,
+    /// Orders between processes.
+    #[serde(default)]
+    pub constraints: Vec<Constraint>,
+    /// A reservation; enforced by the container or the scheduler, not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Failed processes that fail the task; 0: no limit.
+    pub max_failures: u32,
+    /// Processes running at a time; 0: no limit.
+    pub max_concurrency: u32,
+    /// Budget of CLEANING and FINALIZING together.
+    pub finalization_wait: Period,
+    /// Who runs the processes; the default is who runs dewar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// One process of a task. Exactly one of `cmdline` and `argv` is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Also the name of its log directory.
+    pub name: String,
+    /// A script for `shell`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// A program and its arguments, run without a shell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Vec<String>>,
+    /// Words in front of `-c CMDLINE`; the default is `/bin/bash`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<String>,
+    /// Failed runs after which the process is failed for good; 0: no limit.
+    pub max_failures: u32,
+    /// Runs without success after which the process is failed for good; 0: no limit.
+    pub max_runs: u32,
+    /// Rerun after success too.
+    pub daemon: bool,
+    /// Not waited for; its failures do not count.
+    pub ephemeral: bool,
+    /// Part of the finalizing plan.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// Pause between the end of a run and the next start.
+    pub min_duration: Period,
+    /// How long its tree has after SIGTERM; at most the task's budget, which is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<Period>,
+    /// Instead of the task's user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// File mode creation mask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    /// Relative to the sandbox, which is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// Added to the clean environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Where its output goes.
+    pub logger: Logger,
+    /// Declared; not enforced yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+}
+
+/// Processes that run strictly one after the other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// Names of processes.
+    pub order: Vec<String>,
+}
+
+/// What a task or process is said to need.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Cores.
+    pub cpu: f64,
+    /// Memory.
+    pub ram: Bytes,
+    /// Space in the sandbox.
+    pub disk: Bytes,
+    /// Devices.
+    pub gpu: u32,
+}
+
+/// Where output goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Logger {
+    /// Which readers.
+    pub destination: Destination,
+    /// How the files grow.
+    pub mode: LogMode,
+    /// The sizes that `mode: rotate` uses.
+    #[serde(default)]
+    pub rotate: Rotate,
+}
+
+/// Who gets the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Destination {
+    /// Files only.
+    #[default]
+    File,
+    /// Shown by whoever follows the task; locally there are files too.
+    Console,
+    /// Files, and shown.
+    Both,
+    /// Nobody.
+    None,
+}
+
+/// How log files grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogMode {
+    /// Without bounds; the process writes them itself.
+    #[default]
+    Standard,
+    /// Up to `rotate.log_size`, then anew, keeping `rotate.backups` old ones.
+    Rotate,
+}
+
+/// The sizes of rotated logs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rotate {
+    /// A file that has reached this size becomes a backup.
+    pub log_size: Bytes,
+    /// Old files kept.
+    pub backups: u32,
+}
+
+impl Default for Rotate {
+    fn default() -> Rotate {
+        Rotate {
+            log_size: Bytes(100 << 20),
+            backups: 5,
+        }
+    }
+}
+
+impl Destination {
+    /// Followers show it.
+    pub fn is_shown(self) -> bool {
+        matches!(self, Destination::Console | Destination::Both)
+    }
+}

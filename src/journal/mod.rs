@@ -1,0 +1,15 @@
+//! The durable record of a task: an append-only file of checksummed frames of protobuf records.
+//!
+//! Invariants: one writer (the keeper, which holds the file's lock); a frame holds everything that
+//! one fdatasync made durable; nothing is acted upon before its frame is on disk.
+//! This room frames, checks, appends and reads records. It does not interpret them.
+
+mod file;
+mod frame;
+mod read;
+mod records;
+
+pub use file::{Journal, open_locked};
+pub use frame::{FILE_MAGIC, FORMAT_VERSION};
+pub use read::{JournalError, Replay, read, read_file};
+pub use records::*;

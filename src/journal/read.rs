@@ -1,0 +1,189 @@
+//! Reading a journal: every record, in order, or the offset of what is wrong.
+//!
+//! A frame that does not check is a torn tail when no whole frame follows it (it was never made
+//! durable, so nobody acted upon it) and corruption otherwise.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::{
+    frame::{FILE_MAGIC, FORMAT_VERSION, Found, PREAMBLE, decode, next_frame},
+    records::{Header, Kind, Record},
+};
+
+/// Why a journal cannot be used.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// It cannot be opened or read.
+    #[error("cannot read the journal {path}: {source}")]
+    Io {
+        /// The journal's file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else could have written it.
+    #[error("the journal {path} is not trusted: {why}")]
+    Untrusted {
+        /// The journal's file.
+        path: PathBuf,
+        /// Who could have.
+        why: String,
+    },
+    /// It does not begin as a journal does.
+    #[error("{path} is not a journal: {why}")]
+    NotAJournal {
+        /// The journal's file.
+        path: PathBuf,
+        /// What is wrong with its first bytes.
+        why: String,
+    },
+    /// Damage that is not a torn tail.
+    #[error("the journal {path} is corrupt at offset {offset}: {why}")]
+    Corrupt {
+        /// The journal's file.
+        path: PathBuf,
+        /// Where the damage begins, in bytes.
+        offset: u64,
+        /// What does not hold there.
+        why: String,
+    },
+}
+
+/// All that a journal says.
+#[derive(Debug)]
+pub struct Replay {
+    /// The first record.
+    pub header: Header,
+    /// Every record, the header's first.
+    pub records: Vec<Record>,
+    /// Where the next frame goes.
+    pub end: u64,
+    /// Bytes after `end` that are a torn frame: to be cut.
+    pub torn: Option<(u64, &'static str)>,
+}
+
+/// Reads the journal at `path`. `Ok(None)`: it exists but its first frame never became durable, so
+/// the task never began.
+///
+/// # Errors
+/// See [`JournalError`]. A torn tail is not an error.
+pub fn read(path: &Path) -> Result<Option<Replay>, JournalError> {
+    let file = File::open(path).map_err(|source| JournalError::Io {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    read_file(&file, path)
+}
+
+/// As [`read`], from an open file; `path` is for messages.
+///
+/// # Errors
+/// See [`JournalError`].
+pub fn read_file(mut file: &File, path: &Path) -> Result<Option<Replay>, JournalError> {
+    let io_error = |source| JournalError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let meta = file.metadata().map_err(io_error)?;
+    trusted(meta.uid(), meta.mode(), path)?;
+    let mut bytes = Vec::with_capacity(meta.len() as usize);
+    io::Seek::seek(&mut file, io::SeekFrom::Start(0)).map_err(io_error)?;
+    file.read_to_end(&mut bytes).map_err(io_error)?;
+    parse(&bytes, path)
+}
+
+/// A journal decides what is started and killed, so only its owner may be able to write it.
+fn trusted(uid: u32, mode: u32, path: &Path) -> Result<(), JournalError> {
+    let us = nix::unistd::geteuid().as_raw();
+    let untrusted = |why: String| {
+        Err(JournalError::Untrusted {
+            path: path.to_path_buf(),
+            why,
+        })
+    };
+    if uid != us && us != 0 {
+        return untrusted(format!("it belongs to uid {uid}, not to us (uid {us})"));
+    }
+    if mode & 0o022 != 0 {
+        return untrusted("its group or others may write it (chmod go-w)".to_owned());
+    }
+    Ok(())
+}
+
+pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, JournalError> {
+    let not_a_journal = |why: String| JournalError::NotAJournal {
+        path: path.to_path_buf(),
+        why,
+    };
+    let shown = bytes.len().min(FILE_MAGIC.len());
+    if bytes.iter().all(|byte| *byte == 0) || (shown < 8 && bytes == &FILE_MAGIC[..shown]) {
+        return Ok(None);
+    }
+    if bytes[..shown] != FILE_MAGIC[..shown] || shown < 8 {
+        return Err(not_a_journal(
+            "its first bytes are not a journal's".to_owned(),
+        ));
+    }
+    if bytes.len() < PREAMBLE {
+        return Ok(None);
+    }
+    let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+    if version == 0 || version > FORMAT_VERSION {
+        return Err(not_a_journal(format!(
+            "format version {version}; this dewar reads up to {FORMAT_VERSION}"
+        )));
+    }
+    let mut records = Vec::new();
+    let mut offset = PREAMBLE;
+    let mut torn = None;
+    loop {
+        match decode(bytes, offset) {
+            Found::Frame {
+                records: more,
+                next,
+            } => {
+                records.extend(more);
+                offset = next;
+            }
+            Found::End => break,
+            Found::Damage(why) => {
+                if let Some(next) = next_frame(bytes, offset) {
+                    return Err(JournalError::Corrupt {
+                        path: path.to_path_buf(),
+                        offset: offset as u64,
+                        why: format!("{why}, and a whole frame follows at offset {next}"),
+                    });
+                }
+                torn = Some((offset as u64, why));
+                break;
+            }
+        }
+    }
+    let header = match records.first() {
+        None => return Ok(None),
+        Some(Record {
+            kind: Some(Kind::Header(header)),
+            ..
+        }) => header.clone(),
+        Some(_) => {
+            return Err(JournalError::Corrupt {
+                path: path.to_path_buf(),
+                offset: PREAMBLE as u64,
+                why: "the first record is not a header".to_owned(),
+            });
+        }
+    };
+    Ok(Some(Replay {
+        header,
+        records,
+        end: offset as u64,
+        torn,
+    }))
+}

@@ -1,0 +1,309 @@
+//! What the runner may ask for: launch, stop, kill, say when nothing is left, close.
+//!
+//! A start is done at most once per (process, run), so a new runner may repeat what it wants.
+//! Signals wait until the notes before them are on disk, unless there is nobody to signal.
+
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use rustix::process::Signal;
+
+use super::{
+    launch::launch,
+    main_loop::{Keeper, Token},
+    proc::{self, Stat},
+    pump::Pump,
+    runs::{Key, Phase, Run},
+    tree::{self, Snapshot},
+};
+use crate::{
+    journal::{Again, End, How, Kind, LaunchFailure, Lost, Start},
+    protocols::dewar::link::{self as wire, command::Kind as Command},
+};
+
+impl Keeper {
+    pub(super) fn take_command(&mut self, command: Command) {
+        let is_signal = matches!(
+            command,
+            Command::StopAll(_) | Command::KillAll(_) | Command::KillRun(_)
+        );
+        let must_wait = is_signal && self.has_undurable() && !self.nothing_left();
+        if must_wait || !self.deferred.is_empty() {
+            let seq = self.last_record();
+            self.deferred.push_back((seq, command));
+            self.hurry();
+        } else {
+            self.execute(command);
+        }
+    }
+
+    pub(super) fn run_deferred(&mut self) {
+        while let Some((seq, _)) = self.deferred.front() {
+            if *seq > self.durable {
+                break;
+            }
+            if let Some((_, command)) = self.deferred.pop_front() {
+                self.execute(command);
+            }
+        }
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Launch(launch) => self.launch(&launch),
+            Command::Abandon(run) => self.abandon((run.process, run.run)),
+            Command::StopAll(_) => self.stop_everything(),
+            Command::KillRun(run) => self.kill_run((run.process, run.run)),
+            Command::KillAll(_) => self.kill_everything(),
+            Command::AwaitEmpty(_) => {
+                self.awaiting_empty = true;
+                self.children_changed = true;
+            }
+            Command::Close(_) => self.close(),
+            Command::ReadOutput(launch) => self.read_output(&launch),
+        }
+    }
+
+    fn launch(&mut self, command: &wire::Launch) {
+        let key = (command.process, command.run);
+        let again = self.unlaunched.remove(&key);
+        let next = self.next_run.get(&key.0).copied().unwrap_or(0);
+        if self.failed.is_some() || (!again && key.1 < next) {
+            return;
+        }
+        self.next_run.insert(key.0, next.max(key.1 + 1));
+        let Some(slot) = self.shared.live.take_slot(key.0, key.1) else {
+            return self.launch_failed(key, again, "too many launches at once".to_owned());
+        };
+        let launched = launch(command, &self.setting, &self.shared.live, slot);
+        let launched = match launched {
+            Ok(launched) => launched,
+            Err(error) => {
+                self.shared.live.free_slot(slot);
+                let reason = error.to_string();
+                let reason = reason.split(" (os error").next().unwrap_or_default();
+                return self.launch_failed(key, again, reason.to_owned());
+            }
+        };
+        let pid = launched.child.pid;
+        let pumped = !launched.streams.is_empty();
+        if pumped {
+            self.pump_streams(launched.streams);
+        }
+        let start_ticks = proc::stat(pid).map_or(0, |stat| stat.start_ticks);
+        let start = self.record(started(key, again, pid, start_ticks));
+        self.hurry();
+        let index = self.insert_run(Run {
+            key,
+            pid,
+            start_ticks,
+            pidfd: launched.child.pidfd,
+            phase: Phase::Gated { start },
+            is_child: true,
+            gate: Some(launched.gate),
+            slot: Some(slot),
+            exec: None,
+            stopping: false,
+            pumped,
+            program: Some(shown(command)),
+        });
+        self.gates.push_back((start, index));
+        self.watch_run(index);
+    }
+
+    /// A run that could not even be forked has both its records at once.
+    fn launch_failed(&mut self, key: Key, again: bool, reason: String) {
+        if !again {
+            self.record(started(key, false, 0, 0));
+        }
+        self.record(Kind::End(End {
+            process: key.0,
+            run: key.1,
+            how: Some(How::LaunchFailed(LaunchFailure {
+                reason,
+                exec_errno: 0,
+            })),
+        }));
+    }
+
+    fn abandon(&mut self, key: Key) {
+        if self.unlaunched.remove(&key) {
+            self.record(Kind::End(End {
+                process: key.0,
+                run: key.1,
+                how: Some(How::Lost(Lost {
+                    reason: "it never passed its gate and is not wanted any more".to_owned(),
+                })),
+            }));
+        }
+    }
+
+    pub(super) fn pump_streams(&mut self, streams: Vec<super::pump::Stream>) {
+        if self.pump.is_none() {
+            let started = Pump::start().and_then(|pump| {
+                self.watch(pump.event(), Token::Pump.number(0))?;
+                Ok(pump)
+            });
+            match started {
+                Ok(pump) => self.pump = Some(pump),
+                Err(error) => return self.notice(format!("no log rotation: {error}"), None),
+            }
+        }
+        let added = self.pump.as_ref().map(|pump| pump.add(streams));
+        if let Some(Err(error)) = added {
+            self.notice(format!("output is not read: {error}"), None);
+        }
+    }
+
+    /// A dead keeper's pipes are found again in the processes that write to them. Theirs can be
+    /// told from pipes of the user's own making: only ours are open for reading and writing.
+    fn read_output(&mut self, command: &wire::Launch) {
+        let Some(index) = self.runs.find((command.process, command.run)) else {
+            return;
+        };
+        let Some(run) = self.runs.get(index).filter(|run| !run.pumped) else {
+            return;
+        };
+        match super::launch::reopen(command, run.pid) {
+            Ok(streams) if streams.is_empty() => {}
+            Ok(streams) => {
+                if let Some(run) = self.runs.get_mut(index) {
+                    run.pumped = true;
+                }
+                self.pump_streams(streams);
+            }
+            Err(error) => {
+                let text = format!("its output is not read any more: {error}");
+                self.notice(text, Some((command.process, command.run)));
+            }
+        }
+    }
+
+    /// SIGTERM to the first process of every run, then to whatever else there is.
+    fn stop_everything(&mut self) {
+        for run in self.runs.iter_mut() {
+            run.stopping = true;
+        }
+        let targets: Vec<Stat> = self.runs.iter().filter_map(|(_, run)| identity(run)).collect();
+        for target in &targets {
+            tree::signal(target, Signal::TERM);
+        }
+        match Snapshot::take() {
+            Ok(snapshot) => {
+                for stat in self.everything(&snapshot) {
+                    if !targets.iter().any(|target| target.pid == stat.pid) && !stat.is_dead() {
+                        tree::signal(&stat, Signal::TERM);
+                    }
+                }
+            }
+            Err(error) => self.notice(format!("cannot look at the processes: {error}"), None),
+        }
+        self.children_changed = true;
+    }
+
+    /// SIGKILL to the tree of one run, also when its first process is dead already.
+    fn kill_run(&mut self, key: Key) {
+        let Some(index) = self.runs.find(key) else {
+            return;
+        };
+        let Some(run) = self.runs.get_mut(index) else {
+            return;
+        };
+        run.stopping = true;
+        let (pid, first) = (run.pid, identity(run));
+        let killed = tree::kill_all(|snapshot| {
+            let mut tree = snapshot.below(pid, None);
+            let ours = self.everything(snapshot);
+            tree.extend(ours.iter().filter(|stat| stat.session == pid));
+            tree.extend(first);
+            tree
+        });
+        if let Err(error) = killed {
+            self.notice(format!("cannot kill: {error}"), Some(key));
+        }
+    }
+
+    /// SIGKILL to everything, again and again until nothing is left (each death comes back here).
+    pub(super) fn kill_everything(&mut self) {
+        self.killing_all = true;
+        for run in self.runs.iter_mut() {
+            run.stopping = true;
+        }
+        if let Err(error) = tree::kill_all(|snapshot| self.everything(snapshot)) {
+            self.notice(format!("cannot kill: {error}"), None);
+        }
+        self.watch_strays();
+        self.children_changed = true;
+    }
+
+    /// All processes of the task: what is below us, and what an earlier keeper left elsewhere.
+    pub(super) fn everything(&self, snapshot: &Snapshot) -> Vec<Stat> {
+        let me = std::process::id() as i32;
+        let mut found = snapshot.below(me, self.runner_pid());
+        if let Some(strays) = &self.strays {
+            found.extend(strays.find(snapshot));
+        }
+        found
+    }
+
+    /// True when no process of the task is alive, as far as one cheap look tells.
+    pub(super) fn nothing_left(&self) -> bool {
+        let all_ended = self
+            .runs
+            .iter()
+            .all(|(_, run)| matches!(run.phase, Phase::Ended { .. }));
+        all_ended && self.strays.is_none() && self.strangers().is_ok_and(|found| found.is_empty())
+    }
+
+    /// Our living children that are neither a run's first process nor the runner: orphans.
+    pub(super) fn strangers(&self) -> std::io::Result<Vec<Stat>> {
+        let runner = self.runner_pid();
+        let mut found = Vec::new();
+        for pid in proc::children()? {
+            if Some(pid) == runner || self.runs.has_pid(pid) {
+                continue;
+            }
+            match proc::stat(pid) {
+                Some(stat) if !stat.is_dead() => found.push(stat),
+                _ => {
+                    // Nobody else reaps it, and its code means nothing to anybody.
+                    let id = Id::Pid(nix::unistd::Pid::from_raw(pid));
+                    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+                    if let Err(errno) = waitid(id, flags) {
+                        tracing::debug!("reaping the orphan {pid}: {errno}");
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn started(key: Key, again: bool, pid: i32, start_ticks: u64) -> Kind {
+    let ((process, run), pid) = (key, pid as u32);
+    if again {
+        Kind::Again(Again {
+            process,
+            run,
+            pid,
+            start_ticks,
+        })
+    } else {
+        Kind::Start(Start {
+            process,
+            run,
+            pid,
+            start_ticks,
+        })
+    }
+}
+
+/// The first process of a run, while it lives.
+fn identity(run: &Run) -> Option<Stat> {
+    let stat = proc::stat(run.pid)?;
+    (stat.start_ticks == run.start_ticks && !stat.is_dead()).then_some(stat)
+}
+
+/// What is executed, for an error message.
+fn shown(command: &wire::Launch) -> Box<str> {
+    let name = command.argv.first().map(Vec::as_slice).unwrap_or_default();
+    String::from_utf8_lossy(name).into()
+}

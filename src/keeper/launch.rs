@@ -1,0 +1,234 @@
+//! From a launch command to a child behind its gate.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::{
+    child::{ChildPlan, Gated, STEP_EXEC, STEPS, fork_gated},
+    live::Live,
+    logs,
+    pump::{Policy, Source, Stream},
+};
+use crate::protocols::dewar::link as wire;
+
+/// A launched child and what its keeper holds of it.
+pub(super) struct Launched {
+    pub child: Gated,
+    pub gate: OwnedFd,
+    pub streams: Vec<Stream>,
+}
+
+/// What every launch shares.
+pub(super) struct Setting {
+    pub null: File,
+    pub open_files: libc::rlimit,
+    pub ignored_signals: Vec<i32>,
+    pub umask: u32,
+}
+
+/// Opens the logs and forks.
+///
+/// # Errors
+/// Whatever keeps the run from being launched; it is then a failed run, and this is its reason.
+pub(super) fn launch(
+    command: &wire::Launch,
+    setting: &Setting,
+    live: &Live,
+    slot: usize,
+) -> io::Result<Launched> {
+    let bytes = |what: &[u8]| CString::new(what).map_err(|_| nul_byte());
+    let argv = each(&command.argv)?;
+    let environment = each(&command.environment)?;
+    let programs = programs(command)?;
+    let identity = command.identity.as_ref();
+    let owner = identity.map(|identity| (identity.uid, identity.gid));
+    let outputs = Outputs::open(command, owner, &setting.null)?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::Stream,
+        None,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+    )?;
+    // The child's end blocks: that is the gate.
+    nix::fcntl::fcntl(
+        &theirs,
+        nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
+    )?;
+    let child = fork_gated(&ChildPlan {
+        programs,
+        argv,
+        environment,
+        directory: bytes(&command.directory)?,
+        identity: identity
+            .map(|identity| (identity.uid, identity.gid, identity.groups.clone())),
+        umask: command.umask.unwrap_or(setting.umask),
+        open_files: setting.open_files,
+        ignored_signals: &setting.ignored_signals,
+        stdin: setting.null.as_raw_fd(),
+        stdout: outputs.stdout.as_raw_fd(),
+        stderr: outputs.stderr.as_raw_fd(),
+        gate: theirs.as_raw_fd(),
+        pass: live.pass(slot),
+    })?;
+    Ok(Launched {
+        child,
+        gate: ours,
+        streams: outputs.streams,
+    })
+}
+
+struct Outputs {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    streams: Vec<Stream>,
+}
+
+impl Outputs {
+    fn open(
+        command: &wire::Launch,
+        owner: Option<(u32, u32)>,
+        null: &File,
+    ) -> io::Result<Outputs> {
+        let log = command.log.unwrap_or_default();
+        if !log.keep {
+            return Ok(Outputs {
+                stdout: null.try_clone()?.into(),
+                stderr: null.try_clone()?.into(),
+                streams: Vec::new(),
+            });
+        }
+        let sandbox = Path::new(std::ffi::OsStr::from_bytes(&command.sandbox));
+        let directory = logs::directory(sandbox, &command.name, command.run, owner)?;
+        let stdout = logs::open_log(directory.as_fd(), "stdout", owner)?;
+        let stderr = logs::open_log(directory.as_fd(), "stderr", owner)?;
+        if log.rotate_bytes == 0 {
+            return Ok(Outputs {
+                stdout: stdout.into(),
+                stderr: stderr.into(),
+                streams: Vec::new(),
+            });
+        }
+        let (out_source, stdout_end) = Source::pipe()?;
+        let (err_source, stderr_end) = Source::pipe()?;
+        let sink = Sink::new(command, owner);
+        Ok(Outputs {
+            stdout: stdout_end,
+            stderr: stderr_end,
+            streams: vec![
+                sink.stream(out_source, "stdout", stdout, directory.try_clone()?)?,
+                sink.stream(err_source, "stderr", stderr, directory)?,
+            ],
+        })
+    }
+}
+
+/// Where the output of a run goes that is pumped.
+struct Sink {
+    key: (u32, u32),
+    policy: Policy,
+}
+
+impl Sink {
+    fn new(command: &wire::Launch, owner: Option<(u32, u32)>) -> Sink {
+        let log = command.log.unwrap_or_default();
+        Sink {
+            key: (command.process, command.run),
+            policy: Policy {
+                bytes: log.rotate_bytes,
+                backups: log.backups,
+                owner,
+            },
+        }
+    }
+
+    fn stream(
+        &self,
+        source: Source,
+        name: &'static str,
+        file: File,
+        directory: OwnedFd,
+    ) -> io::Result<Stream> {
+        Stream::new(self.key, source, name, file, directory, self.policy.clone())
+    }
+}
+
+/// Reads on where a dead keeper left off: the pipes that `pid` still writes to.
+///
+/// # Errors
+/// When a log file cannot be opened. Outputs that are no pipe of ours any more are left out.
+pub(super) fn reopen(command: &wire::Launch, pid: i32) -> io::Result<Vec<Stream>> {
+    let identity = command.identity.as_ref();
+    let owner = identity.map(|identity| (identity.uid, identity.gid));
+    let sandbox = Path::new(std::ffi::OsStr::from_bytes(&command.sandbox));
+    let sink = Sink::new(command, owner);
+    let mut streams = Vec::new();
+    for (number, name) in [(1, "stdout"), (2, "stderr")] {
+        if let Some(source) = Source::reopen(pid, number) {
+            let directory = logs::directory(sandbox, &command.name, command.run, owner)?;
+            let file = logs::open_log(directory.as_fd(), name, owner)?;
+            streams.push(sink.stream(source, name, file, directory)?);
+        }
+    }
+    Ok(streams)
+}
+
+/// Where exec looks, in order. Only PATH of the run's own environment counts.
+fn programs(command: &wire::Launch) -> io::Result<Vec<CString>> {
+    let Some(name) = command.argv.first() else {
+        return Err(io::Error::other("no program to run"));
+    };
+    if name.contains(&b'/') {
+        return each(std::slice::from_ref(name));
+    }
+    let path = command
+        .environment
+        .iter()
+        .find_map(|entry| entry.strip_prefix(b"PATH="))
+        .unwrap_or(b"/usr/local/bin:/usr/bin:/bin");
+    path.split(|byte| *byte == b':')
+        .map(|directory| {
+            let mut program = directory.to_vec();
+            if !program.is_empty() {
+                program.push(b'/');
+            }
+            program.extend_from_slice(name);
+            CString::new(program).map_err(|_| nul_byte())
+        })
+        .collect()
+}
+
+fn each(strings: &[Vec<u8>]) -> io::Result<Vec<CString>> {
+    strings
+        .iter()
+        .map(|string| CString::new(string.as_slice()).map_err(|_| nul_byte()))
+        .collect()
+}
+
+fn nul_byte() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "an argument, variable or path contains a NUL byte",
+    )
+}
+
+/// What a failed slot says, for people, and exec's errno if it was exec that failed.
+pub(super) fn explain(error: u32, command: &str) -> (String, u32) {
+    let (step, errno) = (error >> 16, error & 0xffff);
+    let cause = io::Error::from_raw_os_error(errno as i32);
+    let cause = cause.to_string();
+    let cause = cause.split(" (os error").next().unwrap_or_default();
+    if step == STEP_EXEC {
+        (format!("cannot execute {command}: {cause}"), errno)
+    } else {
+        let step = STEPS.get(step as usize).copied().unwrap_or("start");
+        (format!("cannot {step}: {cause}"), 0)
+    }
+}

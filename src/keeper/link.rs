@@ -1,0 +1,57 @@
+//! The frames that runner and keeper exchange: `length:u32 LE, protobuf`.
+//!
+//! Both sides are ours, but the reader still refuses a length that cannot be.
+
+use std::io;
+
+use prost::Message;
+
+/// Longest message: a batch that launches thousands of processes fits many times over.
+const LONGEST: usize = 256 << 20;
+
+/// `message` with its length in front.
+pub fn frame_message(message: &impl Message) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(4 + message.encoded_len());
+    bytes.extend_from_slice(&(message.encoded_len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&message.encode_to_vec());
+    bytes
+}
+
+/// Bytes that have arrived and are not yet a whole message.
+#[derive(Debug, Default)]
+pub struct LinkBuffer {
+    bytes: Vec<u8>,
+}
+
+impl LinkBuffer {
+    /// Takes in what was read.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+/// Takes every whole message out of `buffer`.
+///
+/// # Errors
+/// `InvalidData` for an absurd length or a message that does not decode.
+pub fn messages<M: Message + Default>(buffer: &mut LinkBuffer) -> io::Result<Vec<M>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(head) = buffer.bytes.get(at..at + 4) {
+        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        if length > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let Some(body) = buffer.bytes.get(at + 4..at + 4 + length) else {
+            break;
+        };
+        found.push(M::decode(body).map_err(io::Error::from)?);
+        at += 4 + length;
+    }
+    buffer.bytes.drain(..at);
+    // A large batch must not cost memory for ever.
+    if buffer.bytes.is_empty() && buffer.bytes.capacity() > 64 << 10 {
+        buffer.bytes = Vec::new();
+    }
+    Ok(found)
+}

@@ -1,0 +1,722 @@
+//! The keeper's loop: wait, take in what happened, carry out what is due, report, sync.
+//!
+//! Invariants: this thread never waits for the disk or for a reader of output; a gate opens, a
+//! signal is sent and a zombie is reaped only when the records before them are on disk.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+
+use super::{
+    go::GoError,
+    launch::Setting,
+    link::{LinkBuffer, frame_message, messages},
+    live::Holder,
+    proc,
+    pump::{Pump, PumpEvent},
+    root::{IGNORED, Shared},
+    runner_process::{RunnerProcess, exec_runner, fork_runner},
+    runs::{Key, Phase, Run, Runs},
+    takeover::Strays,
+    writer::Writer,
+};
+use crate::{
+    clock::now,
+    journal::{Cover, Header, Journal, Kind, Notice, Record, Tenure},
+    protocols::dewar::link as wire,
+};
+
+/// How long a record that nobody waits for may stay in memory, microseconds.
+const LAZY_US: u64 = 10_000;
+/// How long the output of a dead process is waited for, microseconds.
+pub(super) const DRAIN_US: u64 = 200_000;
+/// How long the runner may take to leave after the end, microseconds.
+const LEAVE_US: u64 = 500_000;
+
+pub(super) const KIND_SHIFT: u32 = 32;
+
+/// What an epoll event is about; the lower half of its number is a run's index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(super) enum Token {
+    Signal = 1,
+    Link,
+    Runner,
+    Writer,
+    Pump,
+    Stray,
+    Exit,
+    Gate,
+}
+
+impl Token {
+    pub fn number(self, index: usize) -> u64 {
+        (self as u64) << KIND_SHIFT | index as u64
+    }
+
+    fn of(number: u64) -> Option<(Token, usize)> {
+        const ALL: [Token; 8] = [
+            Token::Signal,
+            Token::Link,
+            Token::Runner,
+            Token::Writer,
+            Token::Pump,
+            Token::Stray,
+            Token::Exit,
+            Token::Gate,
+        ];
+        let kind = number >> KIND_SHIFT;
+        let token = ALL.into_iter().find(|token| *token as u64 == kind)?;
+        Some((token, number as u32 as usize))
+    }
+}
+
+/// The connection to the present runner.
+pub(super) struct Runner {
+    process: RunnerProcess,
+    inbox: LinkBuffer,
+    outbox: Vec<u8>,
+    writable: bool,
+    born: u64,
+}
+
+/// The parent of a task's processes.
+pub(super) struct Keeper {
+    pub shared: Shared,
+    pub setting: Setting,
+    pub epoll: Epoll,
+    signals: SignalFd,
+    pub writer: Writer,
+    pub pump: Option<Pump>,
+    runner: Option<Runner>,
+    /// When the runner is to be started again, and how often in a row it died young.
+    runner_due: Option<u64>,
+    young_deaths: u32,
+
+    pub runs: Runs,
+    /// Per process: the run number that may be started next.
+    pub next_run: HashMap<u32, u32>,
+    /// Started but never passed their gate, under a keeper that died.
+    pub unlaunched: BTreeSet<Key>,
+    /// Processes of an earlier keeper that are not below us.
+    pub strays: Option<Strays>,
+
+    /// Commands that wait for a record to be on disk.
+    pub deferred: VecDeque<(u64, wire::command::Kind)>,
+    pub gates: VecDeque<(u64, usize)>,
+    pub slots: VecDeque<(u64, usize)>,
+    pub reaps: VecDeque<(u64, usize)>,
+    /// Dead and on disk, but something of their session is still alive.
+    pub lingering: Vec<usize>,
+
+    pushed: u64,
+    pub durable: u64,
+    /// When what was pushed has to be flushed at the latest.
+    flush_by: Option<u64>,
+    urgent: bool,
+
+    pub report: wire::Report,
+    reports: u64,
+    to_answer: u64,
+    answered: u64,
+
+    pub awaiting_empty: bool,
+    pub killing_all: bool,
+    pub children_changed: bool,
+    pub failed: Option<String>,
+    closing: Option<u64>,
+    leave_by: Option<u64>,
+}
+
+impl Keeper {
+    /// Begins a new task: its journal, its first runner.
+    ///
+    /// # Errors
+    /// A message; the client has been told it too.
+    pub fn begin(shared: Shared, header: Header, client: UnixStream) -> Result<Keeper, String> {
+        let tell = client.try_clone().map_err(|error| error.to_string())?;
+        let refuse = |what: &str, error: io::Error| {
+            let message = format!("cannot {what} in {}: {error}", shared.path);
+            GoError {
+                busy: false,
+                message: message.clone(),
+            }
+            .send(&tell);
+            message
+        };
+        let runner = fork_runner(
+            &shared.listener,
+            &shared.directory,
+            Some(OwnedFd::from(client)),
+            vec![tell.try_clone().map_err(|error| error.to_string())?.into()],
+            shared.runner,
+        )
+        .map_err(|error| refuse("start the runner", error))?;
+        let file = journal_file(&shared).map_err(|error| refuse("open the journal", error))?;
+        let mut journal =
+            Journal::create(file).map_err(|error| refuse("write the journal", error))?;
+        let records = vec![
+            Record::new(now(), Kind::Header(header)),
+            tenure(Cover::Whole),
+        ];
+        let count = records.len() as u64;
+        journal
+            .append(records)
+            .and_then(|()| sync_directories(&shared))
+            .map_err(|error| refuse("write the journal", error))?;
+        let mut keeper = Keeper::new(shared, journal, count)?;
+        keeper.adopt_runner(runner)?;
+        Ok(keeper)
+    }
+
+    pub(super) fn new(shared: Shared, journal: Journal, records: u64) -> Result<Keeper, String> {
+        let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+        let errno = |what: &'static str| move |errno: Errno| format!("{what}: {errno}");
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGCHLD);
+        // Before any thread exists, so that all of them have it.
+        mask.thread_block().map_err(errno("block SIGCHLD"))?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&mask, flags).map_err(errno("signalfd"))?;
+        let setting = setting().map_err(fail("prepare"))?;
+        let writer = Writer::start(journal, records).map_err(fail("start the journal's thread"))?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(errno("epoll"))?;
+        let keeper = Keeper {
+            shared,
+            setting,
+            epoll,
+            signals,
+            writer,
+            pump: None,
+            runner: None,
+            runner_due: None,
+            young_deaths: 0,
+            runs: Runs::default(),
+            next_run: HashMap::new(),
+            unlaunched: BTreeSet::new(),
+            strays: None,
+            deferred: VecDeque::new(),
+            gates: VecDeque::new(),
+            slots: VecDeque::new(),
+            reaps: VecDeque::new(),
+            lingering: Vec::new(),
+            pushed: records,
+            durable: records,
+            flush_by: None,
+            urgent: false,
+            report: wire::Report::default(),
+            reports: 0,
+            to_answer: 0,
+            answered: 0,
+            awaiting_empty: false,
+            killing_all: false,
+            children_changed: true,
+            failed: None,
+            closing: None,
+            leave_by: None,
+        };
+        let ticks = proc::stat(std::process::id() as i32).map_or(0, |stat| stat.start_ticks);
+        let live = &keeper.shared.live;
+        live.set_holder(Holder::Keeper, std::process::id(), ticks);
+        keeper
+            .watch(keeper.signals.as_fd(), Token::Signal.number(0))
+            .and_then(|()| keeper.watch(keeper.writer.event(), Token::Writer.number(0)))
+            .map_err(fail("epoll"))?;
+        Ok(keeper)
+    }
+
+    /// Runs until the task is over.
+    ///
+    /// # Errors
+    /// A message, when the keeper cannot go on; its successor will.
+    pub fn run(mut self) -> Result<(), String> {
+        if self.runner.is_none() {
+            self.start_runner();
+        }
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            self.settle()?;
+            if self.is_over() {
+                return Ok(());
+            }
+            let count = match self.epoll.wait(&mut events, self.timeout()) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(errno) => return Err(format!("epoll: {errno}")),
+            };
+            for event in &events[..count] {
+                self.dispatch(*event)?;
+            }
+        }
+    }
+
+    fn dispatch(&mut self, event: EpollEvent) -> Result<(), String> {
+        match Token::of(event.data()) {
+            Some((Token::Signal, _)) => {
+                // Only a wake-up: who it was about is found by waitid.
+                while matches!(self.signals.read_signal(), Ok(Some(_))) {}
+                self.children_changed = true;
+            }
+            Some((Token::Link, _)) => self.hear(event.events()),
+            Some((Token::Runner, _)) => self.runner_died(),
+            Some((Token::Writer, _)) => self.progressed(),
+            Some((Token::Pump, _)) => self.pumped(),
+            Some((Token::Stray, index)) => self.stray_died(index),
+            Some((Token::Exit, index)) => self.first_process_died(index),
+            Some((Token::Gate, index)) => self.gate_spoke(index),
+            None => return Err("an event that nobody asked for".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Carries out what is due, tells the runner, and starts a sync when somebody waits for one.
+    fn settle(&mut self) -> Result<(), String> {
+        let clock = now().boot_us;
+        if self.runner_due.is_some_and(|due| due <= clock) {
+            self.start_runner();
+        }
+        self.end_drained(clock);
+        self.look_after_children();
+        self.run_deferred();
+        self.send_report();
+        let waited_for = self.urgent || (self.flush_by.is_some() && self.answered >= self.to_answer);
+        if self.flush_by.is_some_and(|by| waited_for || by <= clock) {
+            self.flush_by = None;
+            self.urgent = false;
+            self.writer.flush();
+        }
+        if self.leave_by.is_some_and(|by| by <= clock)
+            && let Some(runner) = self.runner.take()
+        {
+            tracing::warn!("the runner did not leave; killing it");
+            let kill = rustix::process::Signal::KILL;
+            if let Err(errno) = rustix::process::pidfd_send_signal(&runner.process.pidfd, kill) {
+                tracing::warn!("cannot kill the runner: {errno}");
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.leave_by.is_some() && self.runner.is_none()
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let drains = self.runs.iter().filter_map(|(_, run)| match run.phase {
+            Phase::Draining { until } => Some(until),
+            _ => None,
+        });
+        let next = drains
+            .chain(self.flush_by)
+            .chain(self.runner_due)
+            .chain(self.leave_by)
+            .min();
+        match next {
+            None => EpollTimeout::NONE,
+            Some(at) => {
+                let ms = at.saturating_sub(now().boot_us).div_ceil(1000);
+                EpollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX))
+            }
+        }
+    }
+
+    /// Queues a record; it is on disk when `durable` reaches the number that is returned.
+    pub(super) fn record(&mut self, kind: Kind) -> u64 {
+        let record = Record::new(now(), kind);
+        self.record_at(record)
+    }
+
+    fn record_at(&mut self, record: Record) -> u64 {
+        self.report.records.push(wire::Numbered {
+            seq: self.pushed + 1,
+            record: Some(record.clone()),
+        });
+        self.pushed = self.writer.push(record);
+        let by = now().boot_us + LAZY_US;
+        self.flush_by = Some(self.flush_by.map_or(by, |before| before.min(by)));
+        self.pushed
+    }
+
+    pub(super) fn notice(&mut self, text: String, key: Option<Key>) {
+        tracing::info!("{text}");
+        self.record(Kind::Notice(Notice {
+            text,
+            process: key.map(|key| key.0),
+            run: key.map(|key| key.1),
+        }));
+    }
+
+    /// Something waits for what was just recorded: do not wait for the runner's answer.
+    pub(super) fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
+    fn progressed(&mut self) {
+        let progress = self.writer.progress();
+        if let Some(error) = progress.error
+            && self.failed.is_none()
+        {
+            self.journal_failed(error);
+        }
+        if progress.durable > self.durable {
+            self.durable = progress.durable;
+            self.report.durable = progress.durable;
+        }
+        self.open_gates();
+        self.free_slots();
+        self.collect_reaps();
+        if let Some(seq) = self.closing
+            && (self.durable >= seq || self.failed.is_some())
+            && !self.awaiting_empty
+            && self.leave_by.is_none()
+        {
+            self.writer.trim();
+            self.leave_by = Some(now().boot_us + LEAVE_US);
+        }
+    }
+
+    /// The record cannot be kept: nothing may run unseen, so everything is killed.
+    fn journal_failed(&mut self, error: String) {
+        self.failed = Some(error.clone());
+        self.report.journal_failed = Some(error);
+        // What waits for the disk will wait for ever; killing must not.
+        self.deferred.clear();
+        self.gates.clear();
+        self.kill_everything();
+        self.awaiting_empty = true;
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closing = Some(self.pushed);
+        self.hurry();
+        if self.durable >= self.pushed {
+            self.progressed();
+        }
+    }
+
+    fn pumped(&mut self) {
+        let Some(pump) = &self.pump else { return };
+        for event in pump.events() {
+            match event {
+                PumpEvent::Finished(key) => self.output_finished(key),
+                PumpEvent::Dropped { key, stream, bytes } => {
+                    let text = format!("{bytes} bytes of {stream} could not be written and are lost");
+                    self.notice(text, Some(key));
+                }
+            }
+        }
+    }
+
+    pub(super) fn watch(&self, fd: BorrowedFd<'_>, number: u64) -> io::Result<()> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, number);
+        Ok(self.epoll.add(fd, event)?)
+    }
+
+    pub(super) fn unwatch(&self, fd: BorrowedFd<'_>) {
+        if let Err(errno) = self.epoll.delete(fd) {
+            tracing::warn!("epoll: {errno}");
+        }
+    }
+
+    pub(super) fn insert_run(&mut self, run: Run) -> usize {
+        let next = self.next_run.entry(run.key.0).or_default();
+        *next = (*next).max(run.key.1 + 1);
+        self.runs.insert(run)
+    }
+
+    /// Watches a run's exit and gate. A keeper that cannot would leave an end unseen: it gives
+    /// way to its successor.
+    pub(super) fn watch_run(&self, index: usize) {
+        let Some(run) = self.runs.get(index) else {
+            return;
+        };
+        // Somebody else's child is over when it has been reaped (EPOLLHUP): only then its code is
+        // told. Ours is over when it can be.
+        let interest = match run.is_child {
+            true => EpollFlags::EPOLLIN,
+            false => EpollFlags::empty(),
+        };
+        let event = EpollEvent::new(interest, Token::Exit.number(index));
+        let mut watched = self.epoll.add(&run.pidfd, event).map_err(io::Error::from);
+        if let (Ok(()), Some(gate)) = (&watched, &run.gate) {
+            watched = self.watch(gate.as_fd(), Token::Gate.number(index));
+        }
+        if let Err(error) = watched {
+            tracing::error!("cannot watch pid {}: {error}; giving up", run.pid);
+            std::process::exit(70);
+        }
+    }
+
+    /// Number of the last record, on disk or not.
+    pub(super) fn last_record(&self) -> u64 {
+        self.pushed
+    }
+
+    pub(super) fn has_undurable(&self) -> bool {
+        self.pushed > self.durable
+    }
+
+    pub(super) fn runner_pid(&self) -> Option<i32> {
+        self.runner.as_ref().map(|runner| runner.process.pid)
+    }
+}
+
+/// The conversation with the runner.
+impl Keeper {
+    fn start_runner(&mut self) {
+        self.runner_due = None;
+        let shared = &self.shared;
+        let started = exec_runner(&shared.executable, &shared.listener, &shared.directory)
+            .map_err(|error| error.to_string())
+            .and_then(|process| self.adopt_runner(process));
+        if let Err(error) = started {
+            tracing::error!("cannot start a runner: {error}");
+            self.runner_again();
+        }
+    }
+
+    /// Welcomes a runner: it replays the journal, which must hold all that is known by then.
+    fn adopt_runner(&mut self, process: RunnerProcess) -> Result<(), String> {
+        let ticks = proc::stat(process.pid).map_or(0, |stat| stat.start_ticks);
+        let live = &self.shared.live;
+        live.set_holder(Holder::Runner, process.pid as u32, ticks);
+        self.watch(process.link.as_fd(), Token::Link.number(0))
+            .and_then(|()| self.watch(process.pidfd.as_fd(), Token::Runner.number(0)))
+            .map_err(|error| error.to_string())?;
+        self.runner = Some(Runner {
+            process,
+            inbox: LinkBuffer::default(),
+            outbox: Vec::new(),
+            writable: true,
+            born: now().boot_us,
+        });
+        // Reports that the last runner did not answer are answered by the replay.
+        self.answered = 0;
+        self.reports = 0;
+        self.report = wire::Report {
+            replay_to: Some(self.durable),
+            records: self.undurable(),
+            durable: self.durable,
+            journal_failed: self.failed.clone(),
+            empty: self.failed.is_some() && !self.awaiting_empty,
+            unlaunched: self
+                .unlaunched
+                .iter()
+                .map(|key| wire::Unlaunched {
+                    process: key.0,
+                    run: key.1,
+                })
+                .collect(),
+            ..wire::Report::default()
+        };
+        Ok(())
+    }
+
+    /// Records that were pushed but are not on disk: a new runner gets them by word of mouth.
+    fn undurable(&self) -> Vec<wire::Numbered> {
+        self.writer
+            .undurable(self.durable)
+            .into_iter()
+            .map(|(seq, record)| wire::Numbered {
+                seq,
+                record: Some(record),
+            })
+            .collect()
+    }
+
+    fn send_report(&mut self) {
+        let report = &self.report;
+        let is_news = !report.records.is_empty()
+            || report.empty
+            || report.replay_to.is_some()
+            || report.journal_failed.is_some();
+        let Some(runner) = &mut self.runner else {
+            return;
+        };
+        if is_news || report.durable > 0 || !report.lingering.is_empty() {
+            self.reports += 1;
+            self.report.number = self.reports;
+            if is_news {
+                self.to_answer = self.reports;
+            }
+            let report = std::mem::take(&mut self.report);
+            runner.outbox.extend(frame_message(&report));
+        }
+        self.send_out();
+    }
+
+    fn send_out(&mut self) {
+        use nix::sys::socket::{MsgFlags, send};
+        use std::os::fd::AsRawFd;
+        let Some(runner) = &mut self.runner else {
+            return;
+        };
+        while !runner.outbox.is_empty() {
+            let fd = runner.process.link.as_raw_fd();
+            match send(fd, &runner.outbox, MsgFlags::MSG_NOSIGNAL) {
+                Ok(count) => {
+                    runner.outbox.drain(..count);
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => break,
+                // It died: its pidfd tells, and the next one replays.
+                Err(_) => {
+                    runner.outbox.clear();
+                }
+            }
+        }
+        let writable = runner.outbox.is_empty();
+        if writable != runner.writable {
+            runner.writable = writable;
+            let mut interest = EpollFlags::EPOLLIN;
+            interest.set(EpollFlags::EPOLLOUT, !writable);
+            let mut event = EpollEvent::new(interest, Token::Link.number(0));
+            if let Err(errno) = self.epoll.modify(&runner.process.link, &mut event) {
+                tracing::warn!("epoll: {errno}");
+            }
+        }
+    }
+
+    fn hear(&mut self, events: EpollFlags) {
+        if events.contains(EpollFlags::EPOLLOUT) {
+            self.send_out();
+        }
+        let Some(runner) = &mut self.runner else {
+            return;
+        };
+        let mut chunk = [0; 16 << 10];
+        loop {
+            match nix::unistd::read(&runner.process.link, &mut chunk) {
+                // It is leaving: its pidfd tells when it has.
+                Ok(0) => {
+                    let link = runner.process.link.as_fd();
+                    if let Err(errno) = self.epoll.delete(link) {
+                        tracing::debug!("epoll: {errno}");
+                    }
+                    break;
+                }
+                Ok(count) => runner.inbox.extend(&chunk[..count]),
+                Err(Errno::EINTR) => {}
+                Err(_) => break,
+            }
+        }
+        match messages::<wire::Batch>(&mut runner.inbox) {
+            Ok(batches) => {
+                for batch in batches {
+                    self.carry_out(batch);
+                }
+            }
+            Err(error) => {
+                tracing::error!("the runner talks nonsense ({error}); replacing it");
+                let kill = rustix::process::Signal::KILL;
+                let pidfd = self.runner.as_ref().map(|runner| &runner.process.pidfd);
+                if let Some(Err(errno)) =
+                    pidfd.map(|pidfd| rustix::process::pidfd_send_signal(pidfd, kill))
+                {
+                    tracing::error!("cannot kill it: {errno}");
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, batch: wire::Batch) {
+        self.answered = self.answered.max(batch.answers);
+        for note in batch.notes {
+            self.record_at(note);
+        }
+        for command in batch.commands.into_iter().filter_map(|command| command.kind) {
+            self.take_command(command);
+        }
+    }
+
+    fn runner_died(&mut self) {
+        let Some(runner) = self.runner.take() else {
+            return;
+        };
+        self.unwatch(runner.process.pidfd.as_fd());
+        self.children_changed = true;
+        if self.leave_by.is_some() {
+            return;
+        }
+        const YOUNG_US: u64 = 1_000_000;
+        if now().boot_us - runner.born < YOUNG_US {
+            self.young_deaths += 1;
+        } else {
+            self.young_deaths = 0;
+        }
+        tracing::warn!("the runner (pid {}) died", runner.process.pid);
+        self.runner_again();
+    }
+
+    /// At once the first time; then with growing pauses, so that a runner that cannot live does
+    /// not eat the machine.
+    fn runner_again(&mut self) {
+        const PAUSE_US: u64 = 50_000;
+        const LONGEST_US: u64 = 5_000_000;
+        let pause = match self.young_deaths {
+            0 | 1 => 0,
+            deaths => (PAUSE_US << deaths.min(10)).min(LONGEST_US),
+        };
+        self.runner_due = Some(now().boot_us + pause);
+    }
+}
+
+pub(super) fn journal_file(shared: &Shared) -> io::Result<File> {
+    // Another descriptor of the same open file: the lock is shared.
+    Ok(File::from(shared.journal.try_clone()?))
+}
+
+pub(super) fn tenure(cover: Cover) -> Record {
+    Record::new(
+        now(),
+        Kind::Tenure(Tenure {
+            boot_id: proc::boot_id(),
+            keeper_pid: std::process::id(),
+            cover: cover.into(),
+        }),
+    )
+}
+
+/// A new file is durable only when its directory, and that one's entry, are.
+fn sync_directories(shared: &Shared) -> io::Result<()> {
+    nix::unistd::fsync(&shared.directory)?;
+    File::open(format!("{}/..", shared.path))?.sync_all()
+}
+
+/// What every child gets: read once, because the keeper changes its own.
+fn setting() -> io::Result<Setting> {
+    use nix::sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        stat::umask,
+    };
+    let mask = umask(nix::sys::stat::Mode::empty());
+    umask(mask);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(Setting {
+        null: File::options().read(true).write(true).open("/dev/null")?,
+        open_files: libc::rlimit {
+            rlim_cur: soft,
+            rlim_max: hard,
+        },
+        ignored_signals: IGNORED.iter().map(|signal| *signal as i32).collect(),
+        umask: mask.bits(),
+    })
+}

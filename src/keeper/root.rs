@@ -1,0 +1,299 @@
+//! The root: forked off before anything else exists, it opens what is shared, starts the keeper,
+//! and then only waits. When the keeper dies, the kernel gives the root all its processes; the
+//! root then is the keeper.
+#![allow(unsafe_code)]
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, OFlag, open},
+    sys::{
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
+        stat::{Mode, umask},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::{ForkResult, UnlinkatFlags, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid, unlinkat},
+};
+
+use super::{
+    go::{Go, GoError},
+    live::{self, Holder, Live},
+    main_loop::Keeper,
+    proc,
+    runner_process::RunnerSetup,
+};
+use crate::journal::{self, Cover, Header};
+
+/// The journal's name in the task's directory.
+pub const JOURNAL: &str = "journal";
+/// The name of the shared mapping's file.
+pub const LIVE: &str = "live";
+/// The name of the socket that clients connect to.
+pub const SOCKET: &str = "socket";
+/// What root, keeper and runner have to say about themselves.
+const ENGINE_LOG: &str = "engine.log";
+
+/// Signals that must not end us: a terminal that closes, an init that stops services.
+pub(super) const IGNORED: [Signal; 5] = [
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGPIPE,
+    Signal::SIGQUIT,
+];
+
+/// What runs in the runner's process; it returns the exit code.
+pub type RunnerEntry = fn(RunnerSetup) -> u8;
+
+/// All that root and keeper share.
+pub(super) struct Shared {
+    pub directory: OwnedFd,
+    pub journal: Flock<OwnedFd>,
+    pub listener: OwnedFd,
+    pub live: Live,
+    pub executable: String,
+    pub path: String,
+    pub runner: RunnerEntry,
+}
+
+/// Forks a root off a young process; it waits for its [`Go`] at the other end of the socket. Only
+/// for a process with one thread, and best before it has touched much memory: root and keeper live
+/// in a copy of it.
+///
+/// # Errors
+/// What socketpair and fork say.
+pub fn fork_root(runner: RunnerEntry) -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // SAFETY: the caller promises one thread, so the child may run any code.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            drop(ours);
+            std::process::exit(i32::from(root_main(theirs, runner)));
+        }
+        ForkResult::Parent { .. } => Ok(ours),
+    }
+}
+
+/// The hidden verb by which a root is exec'ed, with the socket as its standard input.
+pub const ROOT_VERB: &str = "__root";
+
+/// Execs a root, for a process that cannot fork one any more.
+///
+/// # Errors
+/// What socketpair and exec say.
+pub fn exec_root(executable: &str) -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    std::process::Command::new(executable)
+        .arg(ROOT_VERB)
+        .stdin(OwnedFd::from(theirs))
+        .stdout(std::process::Stdio::null())
+        .spawn()?;
+    Ok(ours)
+}
+
+/// The life of a root, from its fork (or exec) to its end. `client` is where [`Go`] comes from.
+/// Returns the exit code.
+pub fn root_main(client: UnixStream, runner: RunnerEntry) -> u8 {
+    if let Err(errno) = detach() {
+        GoError::failed(format!("cannot detach: {errno}")).send(&client);
+        return 70;
+    }
+    let go = match Go::receive(&client) {
+        Ok(Some(go)) => go,
+        // The client found a mistake, or was killed: nothing has begun.
+        Ok(None) => return 0,
+        Err(error) => {
+            GoError::failed(format!("unreadable order: {error}")).send(&client);
+            return 70;
+        }
+    };
+    match begin(&go, runner) {
+        Ok(shared) => supervise(shared, go.header, client),
+        Err(refusal) => {
+            refusal.send(&client);
+            0
+        }
+    }
+}
+
+/// A session of our own, no terminal, and children that come to us when their parents die.
+fn detach() -> nix::Result<()> {
+    // Fails only for a process group leader, that is, when we were exec'ed as one: then the
+    // session is our own already.
+    match setsid() {
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    become_subreaper("dewar-root")?;
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator() {
+        if matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
+            continue;
+        }
+        let action = if IGNORED.contains(&signal) {
+            &ignore
+        } else {
+            &default
+        };
+        // SAFETY: no handler is installed: only default and ignore.
+        unsafe { sigaction(signal, action) }?;
+    }
+    SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+pub(super) fn become_subreaper(name: &str) -> nix::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let name = std::ffi::CString::new(name).map_err(|_| Errno::EINVAL)?;
+    nix::sys::prctl::set_name(&name)
+}
+
+/// Opens everything that root and keeper share.
+fn begin(go: &Go, runner: RunnerEntry) -> Result<Shared, GoError> {
+    let path = &go.directory;
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        GoError::failed(format!("cannot {what} in {path}: {error}"))
+    };
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = open(path.as_str(), flags, Mode::empty())
+        .map_err(|errno| failed("work", &errno.desc()))?;
+    let journal = journal::open_locked(&directory, JOURNAL)
+        .map_err(|error| failed("open the journal", &error))?
+        .ok_or_else(|| GoError {
+            busy: true,
+            message: "somebody else looks after this task".to_owned(),
+        })?;
+    redirect_stdio(&directory).map_err(|error| failed("open engine.log", &error))?;
+    let live = live::open(&directory, LIVE)
+        .and_then(|file| Live::map(&file))
+        .map_err(|error| failed("map live", &error))?;
+    let listener =
+        listen_at(&directory, SOCKET).map_err(|error| failed("listen at socket", &error))?;
+    Ok(Shared {
+        directory,
+        journal,
+        listener,
+        live,
+        executable: go.executable.clone(),
+        path: path.clone(),
+        runner,
+    })
+}
+
+fn redirect_stdio(directory: &OwnedFd) -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let flags = OFlag::O_WRONLY
+        | OFlag::O_CREAT
+        | OFlag::O_APPEND
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_CLOEXEC;
+    let mode = Mode::from_bits_truncate(0o600);
+    let log = nix::fcntl::openat(directory, ENGINE_LOG, flags, mode)?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&log)?;
+    Ok(())
+}
+
+/// The path of a socket may be longer than a socket address: it is bound through the directory's
+/// descriptor.
+fn listen_at(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let bound = bind(listener.as_raw_fd(), &UnixAddr::new(path.as_str())?);
+    umask(before);
+    bound?;
+    listen(&listener, Backlog::new(64)?)?;
+    Ok(listener)
+}
+
+fn supervise(shared: Shared, header: Option<Header>, client: UnixStream) -> u8 {
+    let me = std::process::id();
+    let is_new = header.is_some();
+    if is_new {
+        shared.live.clear();
+    }
+    let ticks = proc::stat(me as i32).map_or(0, |stat| stat.start_ticks);
+    shared.live.set_holder(Holder::Root, me, ticks);
+    // SAFETY: the root has one thread, so the child may run any code.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            let code = match keep(shared, header, client) {
+                Ok(()) => 0,
+                Err(message) => {
+                    tracing::error!("{message}");
+                    70
+                }
+            };
+            std::process::exit(code)
+        }
+        Ok(ForkResult::Parent { child }) => {
+            drop((client, header));
+            if waits_for(child) {
+                return 0;
+            }
+            tracing::warn!("the keeper (pid {child}) died; the root takes its place");
+            match Keeper::take_over(shared, None, Cover::Used).and_then(Keeper::run) {
+                Ok(()) => 0,
+                Err(message) => {
+                    tracing::error!("{message}");
+                    70
+                }
+            }
+        }
+        Err(errno) => {
+            GoError::failed(format!("cannot fork: {}", errno.desc())).send(&client);
+            70
+        }
+    }
+}
+
+fn keep(shared: Shared, header: Option<Header>, client: UnixStream) -> Result<(), String> {
+    setsid().map_err(|errno| format!("setsid: {errno}"))?;
+    become_subreaper("dewar-keeper").map_err(|errno| format!("prctl: {errno}"))?;
+    let keeper = match header {
+        Some(header) => Keeper::begin(shared, header, client),
+        None => Keeper::take_over(shared, Some(client), Cover::Whole),
+    }?;
+    keeper.run()
+}
+
+/// Waits for the keeper; true when it left because the task is over.
+fn waits_for(keeper: nix::unistd::Pid) -> bool {
+    loop {
+        match waitid(Id::Pid(keeper), WaitPidFlag::WEXITED) {
+            Ok(WaitStatus::Exited(_, code)) => return code == 0,
+            Ok(_) => return false,
+            Err(Errno::EINTR) => {}
+            Err(errno) => {
+                tracing::error!("cannot wait for the keeper: {errno}");
+                return false;
+            }
+        }
+    }
+}
+
+impl GoError {
+    fn failed(message: String) -> GoError {
+        GoError {
+            busy: false,
+            message,
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Becoming the keeper of a task that is under way: of a dead keeper's children, as its root, or of
+//! processes that belong to nobody any more, when root and keeper died together.
+//!
+//! What an earlier keeper knew is in the journal and in the live mapping; nothing else is needed.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+};
+
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+
+use super::{
+    exit_info,
+    go::GoError,
+    live::Gate,
+    main_loop::{Keeper, Token, journal_file, tenure},
+    proc::{self, Stat},
+    root::{JOURNAL, Shared},
+    runs::{Key, Phase, Run},
+    tree::{self, Snapshot},
+};
+use crate::journal::{self, Cover, End, Journal, Kind, Record, Replay};
+
+/// A run that has begun and not ended, as the journal knows it.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    pid: i32,
+    start_ticks: u64,
+    exec: bool,
+}
+
+/// Processes of this task that are not below us: their root and keeper died.
+#[derive(Debug)]
+pub(super) struct Strays {
+    /// First processes of runs: pid and start.
+    first: Vec<(i32, u64)>,
+    /// What HOME is for every process of the task.
+    home: Vec<u8>,
+    /// HOME is ours alone, so it marks a process as the task's wherever it went.
+    home_is_proof: bool,
+    watched: Vec<OwnedFd>,
+}
+
+impl Keeper {
+    /// Takes up the task whose journal is in `shared`.
+    ///
+    /// # Errors
+    /// A message; the client, if any, has been told it too. When the journal cannot be trusted, the
+    /// processes below us have been killed.
+    pub(super) fn take_over(
+        shared: Shared,
+        client: Option<UnixStream>,
+        cover: Cover,
+    ) -> Result<Keeper, String> {
+        let refuse = |message: String| {
+            if let Some(client) = &client {
+                GoError {
+                    busy: false,
+                    message: message.clone(),
+                }
+                .send(client);
+            }
+            let me = std::process::id() as i32;
+            if let Err(error) = tree::kill_all(|snapshot| snapshot.below(me, None)) {
+                tracing::error!("cannot kill: {error}");
+            }
+            message
+        };
+        let file = journal_file(&shared).map_err(|error| refuse(error.to_string()))?;
+        let path = format!("{}/{JOURNAL}", shared.path);
+        let replay = journal::read_file(&file, path.as_ref())
+            .map_err(|error| refuse(error.to_string()))?
+            .ok_or_else(|| refuse(format!("{path} is empty: the task never began")))?;
+        let journal =
+            Journal::resume(file, replay.end).map_err(|error| refuse(error.to_string()))?;
+        let rebooted = last_boot(&replay.records) != Some(proc::boot_id());
+        if rebooted {
+            shared.live.clear();
+            set_holders_again(&shared);
+        }
+        let tenures = replay.records.iter().filter(is_adoption).count();
+        let has_strays = !rebooted && tenures + usize::from(cover == Cover::Whole) > 1;
+        // Asked while this process has one thread.
+        let tells = has_strays && exit_info::is_supported();
+        let mut keeper = Keeper::new(shared, journal, replay.records.len() as u64)?;
+        if has_strays {
+            keeper.strays = Some(Strays {
+                first: first_processes(&replay.records),
+                home: format!("HOME={}", replay.header.sandbox).into_bytes(),
+                home_is_proof: !replay.header.sandbox_given,
+                watched: Vec::new(),
+            });
+        }
+        keeper.resume(&replay, cover, rebooted, tells);
+        Ok(keeper)
+    }
+
+    fn resume(&mut self, replay: &Replay, cover: Cover, rebooted: bool, tells: bool) {
+        if let Some(kind) = tenure(cover).kind {
+            self.record(kind);
+        }
+        if let Some((offset, why)) = replay.torn {
+            self.notice(
+                format!("the journal's torn tail at offset {offset} was cut ({why})"),
+                None,
+            );
+        }
+        let (open, next_run) = fold(&replay.records);
+        self.next_run.extend(next_run);
+        for (key, open) in open {
+            if rebooted {
+                self.lost(key, "the machine was restarted");
+            } else {
+                self.resume_run(key, open, tells);
+            }
+        }
+        self.hurry();
+    }
+
+    fn resume_run(&mut self, key: Key, open: Open, tells: bool) {
+        let slot = match open.exec {
+            true => None,
+            false => self.shared.live.find_slot(key.0, key.1),
+        };
+        if let Some(slot) = slot
+            && matches!(
+                self.shared.live.gate(slot),
+                Gate::Waiting | Gate::Revoked
+            )
+            && self.shared.live.revoke(slot)
+        {
+            // No effect, and there will be none: the same run is launched again.
+            self.unlaunched.insert(key);
+            return;
+        }
+        let Some(pid) = Pid::from_raw(open.pid) else {
+            return self.lost(key, "it was being launched");
+        };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let is_child = waitid(WaitId::Pid(pid), options).is_ok();
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(_) => return self.lost(key, "it ended while nobody looked"),
+        };
+        if !is_child {
+            match proc::stat(open.pid) {
+                Some(stat) if stat.start_ticks == open.start_ticks => {}
+                _ => return self.lost(key, "it ended while nobody looked"),
+            }
+            if !tells {
+                let pid = open.pid;
+                let killed = tree::kill_all(|snapshot| {
+                    let mut tree = snapshot.below(pid, None);
+                    let first = snapshot.get(pid).copied();
+                    tree.extend(first.filter(|stat| stat.start_ticks == open.start_ticks));
+                    tree
+                });
+                if let Err(error) = killed {
+                    self.notice(format!("cannot kill: {error}"), Some(key));
+                }
+                return self.lost(key, "this kernel does not tell its exit code");
+            }
+        }
+        let index = self.insert_run(Run {
+            key,
+            pid: open.pid,
+            start_ticks: open.start_ticks,
+            pidfd,
+            phase: Phase::Running,
+            is_child,
+            gate: None,
+            slot,
+            exec: open.exec.then_some(0),
+            stopping: false,
+            pumped: false,
+            program: None,
+        });
+        if slot.map(|slot| self.shared.live.gate(slot)) == Some(Gate::Passed) {
+            self.executed(index, key);
+        }
+        self.watch_run(index);
+    }
+
+    fn lost(&mut self, key: Key, reason: &str) {
+        self.record(Kind::End(End {
+            process: key.0,
+            run: key.1,
+            how: Some(exit_info::lost(reason)),
+        }));
+    }
+
+    /// Strays are not our children: their ends are watched one by one.
+    pub(super) fn watch_strays(&mut self) {
+        let Some(mut strays) = self.strays.take() else {
+            return;
+        };
+        if let Ok(snapshot) = Snapshot::take() {
+            for stat in strays.find(&snapshot) {
+                let opened = Pid::from_raw(stat.pid)
+                    .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+                if let Some(pidfd) = opened {
+                    let number = Token::Stray.number(strays.watched.len());
+                    match self.watch(pidfd.as_fd(), number) {
+                        Ok(()) => strays.watched.push(pidfd),
+                        Err(error) => tracing::error!("cannot watch pid {}: {error}", stat.pid),
+                    }
+                }
+            }
+        }
+        self.strays = Some(strays);
+    }
+
+    pub(super) fn stray_died(&mut self, index: usize) {
+        let pidfd = self.strays.as_ref().and_then(|strays| strays.watched.get(index));
+        if let Some(pidfd) = pidfd {
+            self.unwatch(pidfd.as_fd());
+        }
+        self.children_changed = true;
+    }
+
+    pub(super) fn has_live_strays(&self) -> bool {
+        self.strays.as_ref().is_some_and(|strays| {
+            Snapshot::take().is_ok_and(|snapshot| !strays.find(&snapshot).is_empty())
+        })
+    }
+}
+
+impl Strays {
+    /// The living ones. A process is only believed to be the task's by proof: it is the recorded
+    /// first process of a run or below one, or it is in such a run's session, or anywhere, with
+    /// the task's own HOME.
+    pub fn find(&self, snapshot: &Snapshot) -> Vec<Stat> {
+        let mut found: BTreeMap<i32, Stat> = BTreeMap::new();
+        let mut add = |stat: Stat| {
+            if !stat.is_dead() {
+                found.insert(stat.pid, stat);
+            }
+        };
+        let mut earliest = u64::MAX;
+        for (pid, start_ticks) in &self.first {
+            earliest = earliest.min(*start_ticks);
+            if let Some(first) = snapshot.get(*pid)
+                && first.start_ticks == *start_ticks
+            {
+                add(*first);
+                snapshot.below(*pid, None).into_iter().for_each(&mut add);
+            }
+            let session = snapshot.in_session(*pid);
+            session
+                .filter(|stat| stat.start_ticks >= *start_ticks && self.has_home(stat.pid))
+                .for_each(&mut add);
+        }
+        if self.home_is_proof {
+            let all = snapshot.iter();
+            all.filter(|stat| stat.start_ticks >= earliest && self.has_home(stat.pid))
+                .for_each(&mut add);
+        }
+        found.into_values().collect()
+    }
+
+    fn has_home(&self, pid: i32) -> bool {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == self.home)
+    }
+}
+
+/// The runs without an end, and per process the next run's number.
+fn fold(records: &[Record]) -> (BTreeMap<Key, Open>, BTreeMap<u32, u32>) {
+    let mut open = BTreeMap::new();
+    let mut next_run: BTreeMap<u32, u32> = BTreeMap::new();
+    for record in records {
+        match &record.kind {
+            Some(Kind::Start(start)) => {
+                let next = next_run.entry(start.process).or_default();
+                *next = (*next).max(start.run + 1);
+                let key = (start.process, start.run);
+                open.insert(key, begun(start.pid, start.start_ticks));
+            }
+            Some(Kind::Again(again)) => {
+                let key = (again.process, again.run);
+                open.insert(key, begun(again.pid, again.start_ticks));
+            }
+            Some(Kind::Exec(exec)) => {
+                if let Some(run) = open.get_mut(&(exec.process, exec.run)) {
+                    run.exec = true;
+                }
+            }
+            Some(Kind::End(end)) => {
+                open.remove(&(end.process, end.run));
+            }
+            Some(Kind::Snapshot(snapshot)) => {
+                let (kept_open, kept_next) = fold(&snapshot.kept);
+                open.extend(kept_open);
+                next_run.extend(kept_next);
+                for dropped in &snapshot.dropped {
+                    let runs = dropped.success + dropped.failed + dropped.killed + dropped.lost;
+                    let next = next_run.entry(dropped.process).or_default();
+                    *next = (*next).max(runs);
+                }
+            }
+            _ => {}
+        }
+    }
+    (open, next_run)
+}
+
+fn begun(pid: u32, start_ticks: u64) -> Open {
+    Open {
+        pid: pid as i32,
+        start_ticks,
+        exec: false,
+    }
+}
+
+fn first_processes(records: &[Record]) -> Vec<(i32, u64)> {
+    let begun = records.iter().filter_map(|record| match &record.kind {
+        Some(Kind::Start(start)) if start.pid != 0 => Some((start.pid as i32, start.start_ticks)),
+        Some(Kind::Again(again)) => Some((again.pid as i32, again.start_ticks)),
+        _ => None,
+    });
+    begun.collect()
+}
+
+/// A keeper with a fresh root above it: all but the first found processes that are not theirs.
+fn is_adoption(record: &&Record) -> bool {
+    matches!(&record.kind, Some(Kind::Tenure(tenure)) if tenure.cover() == Cover::Whole)
+}
+
+fn last_boot(records: &[Record]) -> Option<String> {
+    let tenures = records.iter().rev().filter_map(|record| match &record.kind {
+        Some(Kind::Tenure(tenure)) => Some(tenure.boot_id.clone()),
+        _ => None,
+    });
+    tenures.into_iter().next()
+}
+
+/// Clearing the mapping forgets the root that is at work.
+fn set_holders_again(shared: &Shared) {
+    let parent = nix::unistd::getppid().as_raw();
+    if let Some(stat) = proc::stat(parent) {
+        let holder = super::live::Holder::Root;
+        shared.live.set_holder(holder, parent as u32, stat.start_ticks);
+    }
+}
+

@@ -1,0 +1,13 @@
+//! The semantics of a task: which process starts when, what an end means, how the task ends.
+//!
+//! Pure: facts come in through [`Plan::apply`], decisions come out of [`Plan::decide`]; there is no
+//! clock, no file and no process here. `now` is CLOCK_BOOTTIME in microseconds.
+//! The same facts give the same plan, whichever process replays them.
+
+mod member;
+mod state;
+mod task;
+
+pub use member::Totals;
+pub use state::{Exit, RunState, TaskState};
+pub use task::{Command, Decision, Fact, Note, Plan};

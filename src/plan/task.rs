@@ -1,0 +1,597 @@
+//! The plan of one task: facts in, decisions out.
+//!
+//! Two sub-plans share one set of rules: the regular processes (ACTIVE) and the final ones
+//! (FINALIZING). What a stage change decided (outcome, budget) travels in its note, so facts that
+//! race with the note cannot change it: a replay in journal order and the runner that sent the
+//! note agree.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{
+    member::{Member, Phase, Rules, Totals},
+    state::{Exit, TaskState},
+};
+use crate::config::Task;
+
+/// Something that happened, from the journal or from the keeper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A run's start is recorded.
+    Started {
+        /// The process' index in the task.
+        process: usize,
+        /// The run's number, from 0.
+        run: u32,
+    },
+    /// A run ended.
+    Ended {
+        /// The process' index in the task.
+        process: usize,
+        /// The run's number, from 0.
+        run: u32,
+        /// How.
+        exit: Exit,
+    },
+    /// Runs that a compaction dropped.
+    Dropped {
+        /// The process' index in the task.
+        process: usize,
+        /// What they came to.
+        totals: Totals,
+    },
+    /// The task entered a state.
+    Entered {
+        /// Which.
+        state: TaskState,
+        /// How the task will end (from CLEANING on).
+        outcome: TaskState,
+        /// Time until everything is killed, microseconds.
+        budget_us: u64,
+    },
+    /// Somebody wants the task to end.
+    KillRequested {
+        /// SIGKILL at once.
+        now: bool,
+        /// Instead of finalization_wait, microseconds.
+        budget_us: Option<u64>,
+    },
+    /// The machine was restarted: earlier times mean nothing any more.
+    Rebooted,
+}
+
+/// Something to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The task enters a state.
+    Enter {
+        /// Which.
+        state: TaskState,
+        /// How the task will end (from CLEANING on).
+        outcome: TaskState,
+        /// Time until everything is killed, microseconds.
+        budget_us: u64,
+        /// For people.
+        reason: String,
+    },
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Start this run.
+    Start {
+        /// The process' index in the task.
+        process: usize,
+        /// The run's number, from 0.
+        run: u32,
+    },
+    /// Ask everything to stop.
+    StopAll,
+    /// SIGKILL to the tree of this run.
+    KillRun {
+        /// The process' index in the task.
+        process: usize,
+        /// The run's number, from 0.
+        run: u32,
+    },
+    /// SIGKILL to everything.
+    KillAll,
+    /// Say when nothing is left.
+    AwaitEmpty,
+    /// The task is over.
+    Close,
+}
+
+/// What [`Plan::decide`] wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// To be recorded before the commands are carried out.
+    pub notes: Vec<Note>,
+    /// To be carried out in this order.
+    pub commands: Vec<Command>,
+    /// Call again at this moment (microseconds of CLOCK_BOOTTIME), if nothing happens before.
+    pub wake_at: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kill {
+    now: bool,
+    budget_us: Option<u64>,
+}
+
+/// What was already asked of the keeper in this stage; a new runner asks again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Asked {
+    stop: bool,
+    kill: bool,
+    close: bool,
+    killed_runs: BTreeSet<usize>,
+}
+
+/// The plan and everything it has learnt.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    members: Vec<Member>,
+    max_failures: u32,
+    max_concurrency: u32,
+    wait_us: u64,
+    state: Option<TaskState>,
+    outcome: TaskState,
+    entered_at: u64,
+    deadline: u64,
+    kill: Option<Kill>,
+    ready: BTreeSet<usize>,
+    pausing: BTreeSet<(u64, usize)>,
+    /// Nothing of the task is alive, and nothing was started since that was said.
+    empty: bool,
+    asked: Asked,
+}
+
+impl Plan {
+    /// The plan of `task`, before anything happened. The task has been validated.
+    pub fn new(task: &Task) -> Plan {
+        let numbered = task.processes.iter().enumerate();
+        let index: HashMap<&str, usize> = numbered.map(|(i, p)| (p.name.as_str(), i)).collect();
+        let mut before = vec![BTreeSet::new(); task.processes.len()];
+        let mut after = before.clone();
+        for constraint in &task.constraints {
+            let names = constraint.order.iter();
+            let order: Vec<usize> = names
+                .filter_map(|name| index.get(name.as_str()).copied())
+                .collect();
+            for pair in order.windows(2) {
+                before[pair[1]].insert(pair[0]);
+                after[pair[0]].insert(pair[1]);
+            }
+        }
+        let members: Vec<Member> = task
+            .processes
+            .iter()
+            .enumerate()
+            .map(|(index, process)| {
+                Member::new(Rules {
+                    is_final: process.is_final,
+                    daemon: process.daemon,
+                    ephemeral: process.ephemeral,
+                    max_failures: process.max_failures,
+                    max_runs: process.max_runs,
+                    min_us: process.min_duration.as_micros(),
+                    stop_us: process.stop_timeout.map(|period| period.as_micros()),
+                    before: before[index].iter().copied().collect(),
+                    after: after[index].iter().copied().collect(),
+                })
+            })
+            .collect();
+        let ready = (0..members.len())
+            .filter(|index| members[*index].phase == Phase::Ready)
+            .collect();
+        Plan {
+            members,
+            max_failures: task.max_failures,
+            max_concurrency: task.max_concurrency,
+            wait_us: task.finalization_wait.as_micros(),
+            state: None,
+            outcome: TaskState::Success,
+            entered_at: 0,
+            deadline: 0,
+            kill: None,
+            ready,
+            pausing: BTreeSet::new(),
+            empty: false,
+            asked: Asked::default(),
+        }
+    }
+
+    /// The task's state; `None` before ACTIVE is recorded.
+    pub fn state(&self) -> Option<TaskState> {
+        self.state
+    }
+
+    /// When everything will be killed, while the task is stopping.
+    pub fn deadline(&self) -> Option<u64> {
+        matches!(
+            self.state,
+            Some(TaskState::Cleaning | TaskState::Finalizing)
+        )
+        .then_some(self.deadline)
+    }
+
+    /// How the ended runs of a process ended.
+    pub fn totals(&self, process: usize) -> Totals {
+        self.members[process].totals
+    }
+
+    /// The runs that have begun and not ended.
+    pub fn live(&self) -> Vec<(usize, u32)> {
+        let numbered = self.members.iter().enumerate();
+        numbered
+            .filter(|(_, member)| member.phase == Phase::Live)
+            .map(|(process, member)| (process, member.run))
+            .collect()
+    }
+
+    /// True when the process may still start (again) in this task.
+    pub fn may_start(&self, process: usize) -> bool {
+        let member = &self.members[process];
+        match self.state {
+            Some(state) if state.is_terminal() => false,
+            Some(TaskState::Finalizing | TaskState::Cleaning) if !member.rules.is_final => false,
+            _ => !member.phase.is_over(),
+        }
+    }
+
+    /// The predecessors that a process still waits for.
+    pub fn waiting_for(&self, process: usize) -> impl Iterator<Item = usize> + '_ {
+        let before = &self.members[process].rules.before;
+        before
+            .iter()
+            .copied()
+            .filter(|other| self.members[*other].phase != Phase::Finished)
+    }
+
+    /// Takes note of a fact that happened at `at` (microseconds of CLOCK_BOOTTIME). Facts about
+    /// unknown processes or runs that are not expected are ignored.
+    pub fn apply(&mut self, fact: &Fact, at: u64) {
+        match fact {
+            Fact::Started { process, run } => self.started(*process, *run),
+            Fact::Ended { process, run, exit } => self.ended(*process, *run, *exit, at),
+            Fact::Dropped { process, totals } => {
+                if let Some(member) = self.members.get_mut(*process) {
+                    member.totals = *totals;
+                    member.run = totals.success + totals.failed + totals.killed + totals.lost;
+                }
+            }
+            Fact::Entered {
+                state,
+                outcome,
+                budget_us,
+            } => self.entered(*state, *outcome, *budget_us, at),
+            Fact::KillRequested { now, budget_us } => self.kill_requested(*now, *budget_us, at),
+            Fact::Rebooted => self.rebooted(at),
+        }
+    }
+
+    /// The keeper says that no process of the task is left.
+    pub fn is_empty(&mut self) {
+        self.empty = true;
+    }
+
+    /// What to do at `now` (microseconds of CLOCK_BOOTTIME).
+    pub fn decide(&mut self, now: u64) -> Decision {
+        let mut decision = Decision::default();
+        while self.advance(now, &mut decision) {}
+        decision.wake_at = self.wake_at(now);
+        decision
+    }
+
+    fn started(&mut self, process: usize, run: u32) {
+        let Some(member) = self.members.get(process) else {
+            return;
+        };
+        if run == member.run && !member.phase.is_over() && member.phase != Phase::Live {
+            self.set_phase(process, Phase::Live);
+            self.empty = false;
+        }
+    }
+
+    fn ended(&mut self, process: usize, run: u32, exit: Exit, at: u64) {
+        let Some(member) = self.members.get_mut(process) else {
+            return;
+        };
+        if run != member.run || member.phase != Phase::Live {
+            return;
+        }
+        let state = exit.state();
+        member.totals.add(state);
+        member.run += 1;
+        let next = member.after_run(state, at);
+        self.set_phase(process, next);
+        if next == Phase::Finished {
+            for dependent in self.members[process].rules.after.clone() {
+                let member = &mut self.members[dependent];
+                member.unfinished -= 1;
+                if member.unfinished == 0 && member.phase == Phase::Blocked {
+                    self.set_phase(dependent, Phase::Ready);
+                }
+            }
+        }
+    }
+
+    fn entered(&mut self, state: TaskState, outcome: TaskState, budget_us: u64, at: u64) {
+        self.state = Some(state);
+        self.outcome = outcome;
+        self.asked = Asked::default();
+        if state == TaskState::Cleaning {
+            self.entered_at = at;
+            self.deadline = at.saturating_add(budget_us);
+        }
+        if state.is_terminal() {
+            self.outcome = state;
+        }
+    }
+
+    fn kill_requested(&mut self, now: bool, budget_us: Option<u64>, at: u64) {
+        let before = self.kill.take();
+        self.kill = Some(Kill {
+            now: now || before.as_ref().is_some_and(|kill| kill.now),
+            budget_us: budget_us.or(before.and_then(|kill| kill.budget_us)),
+        });
+        // While the task already stops, only an impatient request changes anything.
+        if matches!(
+            self.state,
+            Some(TaskState::Cleaning | TaskState::Finalizing)
+        ) {
+            if let Some(budget) = budget_us {
+                self.deadline = self.deadline.min(at.saturating_add(budget));
+            }
+            if now {
+                self.deadline = at;
+                self.outcome = TaskState::Killed;
+            }
+        }
+    }
+
+    fn rebooted(&mut self, at: u64) {
+        let budget = self.deadline.saturating_sub(self.entered_at);
+        self.entered_at = at;
+        self.deadline = at.saturating_add(budget);
+        for (_, process) in std::mem::take(&mut self.pausing) {
+            let until = at.saturating_add(self.members[process].rules.min_us);
+            self.set_phase(process, Phase::Pausing(until));
+        }
+    }
+
+    fn set_phase(&mut self, process: usize, phase: Phase) {
+        let member = &mut self.members[process];
+        match member.phase {
+            Phase::Ready => {
+                self.ready.remove(&process);
+            }
+            Phase::Pausing(until) => {
+                self.pausing.remove(&(until, process));
+            }
+            _ => {}
+        }
+        member.phase = phase;
+        match phase {
+            Phase::Ready => {
+                self.ready.insert(process);
+            }
+            Phase::Pausing(until) => {
+                self.pausing.insert((until, process));
+            }
+            _ => {}
+        }
+    }
+
+    /// One step; true when the state changed and there may be more to do.
+    fn advance(&mut self, now: u64, decision: &mut Decision) -> bool {
+        match self.state {
+            None => {
+                self.enter(TaskState::Active, String::new(), now, decision);
+                true
+            }
+            Some(TaskState::Active) => match self.verdict() {
+                Some((outcome, reason)) => {
+                    self.outcome = outcome;
+                    self.enter(TaskState::Cleaning, reason, now, decision);
+                    true
+                }
+                None => {
+                    self.schedule(false, now, decision);
+                    false
+                }
+            },
+            Some(TaskState::Cleaning) => self.clean(now, decision),
+            Some(TaskState::Finalizing) => {
+                let over = self.is_complete(true) || self.is_deadlocked(true);
+                if over || now >= self.deadline {
+                    return self.finish(now, decision);
+                }
+                self.schedule(true, now, decision);
+                false
+            }
+            Some(_) => {
+                if !std::mem::replace(&mut self.asked.close, true) {
+                    decision.commands.push(Command::Close);
+                }
+                false
+            }
+        }
+    }
+
+    /// Why the ACTIVE stage is over, if it is.
+    fn verdict(&self) -> Option<(TaskState, String)> {
+        if let Some(kill) = &self.kill {
+            let how = if kill.now { "killed at once" } else { "killed" };
+            return Some((TaskState::Killed, how.to_owned()));
+        }
+        let failed = self.failed_processes();
+        if self.max_failures != 0 && failed >= self.max_failures {
+            let limit = self.max_failures;
+            return Some((
+                TaskState::Failed,
+                format!("{failed} failed process(es), max_failures is {limit}"),
+            ));
+        }
+        if self.is_complete(false) {
+            return Some((TaskState::Success, "all processes are done".to_owned()));
+        }
+        if self.is_deadlocked(false) {
+            return Some((
+                TaskState::Failed,
+                "what is left waits for a process that failed".to_owned(),
+            ));
+        }
+        None
+    }
+
+    fn clean(&mut self, now: u64, decision: &mut Decision) -> bool {
+        if self.empty && now < self.deadline {
+            self.enter(TaskState::Finalizing, String::new(), now, decision);
+            return true;
+        }
+        if now >= self.deadline {
+            return self.finish(now, decision);
+        }
+        if !std::mem::replace(&mut self.asked.stop, true) {
+            decision.commands.push(Command::StopAll);
+            decision.commands.push(Command::AwaitEmpty);
+        }
+        for process in self.impatient(now).collect::<Vec<_>>() {
+            self.asked.killed_runs.insert(process);
+            // Its first process may be gone already while its tree is not.
+            let member = &self.members[process];
+            let ended = u32::from(member.phase != Phase::Live);
+            decision.commands.push(Command::KillRun {
+                process,
+                run: member.run.saturating_sub(ended),
+            });
+        }
+        false
+    }
+
+    /// Processes whose own stop_timeout is over although the task's budget is not.
+    fn impatient(&self, now: u64) -> impl Iterator<Item = usize> + '_ {
+        (0..self.members.len()).filter(move |process| {
+            !self.asked.killed_runs.contains(process)
+                && self.stop_deadline(*process).is_some_and(|at| now >= at)
+        })
+    }
+
+    fn stop_deadline(&self, process: usize) -> Option<u64> {
+        let member = &self.members[process];
+        let stop_us = member.rules.stop_us?;
+        let has_run = member.phase == Phase::Live || member.run > 0;
+        has_run.then(|| self.entered_at.saturating_add(stop_us))
+    }
+
+    /// Kills what is left; once nothing is, the task is over.
+    fn finish(&mut self, now: u64, decision: &mut Decision) -> bool {
+        if self.empty {
+            self.enter(self.outcome, String::new(), now, decision);
+            return true;
+        }
+        if !std::mem::replace(&mut self.asked.kill, true) {
+            decision.commands.push(Command::KillAll);
+            decision.commands.push(Command::AwaitEmpty);
+        }
+        false
+    }
+
+    fn enter(&mut self, state: TaskState, reason: String, now: u64, decision: &mut Decision) {
+        let budget_us = match (&self.kill, state) {
+            (Some(Kill { now: true, .. }), TaskState::Cleaning) => 0,
+            (Some(kill), TaskState::Cleaning) => kill.budget_us.unwrap_or(self.wait_us),
+            (None, TaskState::Cleaning) => self.wait_us,
+            _ => 0,
+        };
+        let outcome = self.outcome;
+        self.entered(state, outcome, budget_us, now);
+        decision.notes.push(Note::Enter {
+            state,
+            outcome,
+            budget_us,
+            reason,
+        });
+    }
+
+    fn schedule(&mut self, is_final: bool, now: u64, decision: &mut Decision) {
+        while let Some(&(until, process)) = self.pausing.first() {
+            if until > now {
+                break;
+            }
+            self.set_phase(process, Phase::Ready);
+        }
+        let busy = |member: &&Member| {
+            member.rules.is_final == is_final && matches!(member.phase, Phase::Asked | Phase::Live)
+        };
+        let mut room = match self.max_concurrency {
+            0 => usize::MAX,
+            limit => (limit as usize).saturating_sub(self.members.iter().filter(busy).count()),
+        };
+        let candidates: Vec<usize> = self.ready.iter().copied().collect();
+        for process in candidates {
+            if room == 0 {
+                break;
+            }
+            if self.members[process].rules.is_final == is_final {
+                self.set_phase(process, Phase::Asked);
+                self.empty = false;
+                room -= 1;
+                let run = self.members[process].run;
+                decision.commands.push(Command::Start { process, run });
+            }
+        }
+    }
+
+    fn of(&self, is_final: bool) -> impl Iterator<Item = &Member> {
+        self.members
+            .iter()
+            .filter(move |member| member.rules.is_final == is_final)
+    }
+
+    fn failed_processes(&self) -> u32 {
+        let failed = |member: &&Member| member.phase == Phase::Failed;
+        self.of(false).filter(failed).count() as u32
+    }
+
+    /// Everything that counts is over.
+    fn is_complete(&self, is_final: bool) -> bool {
+        self.of(is_final)
+            .all(|member| member.rules.ephemeral || member.phase.is_over())
+    }
+
+    /// Something that counts is not over, and nothing that counts can move. Ephemeral processes
+    /// do not count: nothing else may depend on them.
+    fn is_deadlocked(&self, is_final: bool) -> bool {
+        !self.is_complete(is_final)
+            && !self
+                .of(is_final)
+                .any(|member| !member.rules.ephemeral && member.phase.is_open())
+    }
+
+    fn wake_at(&self, now: u64) -> Option<u64> {
+        match self.state? {
+            TaskState::Active => {
+                // Those that wait for room are woken by an end, not by the clock.
+                let next = self.pausing.first().map(|(until, _)| *until);
+                next.filter(|until| *until > now)
+            }
+            TaskState::Cleaning if now < self.deadline => (0..self.members.len())
+                .filter(|process| !self.asked.killed_runs.contains(process))
+                .filter_map(|process| self.stop_deadline(process))
+                .chain([self.deadline])
+                .min(),
+            TaskState::Finalizing if now < self.deadline => {
+                let pausing = self.pausing.iter().find(|(_, process)| {
+                    let rules = &self.members[*process].rules;
+                    rules.is_final
+                });
+                let next = pausing.map(|(until, _)| *until);
+                Some(next.map_or(self.deadline, |until| until.min(self.deadline)))
+            }
+            _ => None,
+        }
+    }
+}

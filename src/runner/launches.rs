@@ -1,0 +1,126 @@
+//! From a process of the task to what the keeper needs to launch it.
+//!
+//! The environment is clean: HOME (the sandbox), LOGNAME, USER, PATH, what `--preserve-env` kept,
+//! the process' own `env`, and BASH_ENV once the sandbox has a `.thermos_profile`.
+
+use std::{collections::HashMap, path::Path};
+
+use crate::{
+    config::{LogMode, Process, Task},
+    journal::Header,
+    protocols::dewar::link::{Identity, Launch, Log},
+    sandbox::Account,
+};
+
+/// The file that every later bash of the sandbox reads first.
+const PROFILE: &str = ".thermos_profile";
+const SHELL: &str = "/bin/bash";
+
+/// Builds launches, remembering accounts: looking one up may ask a network.
+#[derive(Debug)]
+pub(super) struct Launches {
+    header: Header,
+    accounts: HashMap<String, (Account, Vec<u32>)>,
+}
+
+impl Launches {
+    pub fn new(header: Header) -> Launches {
+        Launches {
+            header,
+            accounts: HashMap::new(),
+        }
+    }
+
+    /// The launch of a run. An account that is gone by now makes a launch that the keeper fails
+    /// with the reason.
+    pub fn of(&mut self, task: &Task, process: usize, run: u32) -> Launch {
+        let spec = &task.processes[process];
+        let sandbox = Path::new(&self.header.sandbox);
+        let directory = match &spec.working_dir {
+            Some(directory) => sandbox.join(directory),
+            None => sandbox.to_path_buf(),
+        };
+        let mut environment = self.environment(spec);
+        let profile = sandbox.join(PROFILE);
+        if profile.exists() {
+            environment.insert("BASH_ENV".to_owned(), profile.display().to_string());
+        }
+        Launch {
+            process: process as u32,
+            run,
+            name: spec.name.clone(),
+            argv: argv(spec).into_iter().map(String::into_bytes).collect(),
+            environment: environment
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}").into_bytes())
+                .collect(),
+            directory: directory.display().to_string().into_bytes(),
+            sandbox: self.header.sandbox.clone().into_bytes(),
+            identity: self.identity(spec),
+            umask: spec.umask,
+            log: Some(log(spec)),
+        }
+    }
+
+    fn environment(&self, spec: &Process) -> std::collections::BTreeMap<String, String> {
+        let kept = self.header.environment.iter();
+        let mut environment: std::collections::BTreeMap<String, String> = kept
+            .filter_map(|entry| entry.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        if let Some(user) = &spec.user {
+            for name in ["USER", "LOGNAME"] {
+                environment.insert(name.to_owned(), user.clone());
+            }
+        }
+        environment.extend(spec.env.clone());
+        environment
+    }
+
+    fn identity(&mut self, spec: &Process) -> Option<Identity> {
+        let name = spec.user.as_ref().unwrap_or(&self.header.user);
+        let (account, groups) = match self.accounts.get(name) {
+            Some(known) => known.clone(),
+            None => {
+                let account = Account::named(name).unwrap_or_else(|_| Account {
+                    name: name.clone(),
+                    uid: self.header.uid,
+                    gid: self.header.gid,
+                });
+                let groups = account.groups();
+                let known = (account, groups);
+                self.accounts.insert(name.clone(), known.clone());
+                known
+            }
+        };
+        let own = nix::unistd::geteuid().as_raw();
+        (account.uid != own).then_some(Identity {
+            uid: account.uid,
+            gid: account.gid,
+            groups,
+        })
+    }
+}
+
+fn argv(spec: &Process) -> Vec<String> {
+    if let Some(argv) = &spec.argv {
+        return argv.clone();
+    }
+    let shell = spec.shell.as_deref().unwrap_or(SHELL);
+    let words = shell.split_whitespace().map(str::to_owned);
+    let script = spec.cmdline.clone().unwrap_or_default();
+    words.chain(["-c".to_owned(), script]).collect()
+}
+
+fn log(spec: &Process) -> Log {
+    let rotates = spec.logger.mode == LogMode::Rotate;
+    Log {
+        keep: spec.logger.destination != crate::config::Destination::None,
+        rotate_bytes: if rotates {
+            spec.logger.rotate.log_size.0
+        } else {
+            0
+        },
+        backups: spec.logger.rotate.backups,
+    }
+}

@@ -1,0 +1,23 @@
+//! The runner: replays the journal, feeds events to the plan, sends its decisions to the keeper,
+//! keeps timers, and answers clients.
+//!
+//! It owns no fact: all it knows is the journal, replayed. Killing it costs a replay and nothing
+//! else. It never touches a process.
+
+mod clients;
+mod engine;
+mod history;
+mod launches;
+mod replay;
+mod status;
+mod store;
+mod take_up;
+mod timer;
+
+pub use clients::{Request, write_request};
+pub use engine::runner_main;
+pub use history::History;
+pub use replay::{Model, facts_of};
+pub use status::{Event, NoticeEvent, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList, TaskEvent, TaskStatus};
+pub use store::{Store, StoreError, Stored};
+pub use take_up::{Connection, Vigil, connect, launch, take_up};

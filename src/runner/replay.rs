@@ -1,0 +1,118 @@
+//! From records to facts: how a journal becomes a plan and a history.
+//!
+//! The runner, `status` and whoever else looks use this one fold, so the same journal gives the
+//! same state everywhere.
+
+use crate::{
+    config::Task,
+    journal::{How, Kind, Record, Replay},
+    plan::{Exit, Fact, Plan},
+};
+
+use super::history::History;
+
+/// A replayed task.
+#[derive(Debug)]
+pub struct Model {
+    /// What was asked for.
+    pub task: Task,
+    /// What is decided next.
+    pub plan: Plan,
+    /// What happened.
+    pub history: History,
+    boot_id: Option<String>,
+}
+
+impl Model {
+    /// Replays the first `count` records of `replay`.
+    ///
+    /// # Errors
+    /// When the header's task cannot be read (it was written by something else).
+    pub fn replay(replay: &Replay, count: usize) -> Result<Model, serde_json::Error> {
+        let task: Task = serde_json::from_str(&replay.header.task)?;
+        let mut model = Model {
+            plan: Plan::new(&task),
+            history: History::new(&replay.header, &task),
+            task,
+            boot_id: None,
+        };
+        for record in replay.records.iter().take(count) {
+            model.learn(record);
+            model.history.apply(record);
+        }
+        Ok(model)
+    }
+
+    /// Tells the plan, not yet the history: what is not on disk is known but must not be told.
+    pub fn learn(&mut self, record: &Record) {
+        if let Some(Kind::Tenure(tenure)) = &record.kind {
+            let before = self.boot_id.replace(tenure.boot_id.clone());
+            if before.is_some_and(|before| before != tenure.boot_id) {
+                self.plan.apply(&Fact::Rebooted, record.boot_us);
+            }
+        }
+        for (fact, at) in facts_of(record) {
+            self.plan.apply(&fact, at);
+        }
+    }
+}
+
+/// What a record means to the plan, and when it happened.
+pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
+    let at = record.boot_us;
+    let one = |fact| vec![(fact, at)];
+    match &record.kind {
+        Some(Kind::Start(start)) => one(Fact::Started {
+            process: start.process as usize,
+            run: start.run,
+        }),
+        Some(Kind::End(end)) => one(Fact::Ended {
+            process: end.process as usize,
+            run: end.run,
+            exit: exit_of(end.how.as_ref()),
+        }),
+        Some(Kind::Stage(stage)) => match (stage.state().known(), stage.outcome().known()) {
+            (Some(state), outcome) => one(Fact::Entered {
+                state,
+                outcome: outcome.unwrap_or(state),
+                budget_us: stage.budget_us,
+            }),
+            (None, _) => Vec::new(),
+        },
+        Some(Kind::Kill(kill)) => one(Fact::KillRequested {
+            now: kill.now,
+            budget_us: kill.budget_us,
+        }),
+        Some(Kind::Snapshot(snapshot)) => {
+            let dropped = snapshot.dropped.iter().map(|totals| {
+                let fact = Fact::Dropped {
+                    process: totals.process as usize,
+                    totals: crate::plan::Totals {
+                        success: totals.success,
+                        failed: totals.failed,
+                        killed: totals.killed,
+                        lost: totals.lost,
+                    },
+                };
+                (fact, at)
+            });
+            dropped
+                .chain(snapshot.kept.iter().flat_map(facts_of))
+                .collect()
+        }
+        // Who keeps, headers, notices, and launches repeated within a run change no plan.
+        Some(
+            Kind::Header(_) | Kind::Tenure(_) | Kind::Again(_) | Kind::Exec(_) | Kind::Notice(_),
+        )
+        | None => Vec::new(),
+    }
+}
+
+pub(super) fn exit_of(how: Option<&How>) -> Exit {
+    match how {
+        Some(How::Exited(code)) => Exit::Code(*code as u8),
+        Some(How::Signaled(signal)) => Exit::Signal(*signal as i32),
+        Some(How::LaunchFailed(_)) => Exit::LaunchFailed,
+        Some(How::Lost(_)) | None => Exit::Lost,
+    }
+}

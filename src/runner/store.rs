@@ -1,0 +1,212 @@
+//! Where tasks are kept on this machine: ROOT/tasks/ID/{journal, live, socket, engine.log, sandbox}.
+//!
+//! Looking changes nothing, and a directory that somebody else could have written is not believed.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::{replay::Model, status::TaskStatus};
+use crate::{
+    journal::{self, Header, JournalError},
+    keeper::{Holder, JOURNAL, LIVE, LiveView},
+};
+
+/// The directory of all tasks.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// Why a task cannot be looked at or begun.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// There is no such task.
+    #[error("no task {0:?} here")]
+    Unknown(String),
+    /// The id cannot be a directory's name.
+    #[error("bad task id {0:?}: expected a name without '/' that does not begin with '.'")]
+    BadId(String),
+    /// The system said no.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// Somebody else could have written it.
+    #[error("{path} is not trusted: {why}")]
+    Untrusted {
+        /// The task's directory.
+        path: PathBuf,
+        /// Who could have.
+        why: &'static str,
+    },
+    /// Its journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Its journal's task cannot be read.
+    #[error("the task in the header of {path} cannot be read: {source}")]
+    Header {
+        /// The journal's file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// A task as its files tell it.
+#[derive(Debug)]
+pub struct Stored {
+    /// What it is.
+    pub header: Header,
+    /// The journal, replayed.
+    pub model: Model,
+    /// For programs.
+    pub status: TaskStatus,
+}
+
+impl Store {
+    /// The tasks under `root`.
+    pub fn new(root: PathBuf) -> Store {
+        Store { root }
+    }
+
+    /// The directory of a task.
+    ///
+    /// # Errors
+    /// [`StoreError::BadId`].
+    pub fn directory(&self, id: &str) -> Result<PathBuf, StoreError> {
+        let is_bad = id.is_empty() || id.starts_with('.') || id.contains(['/', '\0']);
+        match is_bad || id.len() > 255 {
+            true => Err(StoreError::BadId(id.to_owned())),
+            false => Ok(self.root.join("tasks").join(id)),
+        }
+    }
+
+    /// Makes the directory of a task; fine if it exists.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn make_directory(&self, id: &str) -> Result<PathBuf, StoreError> {
+        let path = self.directory(id)?;
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&path);
+        made.map_err(|source| StoreError::Io {
+            what: "make",
+            path: path.clone(),
+            source,
+        })?;
+        // A link in the root's path would make paths that outlive it wrong.
+        fs::canonicalize(&path).map_err(|source| StoreError::Io {
+            what: "find",
+            path,
+            source,
+        })
+    }
+
+    /// The ids of all tasks, in the order of their names.
+    ///
+    /// # Errors
+    /// What the system says; a root that does not exist is empty.
+    pub fn ids(&self) -> Result<Vec<String>, StoreError> {
+        let path = self.root.join("tasks");
+        let fail = |source| StoreError::Io {
+            what: "list",
+            path: path.clone(),
+            source,
+        };
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(fail(error)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(fail)?.file_name();
+            ids.extend(name.into_string().ok().filter(|id| !id.starts_with('.')));
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// A task as its files tell it; `None` when it never began.
+    ///
+    /// # Errors
+    /// When there is no such task, or its files cannot be used.
+    pub fn load(&self, id: &str) -> Result<Option<Stored>, StoreError> {
+        let directory = self.directory(id)?;
+        trusted(id, &directory)?;
+        let path = directory.join(JOURNAL);
+        let replay = match journal::read(&path) {
+            Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            read => read?,
+        };
+        let Some(replay) = replay else {
+            return Ok(None);
+        };
+        let model = Model::replay(&replay, usize::MAX).map_err(|source| StoreError::Header {
+            path: path.clone(),
+            source,
+        })?;
+        let view = fs::File::open(directory.join(LIVE)).and_then(|file| LiveView::read(&file));
+        let pid = |holder| view.as_ref().ok().and_then(|view| view.pid(holder));
+        let pids = [
+            pid(Holder::Root),
+            pid(Holder::Keeper),
+            pid(Holder::Runner),
+        ];
+        let status = model
+            .history
+            .status(&model.plan, &path.display().to_string(), pids);
+        Ok(Some(Stored {
+            header: replay.header,
+            model,
+            status,
+        }))
+    }
+}
+
+fn trusted(id: &str, directory: &Path) -> Result<(), StoreError> {
+    let meta = match fs::symlink_metadata(directory) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StoreError::Unknown(id.to_owned()));
+        }
+        Err(source) => {
+            return Err(StoreError::Io {
+                what: "look at",
+                path: directory.to_path_buf(),
+                source,
+            });
+        }
+    };
+    let untrusted = |why| {
+        Err(StoreError::Untrusted {
+            path: directory.to_path_buf(),
+            why,
+        })
+    };
+    let us = nix::unistd::geteuid().as_raw();
+    if !meta.is_dir() {
+        return untrusted("it is no directory");
+    }
+    if meta.uid() != us && us != 0 {
+        return untrusted("it belongs to somebody else");
+    }
+    if meta.mode() & 0o022 != 0 {
+        return untrusted("its group or others may write it (chmod go-w)");
+    }
+    Ok(())
+}

@@ -147,16 +147,15 @@ impl Follower<'_> {
         let Some(events) = self.session.events()? else {
             return Ok(Step::Broken);
         };
-        let mut news = Vec::new();
+        // One by one: each is shown as things stood then.
         for event in events {
-            if self.watched.take(&event) {
-                news.push(event);
+            if self.watched.take(&event)
+                && let Some(code) = self.tell(vec![event], logs)
+            {
+                return Ok(Step::Done(code));
             }
         }
-        Ok(match self.tell(news, logs) {
-            Some(code) => Step::Done(code),
-            None => Step::Continue,
-        })
+        Ok(Step::Continue)
     }
 
     fn ask_to_stop(&mut self, times: u32) {

@@ -5,7 +5,6 @@
 use std::{
     io::{self, Read},
     os::{fd::AsFd, fd::BorrowedFd, unix::net::UnixStream},
-    path::PathBuf,
 };
 
 use super::failure::{Code, Failure};
@@ -24,7 +23,6 @@ const PATIENCE: usize = 50;
 pub(super) struct Session<'s> {
     store: &'s Store,
     id: String,
-    directory: PathBuf,
     /// What is to begin, until it has.
     header: Option<Header>,
     stream: UnixStream,
@@ -61,7 +59,6 @@ impl<'s> Session<'s> {
         let mut session = Session {
             store,
             id,
-            directory,
             header: Some(header),
             stream: root,
             inbox: Vec::new(),
@@ -117,7 +114,6 @@ impl<'s> Session<'s> {
             let mut session = Session {
                 store,
                 id: id.to_owned(),
-                directory: directory.clone(),
                 header: header.clone(),
                 stream,
                 inbox: Vec::new(),

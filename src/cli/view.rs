@@ -203,7 +203,9 @@ impl Plain {
                     line += &format!("  {}", harmless(reason));
                 }
                 let alive = watched.alive();
-                if let (Some(deadline), false) = (&task.deadline, alive.is_empty()) {
+                if let ("CLEANING", Some(deadline), false) =
+                    (task.state.as_str(), &task.deadline, alive.is_empty())
+                {
                     line += &format!("\n{}", stopping(&alive, &task.at, deadline));
                 }
                 line + "\n"

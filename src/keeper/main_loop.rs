@@ -29,7 +29,7 @@ use super::{
     live::Holder,
     proc,
     pump::{Pump, PumpEvent},
-    root::{IGNORED, Shared},
+    root::{IGNORED, SOCKET, Shared},
     runner_process::{RunnerProcess, exec_runner, fork_runner},
     runs::{Key, Phase, Run, Runs},
     takeover::Strays,
@@ -291,8 +291,8 @@ impl Keeper {
             self.start_runner();
         }
         self.end_drained(clock);
-        self.look_after_children();
         self.run_deferred();
+        self.look_after_children();
         self.send_report();
         let waited_for = self.urgent || (self.flush_by.is_some() && self.answered >= self.to_answer);
         if self.flush_by.is_some_and(|by| waited_for || by <= clock) {
@@ -386,7 +386,16 @@ impl Keeper {
             && self.leave_by.is_none()
         {
             self.writer.trim();
+            self.stop_listening();
             self.leave_by = Some(now().boot_us + LEAVE_US);
+        }
+    }
+
+    /// Nobody will answer any more: whoever looks from now on reads the journal.
+    fn stop_listening(&self) {
+        let flags = nix::unistd::UnlinkatFlags::NoRemoveDir;
+        if let Err(errno) = nix::unistd::unlinkat(&self.shared.directory, SOCKET, flags) {
+            tracing::warn!("cannot remove the socket: {errno}");
         }
     }
 

@@ -93,10 +93,6 @@ impl Runs {
         self.by_pid.contains_key(&pid)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
-    }
-
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Run)> {
         let numbered = self.slab.iter().enumerate();
         numbered.filter_map(|(index, run)| Some((index, run.as_ref()?)))

@@ -1,0 +1,138 @@
+//! What the tests share: a root directory of their own, the binary, and its answers.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than anything here takes; reached only when something hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A root directory that is removed, with every task in it killed, when the test is over.
+pub struct Bench {
+    directory: TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let directory = TempDir::with_prefix("dewar-test-").expect("a temporary directory");
+        Bench { directory }
+    }
+
+    /// Where the test may write.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.path().join("root")
+    }
+
+    /// Writes a file and returns its path.
+    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path
+    }
+
+    /// `dewar --root ROOT ...`.
+    pub fn dewar(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dewar"));
+        command
+            .arg("--root")
+            .arg(self.root())
+            .args(arguments)
+            .current_dir(self.path())
+            .env_remove("DEWAR_ROOT")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `dewar ...` to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let child = self.dewar(arguments).spawn().expect("dewar starts");
+        finish(child)
+    }
+
+    /// The task's object of `status --format json`.
+    pub fn task(&self, id: &str) -> Option<Value> {
+        let output = self.run(&["status", id, "--format", "json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        status["tasks"].get(0).cloned()
+    }
+
+    pub fn sandbox(&self, id: &str) -> PathBuf {
+        self.root().join("tasks").join(id).join("sandbox")
+    }
+
+    fn kill_everything(&self) {
+        let output = self.run(&["status", "--format", "json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        for task in status["tasks"].as_array().into_iter().flatten() {
+            let state = task["state"].as_str().unwrap_or_default();
+            if ["ACTIVE", "CLEANING", "FINALIZING"].contains(&state) {
+                self.run(&["kill", "--now", task["task_id"].as_str().unwrap_or_default()]);
+            }
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if self.root().exists() {
+            self.kill_everything();
+        }
+    }
+}
+
+/// Waits for a child, but not for ever.
+pub fn finish(child: Child) -> Output {
+    let pid = child.id();
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let output = child.wait_with_output();
+        let _ = done.send(output);
+    });
+    match wait.recv_timeout(PATIENCE) {
+        Ok(output) => output.expect("output"),
+        Err(_) => {
+            let pid = nix::unistd::Pid::from_raw(pid as i32);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            panic!("dewar did not end within {PATIENCE:?}");
+        }
+    }
+}
+
+/// Waits until `what` gives something.
+pub fn wait_for<T>(name: &str, mut what: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = what() {
+            return found;
+        }
+        assert!(Instant::now() < until, "waited too long for {name}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub fn signal(pid: u64, signal: nix::sys::signal::Signal) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    nix::sys::signal::kill(pid, signal).expect("kill");
+}
+
+/// The code of a process that exited.
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| {
+        panic!(
+            "ended by a signal: {:?}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}

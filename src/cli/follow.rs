@@ -30,7 +30,7 @@ pub(super) enum Shown {
 }
 
 pub(super) struct Follower<'s> {
-    pub session: Session<'s>,
+    pub session: Box<Session<'s>>,
     pub watched: Watched,
     pub view: View,
     pub shown: Shown,

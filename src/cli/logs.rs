@@ -103,7 +103,11 @@ impl LogFollower {
     /// What is new.
     pub fn lines(&mut self) -> Vec<Line> {
         // Which file it was does not matter: reading one that did not grow is cheap.
-        while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+        while self
+            .inotify
+            .read_events()
+            .is_ok_and(|events| !events.is_empty())
+        {}
         let mut lines = Vec::new();
         for file in &mut self.files {
             file.read(&mut lines);
@@ -226,7 +230,7 @@ mod tests {
         let mut follower = LogFollower::new().unwrap();
         follower.add(sandbox.path(), "a", 0, Some(2));
         assert_eq!(texts(follower.lines()), ["three"]);
-        write!(file, "ur\n").unwrap();
+        writeln!(file, "ur").unwrap();
         fs::rename(&path, directory.join("stdout.1")).unwrap();
         fs::write(&path, "five\nsix").unwrap();
         assert_eq!(texts(follower.lines()), ["four", "five"]);

@@ -96,8 +96,9 @@ fn resume<'s>(
     }
     if task != known.model.task {
         let message = format!("task {id:?} is active, and it is another task than this file's");
-        return Err(Failure::rejected(message)
-            .hint(format!("follow it with: dewar attach {id}, or choose another --id")));
+        return Err(Failure::rejected(message).hint(format!(
+            "follow it with: dewar attach {id}, or choose another --id"
+        )));
     }
     Ok((Session::open(store, id, None)?, task))
 }
@@ -133,7 +134,11 @@ fn begin<'s>(
         }
         None => own,
     };
-    for name in task.processes.iter().filter_map(|process| process.user.as_ref()) {
+    for name in task
+        .processes
+        .iter()
+        .filter_map(|process| process.user.as_ref())
+    {
         reachable(name)?;
     }
     let directory = store
@@ -192,7 +197,9 @@ fn environment(sandbox: &str, user: &str, preserve: bool) -> Vec<String> {
         environment.insert(name.to_owned(), value.to_owned());
     }
     let entries = environment.into_iter();
-    entries.map(|(name, value)| format!("{name}={value}")).collect()
+    entries
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 /// NAME-YYYYmmdd-HHMMSS.usec, in local time.

@@ -35,7 +35,7 @@ pub(super) struct Session<'s> {
 #[derive(Debug)]
 pub(super) enum Opened<'s> {
     /// Somebody looks after the task; this is how it stands.
-    Open(Session<'s>, Box<TaskStatus>),
+    Open(Box<Session<'s>>, Box<TaskStatus>),
     /// The task is over.
     Over(Box<TaskStatus>),
 }
@@ -65,7 +65,7 @@ impl<'s> Session<'s> {
             pending: Vec::new(),
         };
         match session.first_word()? {
-            FirstWord::Status(status) => Ok(Opened::Open(session, status)),
+            FirstWord::Status(status) => Ok(Opened::Open(Box::new(session), status)),
             FirstWord::Busy | FirstWord::Silence => {
                 let (store, id, header) = (session.store, session.id, session.header);
                 Session::open(store, &id, header)
@@ -74,11 +74,7 @@ impl<'s> Session<'s> {
     }
 
     /// Finds the task called `id`, or makes somebody look after it.
-    pub fn open(
-        store: &'s Store,
-        id: &str,
-        header: Option<Header>,
-    ) -> Result<Opened<'s>, Failure> {
+    pub fn open(store: &'s Store, id: &str, header: Option<Header>) -> Result<Opened<'s>, Failure> {
         let directory = store
             .directory(id)
             .map_err(|error| Failure::new(Code::Failed, error))?;
@@ -90,9 +86,7 @@ impl<'s> Session<'s> {
                 Err(error) => return Err(Failure::new(Code::Failed, error)),
             };
             let vigil = Vigil::begin(&directory).map_err(internal)?;
-            let is_over = |stored: &Stored| {
-                Code::of_state(&stored.status.state).is_some()
-            };
+            let is_over = |stored: &Stored| Code::of_state(&stored.status.state).is_some();
             let stream = match connect(&directory).map_err(internal)? {
                 Connection::Open(stream) => stream,
                 Connection::Nobody => match stored {
@@ -123,7 +117,7 @@ impl<'s> Session<'s> {
                 continue;
             }
             match session.first_word()? {
-                FirstWord::Status(status) => return Ok(Opened::Open(session, status)),
+                FirstWord::Status(status) => return Ok(Opened::Open(Box::new(session), status)),
                 FirstWord::Busy => {
                     // Its keeper is just beginning to listen, or just leaving.
                     vigil.wait().map_err(internal)?;
@@ -166,7 +160,9 @@ impl<'s> Session<'s> {
         let count = match self.stream.read(&mut chunk) {
             Ok(0) => return Ok(None),
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Some(Vec::new())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return Ok(Some(Vec::new()));
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             Err(error) => return Err(error),
         };

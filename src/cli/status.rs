@@ -18,9 +18,8 @@ pub(super) fn status(store: &Store, args: &StatusArgs) -> Outcome {
             let stored = store
                 .load(id)
                 .map_err(|error| Failure::new(Code::Failed, error))?;
-            let stored = stored.ok_or_else(|| {
-                Failure::new(Code::Failed, format!("task {id:?} never began"))
-            })?;
+            let stored = stored
+                .ok_or_else(|| Failure::new(Code::Failed, format!("task {id:?} never began")))?;
             vec![stored.status]
         }
         None => {
@@ -58,15 +57,26 @@ pub(super) fn status(store: &Store, args: &StatusArgs) -> Outcome {
 fn list(tasks: &[TaskStatus], style: Style) -> String {
     let width = tasks.iter().map(|t| t.task_id.chars().count()).max();
     let width = width.unwrap_or(0).max(4);
-    let mut text = format!("{:width$}  {:10}  {:10}  SINCE\n", "TASK", "STATE", "PROCESSES");
+    let mut text = format!(
+        "{:width$}  {:10}  {:10}  SINCE\n",
+        "TASK", "STATE", "PROCESSES"
+    );
     for task in tasks {
-        let done = task.processes.iter().filter(|p| p.state == "SUCCESS").count();
+        let done = task
+            .processes
+            .iter()
+            .filter(|p| p.state == "SUCCESS")
+            .count();
         let progress = format!("{done}/{}", task.processes.len());
         let since = task.states.last().map_or("", |state| state.at.as_str());
         let id = harmless(&task.task_id);
         let state = style.state(&task.state, 10);
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{id:width$}  {state}  {progress:10}  {since}{}", nobody(task));
+        let _ = writeln!(
+            text,
+            "{id:width$}  {state}  {progress:10}  {since}{}",
+            nobody(task)
+        );
     }
     text
 }
@@ -82,10 +92,24 @@ fn nobody(task: &TaskStatus) -> &'static str {
 fn one(task: &TaskStatus, style: Style) -> String {
     let mut text = String::new();
     let state = style.state(&task.state, 0);
-    let reason = task.states.iter().rev().find_map(|state| state.reason.as_deref());
+    let reason = task
+        .states
+        .iter()
+        .rev()
+        .find_map(|state| state.reason.as_deref());
     let reason = reason.map_or_else(String::new, |reason| format!("  ({})", harmless(reason)));
-    let _ = writeln!(text, "{}  {state}{reason}{}", harmless(&task.task_id), nobody(task));
-    let _ = writeln!(text, "  user {}  sandbox {}", harmless(&task.user), harmless(&task.sandbox));
+    let _ = writeln!(
+        text,
+        "{}  {state}{reason}{}",
+        harmless(&task.task_id),
+        nobody(task)
+    );
+    let _ = writeln!(
+        text,
+        "  user {}  sandbox {}",
+        harmless(&task.user),
+        harmless(&task.sandbox)
+    );
     for (name, port) in &task.ports {
         let _ = writeln!(text, "  port {}={port}", harmless(name));
     }
@@ -97,7 +121,10 @@ fn one(task: &TaskStatus, style: Style) -> String {
         let _ = writeln!(text, "{line}");
     }
     for notice in &task.notices {
-        let about = notice.name.as_deref().map(|name| format!("{}: ", harmless(name)));
+        let about = notice
+            .name
+            .as_deref()
+            .map(|name| format!("{}: ", harmless(name)));
         let about = about.unwrap_or_default();
         let _ = writeln!(text, "  note: {about}{}", harmless(&notice.text));
     }

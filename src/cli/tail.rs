@@ -17,9 +17,8 @@ pub(super) fn tail(store: &Store, args: &TailArgs) -> Outcome {
     let stored = store
         .load(&args.id)
         .map_err(|error| Failure::new(Code::Failed, error))?;
-    let stored = stored.ok_or_else(|| {
-        Failure::new(Code::Failed, format!("task {:?} never began", args.id))
-    })?;
+    let stored = stored
+        .ok_or_else(|| Failure::new(Code::Failed, format!("task {:?} never began", args.id)))?;
     let names = names(&stored.status, args.process.as_deref())?;
     let internal = |error| Failure::new(Code::Internal, error);
     let mut logs = LogFollower::new().map_err(internal)?;
@@ -75,9 +74,10 @@ fn names(status: &TaskStatus, wanted: Option<&str>) -> Result<Vec<String>, Failu
     match wanted {
         None => Ok(all),
         Some(wanted) if all.iter().any(|name| name == wanted) => Ok(vec![wanted.to_owned()]),
-        Some(wanted) => Err(
-            Failure::new(Code::Failed, format!("no process {wanted:?} in this task"))
-                .hint(format!("there are: {}", all.join(", "))),
-        ),
+        Some(wanted) => Err(Failure::new(
+            Code::Failed,
+            format!("no process {wanted:?} in this task"),
+        )
+        .hint(format!("there are: {}", all.join(", ")))),
     }
 }

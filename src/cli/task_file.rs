@@ -123,7 +123,10 @@ pub(super) fn allocate_ports(
             Ok(port)
         });
         let free = free.map_err(|error| {
-            Failure::new(Code::Rejected, format!("no free port for {name:?}: {error}"))
+            Failure::new(
+                Code::Rejected,
+                format!("no free port for {name:?}: {error}"),
+            )
         })?;
         ports.insert(name.clone(), free);
     }

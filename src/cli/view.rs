@@ -157,7 +157,11 @@ impl Plain {
     fn begin(&mut self, watched: &Watched) {
         let states = &watched.status.states;
         self.began = states.first().and_then(|state| state.at.parse().ok());
-        let names = watched.status.processes.iter().map(|p| p.name.chars().count());
+        let names = watched
+            .status
+            .processes
+            .iter()
+            .map(|p| p.name.chars().count());
         self.width = names.max().unwrap_or(0).min(30);
     }
 
@@ -189,8 +193,7 @@ impl Plain {
         };
         let began = *self.began.get_or_insert(at);
         let seconds = (at.as_microsecond() - began.as_microsecond()) as f64 / 1e6;
-        self.style
-            .paint(Colour::Grey, &format!("{seconds:>9.3}s"))
+        self.style.paint(Colour::Grey, &format!("{seconds:>9.3}s"))
     }
 
     fn line(&mut self, event: &Event, watched: &Watched) -> String {
@@ -212,7 +215,9 @@ impl Plain {
             }
             Event::Run(run) => {
                 let at = run.run.stopped_at.as_ref();
-                let at = at.or(run.run.started_at.as_ref()).or(run.run.forked_at.as_ref());
+                let at = at
+                    .or(run.run.started_at.as_ref())
+                    .or(run.run.forked_at.as_ref());
                 let clock = self.clock(at.map_or("", String::as_str));
                 let name = harmless(&run.name);
                 let width = self.width;
@@ -228,7 +233,10 @@ impl Plain {
             }
             Event::Notice(notice) => {
                 let clock = self.clock(&notice.at);
-                let about = notice.name.as_deref().map(|name| format!("{}: ", harmless(name)));
+                let about = notice
+                    .name
+                    .as_deref()
+                    .map(|name| format!("{}: ", harmless(name)));
                 let text = harmless(&notice.text);
                 format!("{clock}  note: {}{text}\n", about.unwrap_or_default())
             }
@@ -243,7 +251,11 @@ impl Plain {
             let failed = process.runs.last().filter(|run| run.state == "FAILED");
             if let Some(run) = failed {
                 let logs = format!("{}/.logs/{}/{}", status.sandbox, process.name, run.run);
-                text += &format!("  {}: output in {}\n", harmless(&process.name), harmless(&logs));
+                text += &format!(
+                    "  {}: output in {}\n",
+                    harmless(&process.name),
+                    harmless(&logs)
+                );
             }
         }
         text
@@ -343,7 +355,9 @@ pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String
         let room = usize::from(columns).saturating_sub(used + 1);
         let info: String = info.chars().take(room).collect();
         let state = style.state(&process.state, 8);
-        format!("  {name:width$}  {state} {runs:5} {info}").trim_end().to_owned()
+        format!("  {name:width$}  {state} {runs:5} {info}")
+            .trim_end()
+            .to_owned()
     });
     rows.collect()
 }

@@ -109,7 +109,10 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
             state: state.state.clone(),
             at: state.at.clone(),
             reason: state.reason.clone(),
-            deadline: after.deadline.clone().filter(|_| state.state == after.state),
+            deadline: after
+                .deadline
+                .clone()
+                .filter(|_| state.state == after.state),
         }));
     }
     for (old, new) in before.processes.iter().zip(&after.processes) {

@@ -50,8 +50,7 @@ struct Edge<'d> {
 
 fn orders(decoded: &Decoded, diagnostics: &mut Diagnostics) {
     let processes = &decoded.task.processes;
-    let by_name: HashMap<&str, &Process> =
-        processes.iter().map(|p| (p.name.as_str(), p)).collect();
+    let by_name: HashMap<&str, &Process> = processes.iter().map(|p| (p.name.as_str(), p)).collect();
     let mut edges = Vec::new();
     for (constraint, (span, places)) in decoded.task.constraints.iter().zip(&decoded.order_spans) {
         if constraint.order.is_empty() {
@@ -94,7 +93,10 @@ fn check_edge(edge: &Edge<'_>, diagnostics: &mut Diagnostics) {
     }
     if edge.from.daemon && from != to {
         diagnostics
-            .error(edge.span, format!("`{to}` cannot wait for the daemon `{from}`"))
+            .error(
+                edge.span,
+                format!("`{to}` cannot wait for the daemon `{from}`"),
+            )
             .help("a daemon never finishes");
     }
     if edge.from.ephemeral && !edge.to.ephemeral {

@@ -8,9 +8,7 @@ use super::{
     diagnostic::Diagnostics,
     fields::{Fields, wrong_type},
     node::{Node, Span, Value},
-    schema::{
-        Constraint, Destination, LogMode, Logger, Process, Resources, Rotate, Task,
-    },
+    schema::{Constraint, Destination, LogMode, Logger, Process, Resources, Rotate, Task},
     units::Period,
 };
 
@@ -95,7 +93,9 @@ pub(super) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
     let (constraints, order_spans) = constraints(&mut fields, diagnostics);
     let wait_span = fields.place("finalization_wait");
     let name = fields.string("name", diagnostics);
-    let first = processes.first().map(|process: &Process| process.name.clone());
+    let first = processes
+        .first()
+        .map(|process: &Process| process.name.clone());
     let task = Task {
         name: name.or(first).unwrap_or_else(|| "task".to_owned()),
         processes,

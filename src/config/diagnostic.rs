@@ -58,9 +58,7 @@ impl Diagnostics {
 
     /// True when the task must be refused.
     pub fn has_errors(&self) -> bool {
-        self.list
-            .iter()
-            .any(|one| one.severity == Severity::Error)
+        self.list.iter().any(|one| one.severity == Severity::Error)
     }
 
     /// How many errors there are.
@@ -146,7 +144,9 @@ fn clamp(span: &Range<usize>, source: &str) -> Range<usize> {
         at
     };
     let start = boundary(span.start);
-    let line = source[start..].find('\n').map_or(source.len(), |n| start + n);
+    let line = source[start..]
+        .find('\n')
+        .map_or(source.len(), |n| start + n);
     let end = boundary(span.end).min(line).max(start);
     start..end
 }

@@ -18,7 +18,5 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use load::{Bindings, Document, Resolved};
-pub use schema::{
-    Constraint, Destination, LogMode, Logger, Process, Resources, Rotate, Task,
-};
+pub use schema::{Constraint, Destination, LogMode, Logger, Process, Resources, Rotate, Task};
 pub use units::{Bytes, Period};

@@ -206,7 +206,11 @@ impl<'a> Expander<'a> {
     /// The place of the reference itself when it stands in the source as it is, else of the value.
     fn place(&self, whole: &str, at: &Node) -> Span {
         let span = at.span.start.min(self.source.len())..at.span.end.min(self.source.len());
-        match self.source.get(span.clone()).and_then(|text| text.find(whole)) {
+        match self
+            .source
+            .get(span.clone())
+            .and_then(|text| text.find(whole))
+        {
             Some(offset) => {
                 let start = span.start + offset;
                 start..start + whole.len()

@@ -89,7 +89,10 @@ impl<'s> Builder<'s> {
         match event {
             Event::Alias(anchor) => {
                 let mut node = self.anchors.get(&anchor).cloned().ok_or_else(|| {
-                    fail(&span, "an alias within what it stands for, or without anchor")
+                    fail(
+                        &span,
+                        "an alias within what it stands for, or without anchor",
+                    )
                 })?;
                 self.nodes += count(&node);
                 node.span = span;

@@ -182,7 +182,11 @@ impl Keeper {
         for run in self.runs.iter_mut() {
             run.stopping = true;
         }
-        let targets: Vec<Stat> = self.runs.iter().filter_map(|(_, run)| identity(run)).collect();
+        let targets: Vec<Stat> = self
+            .runs
+            .iter()
+            .filter_map(|(_, run)| identity(run))
+            .collect();
         for target in &targets {
             tree::signal(target, Signal::TERM);
         }

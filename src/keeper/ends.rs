@@ -16,12 +16,12 @@ use nix::{
 };
 
 use super::{
+    exit_info,
     launch::explain,
     live::Gate,
     main_loop::{DRAIN_US, Keeper},
     proc,
     runs::{Key, Phase},
-    exit_info,
     tree::{self, Snapshot},
 };
 use crate::{

@@ -67,8 +67,7 @@ pub(super) fn launch(
         argv,
         environment,
         directory: bytes(&command.directory)?,
-        identity: identity
-            .map(|identity| (identity.uid, identity.gid, identity.groups.clone())),
+        identity: identity.map(|identity| (identity.uid, identity.gid, identity.groups.clone())),
         umask: command.umask.unwrap_or(setting.umask),
         open_files: setting.open_files,
         ignored_signals: &setting.ignored_signals,
@@ -92,11 +91,7 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn open(
-        command: &wire::Launch,
-        owner: Option<(u32, u32)>,
-        null: &File,
-    ) -> io::Result<Outputs> {
+    fn open(command: &wire::Launch, owner: Option<(u32, u32)>, null: &File) -> io::Result<Outputs> {
         let log = command.log.unwrap_or_default();
         if !log.keep {
             return Ok(Outputs {

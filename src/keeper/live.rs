@@ -74,7 +74,9 @@ impl Live {
         if file.metadata()?.len() < SIZE as u64 {
             file.set_len(SIZE as u64)?;
         }
-        Ok(Live { words: map(file.as_fd(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)? })
+        Ok(Live {
+            words: map(file.as_fd(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?,
+        })
     }
 
     /// Forgets everything: a new task, or a new boot.
@@ -200,7 +202,10 @@ impl LiveView {
         };
         let holder = |holder: Holder| {
             let at = holder_base(holder);
-            (word(at), u64::from(word(at + 1)) | u64::from(word(at + 2)) << 32)
+            (
+                word(at),
+                u64::from(word(at + 1)) | u64::from(word(at + 2)) << 32,
+            )
         };
         Ok(LiveView {
             holders: [
@@ -288,7 +293,9 @@ mod tests {
     #[test]
     fn slots_run_out_and_come_back() {
         let live = live();
-        let taken: Vec<_> = (0..SLOTS as u32).map(|run| live.take_slot(0, run)).collect();
+        let taken: Vec<_> = (0..SLOTS as u32)
+            .map(|run| live.take_slot(0, run))
+            .collect();
         assert!(taken.iter().all(Option::is_some));
         assert_eq!(live.take_slot(1, 0), None);
         live.free_slot(5);

@@ -47,11 +47,7 @@ pub(super) fn directory(
     Ok(directory)
 }
 
-fn enter(
-    parent: BorrowedFd<'_>,
-    name: &str,
-    owner: Option<(u32, u32)>,
-) -> io::Result<OwnedFd> {
+fn enter(parent: BorrowedFd<'_>, name: &str, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
     let made = match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
         Ok(()) => true,
         Err(Errno::EEXIST) => false,
@@ -60,7 +56,11 @@ fn enter(
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let directory = openat(parent, name, flags, Mode::empty())?;
     if let (true, Some((uid, gid))) = (made, owner) {
-        fchown(&directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        fchown(
+            &directory,
+            Some(Uid::from_raw(uid)),
+            Some(Gid::from_raw(gid)),
+        )?;
     }
     Ok(directory)
 }

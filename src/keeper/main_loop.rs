@@ -294,7 +294,8 @@ impl Keeper {
         self.run_deferred();
         self.look_after_children();
         self.send_report();
-        let waited_for = self.urgent || (self.flush_by.is_some() && self.answered >= self.to_answer);
+        let waited_for =
+            self.urgent || (self.flush_by.is_some() && self.answered >= self.to_answer);
         if self.flush_by.is_some_and(|by| waited_for || by <= clock) {
             self.flush_by = None;
             self.urgent = false;
@@ -424,7 +425,8 @@ impl Keeper {
             match event {
                 PumpEvent::Finished(key) => self.output_finished(key),
                 PumpEvent::Dropped { key, stream, bytes } => {
-                    let text = format!("{bytes} bytes of {stream} could not be written and are lost");
+                    let text =
+                        format!("{bytes} bytes of {stream} could not be written and are lost");
                     self.notice(text, Some(key));
                 }
             }
@@ -517,10 +519,16 @@ impl Keeper {
         // Reports that the last runner did not answer are answered by the replay.
         self.answered = 0;
         self.reports = 0;
+        // One look at the writer: what is on disk by now is replayed, the rest is told.
+        let (on_disk, queue) = self.writer.snapshot();
+        let told = queue.into_iter().map(|(seq, record)| wire::Numbered {
+            seq,
+            record: Some(record),
+        });
         self.report = wire::Report {
-            replay_to: Some(self.durable),
-            records: self.undurable(),
-            durable: self.durable,
+            replay_to: Some(on_disk),
+            records: told.collect(),
+            durable: on_disk,
             journal_failed: self.failed.clone(),
             empty: self.failed.is_some() && !self.awaiting_empty,
             unlaunched: self
@@ -534,18 +542,6 @@ impl Keeper {
             ..wire::Report::default()
         };
         Ok(())
-    }
-
-    /// Records that were pushed but are not on disk: a new runner gets them by word of mouth.
-    fn undurable(&self) -> Vec<wire::Numbered> {
-        self.writer
-            .undurable(self.durable)
-            .into_iter()
-            .map(|(seq, record)| wire::Numbered {
-                seq,
-                record: Some(record),
-            })
-            .collect()
     }
 
     fn send_report(&mut self) {
@@ -648,7 +644,11 @@ impl Keeper {
         for note in batch.notes {
             self.record_at(note);
         }
-        for command in batch.commands.into_iter().filter_map(|command| command.kind) {
+        for command in batch
+            .commands
+            .into_iter()
+            .filter_map(|command| command.kind)
+        {
             self.take_command(command);
         }
     }

@@ -277,7 +277,13 @@ impl Pump {
 
     /// Who, besides us, has a pipe of this run open: found by its inode in /proc.
     pub fn holders(&self, key: Key) -> Vec<i32> {
-        let inodes = self.shared.lock().open.get(&key).cloned().unwrap_or_default();
+        let inodes = self
+            .shared
+            .lock()
+            .open
+            .get(&key)
+            .cloned()
+            .unwrap_or_default();
         let me = std::process::id() as i32;
         let Ok(all) = proc::all() else {
             return Vec::new();

@@ -21,7 +21,9 @@ use nix::{
         stat::{Mode, umask},
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
-    unistd::{ForkResult, UnlinkatFlags, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid, unlinkat},
+    unistd::{
+        ForkResult, UnlinkatFlags, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid, unlinkat,
+    },
 };
 
 use super::{
@@ -165,8 +167,8 @@ fn begin(go: &Go, runner: RunnerEntry) -> Result<Shared, GoError> {
         GoError::failed(format!("cannot {what} in {path}: {error}"))
     };
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = open(path.as_str(), flags, Mode::empty())
-        .map_err(|errno| failed("work", &errno.desc()))?;
+    let directory =
+        open(path.as_str(), flags, Mode::empty()).map_err(|errno| failed("work", &errno.desc()))?;
     let journal = journal::open_locked(&directory, JOURNAL)
         .map_err(|error| failed("open the journal", &error))?
         .ok_or_else(|| GoError {
@@ -192,11 +194,8 @@ fn begin(go: &Go, runner: RunnerEntry) -> Result<Shared, GoError> {
 
 fn redirect_stdio(directory: &OwnedFd) -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    let flags = OFlag::O_WRONLY
-        | OFlag::O_CREAT
-        | OFlag::O_APPEND
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_CLOEXEC;
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(0o600);
     let log = nix::fcntl::openat(directory, ENGINE_LOG, flags, mode)?;
     dup2_stdin(&null)?;

@@ -128,10 +128,7 @@ impl Keeper {
             false => self.shared.live.find_slot(key.0, key.1),
         };
         if let Some(slot) = slot
-            && matches!(
-                self.shared.live.gate(slot),
-                Gate::Waiting | Gate::Revoked
-            )
+            && matches!(self.shared.live.gate(slot), Gate::Waiting | Gate::Revoked)
             && self.shared.live.revoke(slot)
         {
             // No effect, and there will be none: the same run is launched again.
@@ -216,7 +213,10 @@ impl Keeper {
     }
 
     pub(super) fn stray_died(&mut self, index: usize) {
-        let pidfd = self.strays.as_ref().and_then(|strays| strays.watched.get(index));
+        let pidfd = self
+            .strays
+            .as_ref()
+            .and_then(|strays| strays.watched.get(index));
         if let Some(pidfd) = pidfd {
             self.unwatch(pidfd.as_fd());
         }
@@ -334,10 +334,13 @@ fn is_adoption(record: &&Record) -> bool {
 }
 
 fn last_boot(records: &[Record]) -> Option<String> {
-    let tenures = records.iter().rev().filter_map(|record| match &record.kind {
-        Some(Kind::Tenure(tenure)) => Some(tenure.boot_id.clone()),
-        _ => None,
-    });
+    let tenures = records
+        .iter()
+        .rev()
+        .filter_map(|record| match &record.kind {
+            Some(Kind::Tenure(tenure)) => Some(tenure.boot_id.clone()),
+            _ => None,
+        });
     tenures.into_iter().next()
 }
 
@@ -346,7 +349,8 @@ fn set_holders_again(shared: &Shared) {
     let parent = nix::unistd::getppid().as_raw();
     if let Some(stat) = proc::stat(parent) {
         let holder = super::live::Holder::Root;
-        shared.live.set_holder(holder, parent as u32, stat.start_ticks);
+        shared
+            .live
+            .set_holder(holder, parent as u32, stat.start_ticks);
     }
 }
-

@@ -82,15 +82,13 @@ impl Writer {
         state.durable + state.queue.len() as u64
     }
 
-    /// The records after number `durable`, with their numbers.
-    pub fn undurable(&self, durable: u64) -> Vec<(u64, Record)> {
+    /// In one look: how many records are on disk, and those that follow them, with their numbers.
+    pub fn snapshot(&self) -> (u64, Vec<(u64, Record)>) {
         let state = self.shared.lock();
         let first = state.durable + 1;
         let numbered = state.queue.iter().cloned().enumerate();
-        numbered
-            .map(|(index, record)| (first + index as u64, record))
-            .filter(|(seq, _)| *seq > durable)
-            .collect()
+        let queue = numbered.map(|(index, record)| (first + index as u64, record));
+        (state.durable, queue.collect())
     }
 
     /// Starts a sync of all that was pushed, now or when the present one ends.

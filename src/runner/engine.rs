@@ -28,9 +28,7 @@ use crate::{
     clock::now,
     config::LogMode,
     journal::{self, KillRequest, Kind, Record, Stage, TaskState},
-    keeper::{
-        Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RunnerSetup, frame_message, messages,
-    },
+    keeper::{Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RunnerSetup, frame_message, messages},
     plan::{Command, Decision, Fact, Note},
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
@@ -271,7 +269,10 @@ impl Engine {
                 self.broadcast(&event);
             }
             if let Some(Kind::Stage(stage)) = &record.kind
-                && stage.state().known().is_some_and(|state| state.is_terminal())
+                && stage
+                    .state()
+                    .known()
+                    .is_some_and(|state| state.is_terminal())
             {
                 self.over = true;
             }
@@ -344,7 +345,11 @@ impl Engine {
 
     /// Lets the plan decide; returns when it wants to be asked again.
     fn decide(&mut self) -> Option<u64> {
-        let is_over = self.model.plan.state().is_some_and(|state| state.is_terminal());
+        let is_over = self
+            .model
+            .plan
+            .state()
+            .is_some_and(|state| state.is_terminal());
         if self.failed && !is_over {
             // The keeper kills everything by itself; there is nothing left to decide.
             return None;
@@ -394,7 +399,9 @@ impl Engine {
     }
 
     fn order(&mut self, order: Order) {
-        self.batch.commands.push(wire::Command { kind: Some(order) });
+        self.batch
+            .commands
+            .push(wire::Command { kind: Some(order) });
     }
 
     /// The bytes of the batch, if there is anything to say.

@@ -241,7 +241,11 @@ impl History {
 
     fn run(&mut self, process: u32, run: u32) -> Option<&mut Run> {
         let story = self.processes.get_mut(process as usize)?;
-        story.runs.iter_mut().rev().find(|other| other.number == run)
+        story
+            .runs
+            .iter_mut()
+            .rev()
+            .find(|other| other.number == run)
     }
 
     fn run_event(&mut self, process: u32, run: u32) -> Option<Event> {

@@ -18,6 +18,9 @@ pub use clients::{Request, write_request};
 pub use engine::runner_main;
 pub use history::History;
 pub use replay::{Model, facts_of};
-pub use status::{Event, NoticeEvent, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList, TaskEvent, TaskStatus};
+pub use status::{
+    Event, NoticeEvent, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList, TaskEvent,
+    TaskStatus,
+};
 pub use store::{Store, StoreError, Stored};
 pub use take_up::{Connection, Vigil, connect, launch, take_up};

@@ -162,11 +162,7 @@ impl Store {
         })?;
         let view = fs::File::open(directory.join(LIVE)).and_then(|file| LiveView::read(&file));
         let pid = |holder| view.as_ref().ok().and_then(|view| view.pid(holder));
-        let pids = [
-            pid(Holder::Root),
-            pid(Holder::Keeper),
-            pid(Holder::Runner),
-        ];
+        let pids = [pid(Holder::Root), pid(Holder::Keeper), pid(Holder::Runner)];
         let status = model
             .history
             .status(&model.plan, &path.display().to_string(), pids);

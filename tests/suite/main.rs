@@ -1,4 +1,6 @@
 //! End-to-end tests against the real binary, by topic.
 
+mod crash;
 mod support;
+mod tracer;
 mod vectors;

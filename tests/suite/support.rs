@@ -77,7 +77,11 @@ impl Bench {
         for task in status["tasks"].as_array().into_iter().flatten() {
             let state = task["state"].as_str().unwrap_or_default();
             if ["ACTIVE", "CLEANING", "FINALIZING"].contains(&state) {
-                self.run(&["kill", "--now", task["task_id"].as_str().unwrap_or_default()]);
+                self.run(&[
+                    "kill",
+                    "--now",
+                    task["task_id"].as_str().unwrap_or_default(),
+                ]);
             }
         }
     }

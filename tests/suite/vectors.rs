@@ -80,7 +80,16 @@ fn check(name: &str) {
 impl Case {
     fn start(&mut self) {
         let file = self.file.display().to_string();
-        let arguments = ["run", &file, "--id", ID, "--sandbox", "sandbox", "--format", "plain"];
+        let arguments = [
+            "run",
+            &file,
+            "--id",
+            ID,
+            "--sandbox",
+            "sandbox",
+            "--format",
+            "plain",
+        ];
         let mut command = self.bench.dewar(&arguments);
         self.clients.push(command.spawn().expect("dewar starts"));
     }
@@ -105,7 +114,11 @@ impl Case {
                 let process = action["process"].as_str().expect("process");
                 let name: Signal = action["signal"].as_str().expect("signal").parse().unwrap();
                 let task = task();
-                let run = process_of(&task, process)["runs"].as_array().unwrap().last().cloned();
+                let run = process_of(&task, process)["runs"]
+                    .as_array()
+                    .unwrap()
+                    .last()
+                    .cloned();
                 signal(run.expect("a run")["pid"].as_u64().expect("a pid"), name);
             }
             // Ours needs no second start: the runner comes back by itself, and one more `run`
@@ -122,7 +135,12 @@ impl Case {
     fn kill(&self, flags: &[&str]) {
         let arguments: Vec<&str> = ["kill", ID].iter().chain(flags).copied().collect();
         let output = self.bench.run(&arguments);
-        assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            code(&output),
+            0,
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     fn judge(&mut self, timeout: Option<u64>) {
@@ -144,12 +162,19 @@ impl Case {
             self.codes.push(code(&output));
         }
         if self.expect["accepted"] == false {
-            assert!(self.codes.iter().all(|code| *code == 2), "{:?}\n{errors}", self.codes);
+            assert!(
+                self.codes.iter().all(|code| *code == 2),
+                "{:?}\n{errors}",
+                self.codes
+            );
             assert!(errors.contains("error"), "no reason is given: {errors}");
             assert!(!self.bench.root().exists(), "something was written");
             return;
         }
-        let task = self.bench.task(ID).unwrap_or_else(|| panic!("no task\n{errors}"));
+        let task = self
+            .bench
+            .task(ID)
+            .unwrap_or_else(|| panic!("no task\n{errors}"));
         let wanted = self.expect["task_state"].as_str().expect("task_state");
         assert_eq!(task["state"], wanted, "{task:#}\n{errors}");
         let code_of = match wanted {
@@ -164,12 +189,18 @@ impl Case {
         };
         assert_eq!(self.codes, codes, "{errors}");
         // The original marked a takeover by writing the state again.
-        let states_wanted = self.expect["task_states"].as_array_mut().expect("task_states");
+        let states_wanted = self.expect["task_states"]
+            .as_array_mut()
+            .expect("task_states");
         states_wanted.dedup();
         self.compare("task_states", &states(&task));
         self.compare("processes", &runs(&task, |run| run["state"].clone()));
         let expected_codes = self.expect.get_mut("return_codes").expect("return_codes");
-        for codes in expected_codes.as_object_mut().expect("an object").values_mut() {
+        for codes in expected_codes
+            .as_object_mut()
+            .expect("an object")
+            .values_mut()
+        {
             for code in codes.as_array_mut().expect("a list") {
                 // The original's runner noted -1 for what it killed; we note the signal.
                 if *code == -1 {
@@ -259,8 +290,15 @@ fn every_vector_is_tested_and_every_difference_is_documented() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/DIFFERENCES.md");
     let table = fs::read_to_string(path).expect("docs/DIFFERENCES.md");
     for (name, difference) in differences() {
-        let row = format!("| {} | {} |", &name[..3], difference["reason"].as_str().unwrap());
-        assert!(table.contains(&row), "missing in docs/DIFFERENCES.md: {row}");
+        let row = format!(
+            "| {} | {} |",
+            &name[..3],
+            difference["reason"].as_str().unwrap()
+        );
+        assert!(
+            table.contains(&row),
+            "missing in docs/DIFFERENCES.md: {row}"
+        );
     }
 }
 

@@ -1,0 +1,182 @@
+//! `kill -9` of one process of ours before each of its system calls: no run doubled, none lost, no
+//! orphan, every exit code kept. Checked from outside, by what the processes themselves write.
+//!
+//! A sample runs by default; DEWAR_CRASH=all tries every system call (see CONTRIBUTING.md).
+
+use std::{collections::BTreeMap, fs};
+
+use serde_json::Value;
+
+use crate::{
+    support::{Bench, code, finish},
+    tracer::{Kill, ROLES, Role, trace},
+};
+
+const ID: &str = "crash";
+
+/// Two chains, a retry, an exit code to keep, a finalizer. Every process writes a line when it
+/// starts and one when it ends.
+const TASK: &str = r#"
+name: crash
+max_failures: 0
+finalization_wait: 20s
+processes:
+  - {name: a, cmdline: "echo a start >> events; echo a end >> events"}
+  - {name: b, cmdline: "echo b start >> events; echo b end >> events; exit 7"}
+  - name: c
+    max_failures: 2
+    min_duration: 0s
+    cmdline: "echo c start >> events; if [ -e once ]; then echo c end >> events; exit 0; fi; touch once; echo c end >> events; exit 3"
+  - {name: d, cmdline: "echo d start >> events; sleep 0.05; echo d end >> events"}
+  - {name: f, final: true, cmdline: "echo f start >> events; echo f end >> events"}
+constraints:
+  - order: [a, c]
+  - order: [a, d]
+"#;
+
+fn expected_runs() -> BTreeMap<&'static str, Vec<Value>> {
+    let codes = |codes: &[i64]| codes.iter().map(|code| Value::from(*code)).collect();
+    BTreeMap::from([
+        ("a", codes(&[0])),
+        ("b", codes(&[7])),
+        ("c", codes(&[3, 0])),
+        ("d", codes(&[0])),
+        ("f", codes(&[0])),
+    ])
+}
+
+/// Runs the task with one kill, and checks that it made no difference.
+fn check(kill: Option<Kill>) -> Option<u64> {
+    let bench = Bench::new();
+    let file = bench.file("task.yaml", TASK).display().to_string();
+    let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+    command.stdout(std::process::Stdio::null());
+    command.stderr(fs::File::create(bench.path().join("err")).expect("a file"));
+    let traced = trace(command, kill);
+    let about = || {
+        let engine = bench.root().join("tasks").join(ID).join("engine.log");
+        format!(
+            "{kill:?}\n{}\n{}\n{}",
+            fs::read_to_string(bench.path().join("err")).unwrap_or_default(),
+            fs::read_to_string(engine).unwrap_or_default(),
+            bench.task(ID).unwrap_or_default()
+        )
+    };
+    // A client that was killed: whoever comes next sees the task to its end. When it was killed
+    // before anything began, the same command begins it.
+    let code = match traced.code {
+        Some(code) => code,
+        None => {
+            let again = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+            let mut again = again;
+            code(&finish(again.spawn().expect("dewar starts")))
+        }
+    };
+    assert_eq!(code, 0, "exit code: {}", about());
+    let events = fs::read_to_string(bench.sandbox(ID).join("events")).unwrap_or_default();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in events.lines() {
+        *counts.entry(line).or_default() += 1;
+    }
+    let task = bench.task(ID).expect("the task");
+    for (name, codes) in expected_runs() {
+        let processes = task["processes"].as_array().expect("processes");
+        let process = processes.iter().find(|process| process["name"] == name);
+        let runs = process.expect("the process")["runs"].as_array().cloned();
+        let runs = runs.expect("runs");
+        let found: Vec<Value> = runs.iter().map(|run| run["exit_code"].clone()).collect();
+        assert_eq!(found, codes, "runs of {name}: {}", about());
+        for what in ["start", "end"] {
+            let line = format!("{name} {what}");
+            let count = counts.get(line.as_str()).copied().unwrap_or(0);
+            assert_eq!(count, codes.len(), "{line}: {events}{}", about());
+        }
+    }
+    assert_no_orphans(&bench, &about);
+    let role = kill.map_or(Role::Client, |kill| kill.role);
+    traced.killed.then(|| traced.calls[&role])
+}
+
+/// Nothing of the task and nothing of ours is alive: HOME is the sandbox for the former, and the
+/// latter leave within a second.
+fn assert_no_orphans(bench: &Bench, about: &dyn Fn() -> String) {
+    let sandbox = bench.sandbox(ID).canonicalize().expect("a sandbox");
+    let home = format!("HOME={}", sandbox.display());
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let Ok(environment) = fs::read(entry.path().join("environ")) else {
+            continue;
+        };
+        let is_theirs = environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == home.as_bytes());
+        assert!(!is_theirs, "{:?} is left: {}", entry.path(), about());
+    }
+    let task = bench.task(ID).expect("the task");
+    let pids = ["root_pid", "keeper_pid", "runner_pid"].map(|name| task[name].as_u64());
+    for pid in pids.into_iter().flatten() {
+        crate::support::wait_for("our own processes to leave", || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        });
+    }
+}
+
+/// Which system calls to kill before, of `calls` in all.
+fn points(calls: u64) -> Vec<u64> {
+    let all = std::env::var("DEWAR_CRASH").is_ok_and(|value| value == "all");
+    match all {
+        true => (1..=calls).collect(),
+        false => {
+            let step = (calls / SAMPLE).max(1);
+            (1..=calls).step_by(step as usize).collect()
+        }
+    }
+}
+
+/// Points a role in the sample.
+const SAMPLE: u64 = 25;
+
+fn sweep(role: Role) {
+    let bench = Bench::new();
+    let file = bench.file("task.yaml", TASK).display().to_string();
+    let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+    command.stdout(std::process::Stdio::null());
+    command.stderr(std::process::Stdio::null());
+    let traced = trace(command, None);
+    assert_eq!(traced.code, Some(0));
+    assert!(
+        ROLES.iter().all(|role| traced.calls[role] > 10),
+        "{:?}",
+        traced.calls
+    );
+    let mut killed = 0;
+    for before in points(traced.calls[&role]) {
+        let kill = Kill { role, before };
+        killed += u64::from(check(Some(kill)).is_some());
+    }
+    assert!(killed >= 10, "only {killed} kills hit the {role:?}");
+    println!(
+        "{role:?}: {killed} kills, {} system calls",
+        traced.calls[&role]
+    );
+}
+
+#[test]
+fn killing_the_client_changes_nothing() {
+    sweep(Role::Client);
+}
+
+#[test]
+fn killing_the_root_changes_nothing() {
+    sweep(Role::Root);
+}
+
+#[test]
+fn killing_the_keeper_changes_nothing() {
+    sweep(Role::Keeper);
+}
+
+#[test]
+fn killing_the_runner_changes_nothing() {
+    sweep(Role::Runner);
+}

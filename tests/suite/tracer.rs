@@ -1,0 +1,281 @@
+//! A small ptrace tester: follows `dewar run`, tells root, keeper, runner and client apart by who
+//! forked whom, and kills one of them before its N-th system call. Everything else runs untraced.
+
+use std::{collections::HashMap, os::unix::process::CommandExt, process::Command};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        ptrace::{self, Options},
+        signal::Signal,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    Client,
+    Root,
+    Keeper,
+    Runner,
+}
+
+pub const ROLES: [Role; 4] = [Role::Client, Role::Root, Role::Keeper, Role::Runner];
+
+/// What to kill, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kill {
+    pub role: Role,
+    /// Before this system call of the role, from 1.
+    pub before: u64,
+}
+
+/// What a traced run came to.
+#[derive(Debug, Default)]
+pub struct Traced {
+    /// The client's exit code; `None` when it was killed.
+    pub code: Option<i32>,
+    /// System calls made by each role, over all its threads.
+    pub calls: HashMap<Role, u64>,
+    /// Something was killed.
+    pub killed: bool,
+}
+
+struct Tracee {
+    role: Role,
+    /// The process a thread belongs to.
+    process: Pid,
+    /// Children forked so far.
+    forks: u32,
+    in_call: bool,
+}
+
+/// Runs `command` (a `dewar run`) under the tracer until the client and all of its dewar processes
+/// are gone.
+pub fn trace(mut command: Command, kill: Option<Kill>) -> Traced {
+    // SAFETY: one async-signal-safe call between fork and exec.
+    unsafe {
+        command.pre_exec(|| ptrace::traceme().map_err(std::io::Error::from));
+    }
+    let child = command.spawn().expect("dewar starts");
+    let client = Pid::from_raw(child.id() as i32);
+    waitpid(client, None).expect("the exec stop");
+    let options = Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_EXITKILL;
+    ptrace::setoptions(client, options).expect("options");
+    let mut tracer = Tracer {
+        tracees: HashMap::new(),
+        early: Vec::new(),
+        kill,
+        result: Traced::default(),
+        client,
+        alive: std::sync::Arc::default(),
+    };
+    tracer.add(client, Role::Client, client);
+    tracer.resume(client, None);
+    tracer.run();
+    // Reaped by the tracer already; the handle must not wait again.
+    std::mem::forget(child);
+    tracer.result
+}
+
+struct Tracer {
+    tracees: HashMap<Pid, Tracee>,
+    /// Stops of children whose parents' fork events have not come yet.
+    early: Vec<Pid>,
+    kill: Option<Kill>,
+    result: Traced,
+    client: Pid,
+    alive: std::sync::Arc<std::sync::Mutex<HashMap<Pid, Role>>>,
+}
+
+impl Tracer {
+    fn add(&mut self, pid: Pid, role: Role, process: Pid) {
+        let tracee = Tracee {
+            role,
+            process,
+            forks: 0,
+            in_call: false,
+        };
+        self.tracees.insert(pid, tracee);
+        self.alive.lock().expect("a lock").insert(pid, role);
+    }
+
+    /// Kills everything that is traced when it hangs, and says so.
+    fn watch_dog(&self) -> std::sync::mpsc::Sender<()> {
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+        let (done, wait) = std::sync::mpsc::channel();
+        let (alive, kill) = (std::sync::Arc::clone(&self.alive), self.kill);
+        std::thread::spawn(move || {
+            if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(PATIENCE) {
+                let alive = alive.lock().expect("a lock");
+                eprintln!("hung: {kill:?}, alive: {alive:?}");
+                for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+                    let read = |name: &str| {
+                        let text = std::fs::read(entry.path().join(name)).unwrap_or_default();
+                        String::from_utf8_lossy(&text).replace('\0', " ")
+                    };
+                    if read("comm").starts_with("dewar") || read("cmdline").contains("events") {
+                        eprintln!(
+                            "{} {} {} {}",
+                            read("stat"),
+                            read("syscall"),
+                            read("cmdline"),
+                            read("wchan")
+                        );
+                    }
+                }
+                for pid in alive.keys() {
+                    let state = std::fs::read_to_string(format!("/proc/{pid}/status"));
+                    let wchan = std::fs::read_to_string(format!("/proc/{pid}/syscall"));
+                    eprintln!(
+                        "{} {wchan:?}",
+                        state
+                            .unwrap_or_default()
+                            .lines()
+                            .take(3)
+                            .collect::<String>()
+                    );
+                    let _ = nix::sys::signal::kill(*pid, Signal::SIGKILL);
+                }
+            }
+        });
+        done
+    }
+
+    fn forget(&mut self, pid: Pid) {
+        self.tracees.remove(&pid);
+        self.alive.lock().expect("a lock").remove(&pid);
+    }
+
+    fn run(&mut self) {
+        let _done = self.watch_dog();
+        while !self.tracees.is_empty() {
+            let status = match waitpid(None, Some(WaitPidFlag::__WALL)) {
+                Ok(status) => status,
+                Err(Errno::ECHILD) => break,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => panic!("waitpid: {errno}"),
+            };
+            match status {
+                WaitStatus::PtraceSyscall(pid) => self.system_call(pid),
+                WaitStatus::PtraceEvent(pid, _, event) => self.event(pid, event),
+                WaitStatus::Stopped(pid, signal) => self.stopped(pid, signal),
+                WaitStatus::Exited(pid, code) => {
+                    if pid == self.client {
+                        self.result.code = Some(code);
+                    }
+                    self.forget(pid);
+                }
+                WaitStatus::Signaled(pid, ..) => {
+                    self.forget(pid);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn system_call(&mut self, pid: Pid) {
+        let Some(tracee) = self.tracees.get_mut(&pid) else {
+            return;
+        };
+        tracee.in_call = !tracee.in_call;
+        if tracee.in_call {
+            let calls = self.result.calls.entry(tracee.role).or_default();
+            *calls += 1;
+            let is_it = self
+                .kill
+                .is_some_and(|kill| kill.role == tracee.role && kill.before == *calls);
+            if is_it && !self.result.killed {
+                self.result.killed = true;
+                let process = tracee.process;
+                let _ = nix::sys::signal::kill(process, Signal::SIGKILL);
+                return;
+            }
+        }
+        self.resume(pid, None);
+    }
+
+    fn event(&mut self, pid: Pid, event: i32) {
+        let is_thread = event == ptrace::Event::PTRACE_EVENT_CLONE as i32;
+        let is_fork = event == ptrace::Event::PTRACE_EVENT_FORK as i32
+            || event == ptrace::Event::PTRACE_EVENT_VFORK as i32;
+        if (is_thread || is_fork)
+            && let Ok(new) = ptrace::getevent(pid)
+        {
+            let new = Pid::from_raw(new as i32);
+            self.born(pid, new, is_thread);
+        }
+        if let Some(tracee) = self.tracees.get_mut(&pid)
+            && event == ptrace::Event::PTRACE_EVENT_EXEC as i32
+        {
+            // The exec's own exit stop follows.
+            tracee.in_call = true;
+        }
+        self.resume(pid, None);
+    }
+
+    fn born(&mut self, parent: Pid, new: Pid, is_thread: bool) {
+        let Some(tracee) = self.tracees.get_mut(&parent) else {
+            return;
+        };
+        // clone() without CLONE_THREAD is a fork too: what shares the process is a thread.
+        let threads = format!("/proc/{}/task/{new}", tracee.process);
+        let is_thread = is_thread && std::path::Path::new(&threads).exists();
+        let (role, process) = (tracee.role, tracee.process);
+        let heir = match (role, tracee.forks) {
+            _ if is_thread => Some((role, process)),
+            (Role::Client, 0) => Some((Role::Root, new)),
+            (Role::Root, 0) => Some((Role::Keeper, new)),
+            (Role::Keeper, 0) => Some((Role::Runner, new)),
+            _ => None,
+        };
+        if !is_thread {
+            tracee.forks += 1;
+        }
+        let is_early = self.early.iter().position(|pid| *pid == new);
+        match heir {
+            Some((role, process)) => {
+                self.add(new, role, process);
+                if let Some(index) = is_early {
+                    self.early.remove(index);
+                    self.resume(new, None);
+                }
+            }
+            None => {
+                // A user's process: not ours to trace. It is let go at its first stop.
+                match is_early {
+                    Some(index) => {
+                        self.early.remove(index);
+                    }
+                    None => {
+                        let _ = waitpid(new, Some(WaitPidFlag::__WALL));
+                    }
+                }
+                let _ = ptrace::detach(new, None);
+            }
+        }
+    }
+
+    fn stopped(&mut self, pid: Pid, signal: Signal) {
+        if !self.tracees.contains_key(&pid) {
+            self.early.push(pid);
+            return;
+        }
+        // The first stop of a new tracee is ours; every other signal is its own.
+        let own = (signal != Signal::SIGSTOP && signal != Signal::SIGTRAP).then_some(signal);
+        self.resume(pid, own);
+    }
+
+    fn resume(&mut self, pid: Pid, signal: Option<Signal>) {
+        match ptrace::syscall(pid, signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => panic!("ptrace {pid}: {errno}"),
+        }
+    }
+}

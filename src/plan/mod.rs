@@ -7,6 +7,8 @@
 mod member;
 mod state;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use member::Totals;
 pub use state::{Exit, RunState, TaskState};

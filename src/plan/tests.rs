@@ -77,16 +77,18 @@ fn any_task() -> impl Strategy<Value = Task> {
             let processes: Vec<Process> = flags
                 .into_iter()
                 .enumerate()
-                .map(|(index, (failures, daemon, ephemeral, is_final, min, runs, stop))| Process {
-                    max_failures: failures,
-                    max_runs: runs,
-                    daemon,
-                    ephemeral,
-                    is_final,
-                    min_duration: Period::from_secs(min),
-                    stop_timeout: stop.map(Period::from_secs),
-                    ..process(index)
-                })
+                .map(
+                    |(index, (failures, daemon, ephemeral, is_final, min, runs, stop))| Process {
+                        max_failures: failures,
+                        max_runs: runs,
+                        daemon,
+                        ephemeral,
+                        is_final,
+                        min_duration: Period::from_secs(min),
+                        stop_timeout: stop.map(Period::from_secs),
+                        ..process(index)
+                    },
+                )
                 .collect();
             let fits = |(from, to): &(usize, usize)| {
                 let (Some(from), Some(to)) = (processes.get(*from), processes.get(*to)) else {
@@ -120,7 +122,9 @@ enum Step {
     Wait(u64),
     /// The runner dies and a new one replays.
     Crash,
-    Kill { now: bool },
+    Kill {
+        now: bool,
+    },
     Reboot,
 }
 
@@ -188,7 +192,9 @@ impl Naive<'_> {
     }
 
     fn may_run(&self, process: usize) -> bool {
-        let blocked = self.predecessors(process).any(|other| !self.has_finished(other));
+        let blocked = self
+            .predecessors(process)
+            .any(|other| !self.has_finished(other));
         !blocked && !self.has_failed(process) && !self.has_finished(process)
     }
 
@@ -319,7 +325,10 @@ impl<'t> World<'t> {
             false => TaskState::Active,
         };
         assert_eq!(stage, expected, "started in the wrong stage");
-        assert!(self.naive.may_run(process), "started although it must not run");
+        assert!(
+            self.naive.may_run(process),
+            "started although it must not run"
+        );
         let running = self.live.iter().map(|(other, _)| *other);
         let running: Vec<usize> = running
             .filter(|other| self.task.processes[*other].is_final == rules.is_final)
@@ -482,7 +491,11 @@ fn facts_that_race_with_a_stage_change_do_not_change_it() {
         budget_us: 30_000_000,
     };
     let orders = [
-        [ended(0, Exit::Code(1)), ended(1, Exit::Code(0)), cleaning.clone()],
+        [
+            ended(0, Exit::Code(1)),
+            ended(1, Exit::Code(0)),
+            cleaning.clone(),
+        ],
         [ended(0, Exit::Code(1)), cleaning, ended(1, Exit::Code(0))],
     ];
     for facts in orders {
@@ -538,12 +551,22 @@ fn killing_at_once_leaves_no_time_for_final_processes() {
     let decision = plan.decide(5);
     assert_eq!(decision.commands, [Command::KillAll, Command::AwaitEmpty]);
     let exit = Exit::Signal(9);
-    plan.apply(&Fact::Ended { process: 0, run: 0, exit }, 6);
+    plan.apply(
+        &Fact::Ended {
+            process: 0,
+            run: 0,
+            exit,
+        },
+        6,
+    );
     plan.is_empty();
     let decision = plan.decide(7);
     assert!(matches!(
         decision.notes.as_slice(),
-        [Note::Enter { state: TaskState::Killed, .. }]
+        [Note::Enter {
+            state: TaskState::Killed,
+            ..
+        }]
     ));
     assert_eq!(decision.commands, [Command::Close]);
 }

@@ -123,10 +123,10 @@ fn rustix_stdin() -> io::Result<OwnedFd> {
 
 /// DEWAR_LOG says what root, keeper, runner and client tell of themselves; warnings by default.
 fn start_tracing() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("DEWAR_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let wanted = std::env::var("DEWAR_LOG").ok();
+    let level = wanted.and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level.unwrap_or(tracing::Level::WARN))
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();

@@ -8,6 +8,8 @@ mod file;
 mod frame;
 mod read;
 mod records;
+#[cfg(test)]
+mod tests;
 
 pub use file::{Journal, open_locked};
 pub use frame::{FILE_MAGIC, FORMAT_VERSION};

@@ -33,6 +33,7 @@ use super::{
     runner_process::{RunnerProcess, exec_runner, fork_runner},
     runs::{Key, Phase, Run, Runs},
     takeover::Strays,
+    trim::trim_code,
     writer::Writer,
 };
 use crate::{
@@ -47,6 +48,9 @@ const LAZY_US: u64 = 10_000;
 pub(super) const DRAIN_US: u64 = 200_000;
 /// How long the runner may take to leave after the end, microseconds.
 const LEAVE_US: u64 = 500_000;
+
+/// A pause of this length means that starting is over, milliseconds.
+const SETTLE_MS: u16 = 100;
 
 pub(super) const KIND_SHIFT: u32 = 32;
 
@@ -141,6 +145,8 @@ pub(super) struct Keeper {
     pub failed: Option<String>,
     closing: Option<u64>,
     leave_by: Option<u64>,
+    /// Nothing has been quiet for a while yet.
+    is_settling: bool,
 }
 
 impl Keeper {
@@ -229,6 +235,7 @@ impl Keeper {
             failed: None,
             closing: None,
             leave_by: None,
+            is_settling: true,
         };
         let ticks = proc::stat(std::process::id() as i32).map_or(0, |stat| stat.start_ticks);
         let live = &keeper.shared.live;
@@ -255,6 +262,12 @@ impl Keeper {
                 return Ok(());
             }
             let count = match self.epoll.wait(&mut events, self.timeout()) {
+                Ok(0) if self.is_settling => {
+                    // What starting took is over: from here on we mostly wait.
+                    self.is_settling = false;
+                    trim_code();
+                    0
+                }
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(format!("epoll: {errno}")),
@@ -328,6 +341,7 @@ impl Keeper {
             .chain(self.leave_by)
             .min();
         match next {
+            None if self.is_settling => EpollTimeout::from(SETTLE_MS),
             None => EpollTimeout::NONE,
             Some(at) => {
                 let ms = at.saturating_sub(now().boot_us).div_ceil(1000);

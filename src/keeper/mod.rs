@@ -23,6 +23,7 @@ mod runner_process;
 mod runs;
 mod takeover;
 mod tree;
+mod trim;
 mod writer;
 
 pub use go::{Go, GoError};
@@ -31,3 +32,4 @@ pub use live::{Holder, Live, LiveView};
 pub use proc::boot_id;
 pub use root::{JOURNAL, LIVE, ROOT_VERB, RunnerEntry, SOCKET, exec_root, fork_root, root_main};
 pub use runner_process::{RUNNER_VERB, RunnerSetup};
+pub use trim::trim_code;

@@ -244,6 +244,7 @@ fn supervise(shared: Shared, header: Option<Header>, client: UnixStream) -> u8 {
         }
         Ok(ForkResult::Parent { child }) => {
             drop((client, header));
+            super::trim::trim_code();
             if waits_for(child) {
                 return 0;
             }

@@ -28,10 +28,16 @@ use crate::{
     clock::now,
     config::LogMode,
     journal::{self, KillRequest, Kind, Record, Stage, TaskState},
-    keeper::{Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RunnerSetup, frame_message, messages},
+    keeper::{
+        Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RunnerSetup, frame_message, messages,
+        trim_code,
+    },
     plan::{Command, Decision, Fact, Note},
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
+
+/// A pause of this length means that starting is over, microseconds.
+const SETTLE_US: u64 = 100_000;
 
 /// The life of a runner. Returns its exit code.
 pub fn runner_main(setup: RunnerSetup) -> u8 {
@@ -90,6 +96,7 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
         clients.push(serve(UnixStream::from_std(client)?, heard.clone()));
     }
     let mut outbox: Vec<u8> = Vec::new();
+    let mut is_settling = true;
     loop {
         let wake_at = engine.decide();
         outbox.extend(engine.take_batch());
@@ -97,7 +104,9 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
         if engine.over {
             break;
         }
-        timer.set(wake_at)?;
+        // The first pause: what starting took is over.
+        let rest_at = is_settling.then(|| now().boot_us + SETTLE_US);
+        timer.set(wake_at.or(rest_at))?;
         let interest = match outbox.is_empty() {
             true => Interest::READABLE,
             false => Interest::READABLE | Interest::WRITABLE,
@@ -112,7 +121,13 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
                     engine.hear(report);
                 }
             }
-            fired = timer.fired() => fired?,
+            fired = timer.fired() => {
+                fired?;
+                if is_settling && wake_at.is_none() {
+                    is_settling = false;
+                    trim_code();
+                }
+            }
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) if may_speak(&client) => {
                     clients.retain(|client| !client.is_gone());

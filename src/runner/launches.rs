@@ -78,6 +78,11 @@ impl Launches {
     }
 
     fn identity(&mut self, spec: &Process) -> Option<Identity> {
+        let own = nix::unistd::geteuid().as_raw();
+        if spec.user.is_none() && self.header.uid == own {
+            // Nobody to become, so nobody is looked up.
+            return None;
+        }
         let name = spec.user.as_ref().unwrap_or(&self.header.user);
         let (account, groups) = match self.accounts.get(name) {
             Some(known) => known.clone(),
@@ -93,7 +98,6 @@ impl Launches {
                 known
             }
         };
-        let own = nix::unistd::geteuid().as_raw();
         (account.uid != own).then_some(Identity {
             uid: account.uid,
             gid: account.gid,

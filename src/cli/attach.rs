@@ -5,7 +5,7 @@
 use super::{
     args::{AttachArgs, WaitArgs},
     failure::{Code, Failure, Outcome},
-    follow::{Follower, Shown, consoles},
+    follow::{Follower, Shown, Signals, consoles},
     session::{Opened, Session},
     view::View,
     watched::Watched,
@@ -48,7 +48,7 @@ fn follow(store: &Store, id: &str, mut view: View, with_output: bool) -> Outcome
         watched,
         view,
         shown,
-        kills: false,
+        signals: Signals::that_leave()?,
         detach: false,
         repeat: None,
     }

@@ -34,15 +34,15 @@ pub(super) struct Follower<'s> {
     pub watched: Watched,
     pub view: View,
     pub shown: Shown,
-    /// Ctrl-C and SIGTERM end the task, not just us.
-    pub kills: bool,
+    pub signals: Signals,
     /// Leave as soon as ACTIVE is on disk.
     pub detach: bool,
     /// What was asked, to be asked again of a new runner: the old one may have died deaf.
     pub repeat: Option<Request>,
 }
 
-struct Signals {
+/// Signals as descriptors. Registered before a task begins: from then on Ctrl-C means the task.
+pub(super) struct Signals {
     stops: UnixStream,
     resizes: UnixStream,
 }
@@ -63,16 +63,13 @@ impl Follower<'_> {
 
     /// As [`run`](Self::run), going on where `logs` are.
     pub fn run_with(mut self, news: Vec<Event>, mut logs: LogFollower) -> Outcome {
-        let signals = Signals::register(self.kills).map_err(internal)?;
         let mut stops = 0;
         self.view.begin(&self.watched);
         if let Some(code) = self.tell(news, &mut logs) {
             return Ok(code);
         }
         loop {
-            let step = self
-                .wait(&signals, &mut logs, &mut stops)
-                .map_err(internal)?;
+            let step = self.wait(&mut logs, &mut stops).map_err(internal)?;
             match step {
                 Step::Continue => {}
                 Step::Done(code) => return Ok(code),
@@ -92,7 +89,7 @@ impl Follower<'_> {
                         watched,
                         view,
                         shown,
-                        kills: self.kills,
+                        signals: self.signals,
                         detach: self.detach,
                         repeat: self.repeat,
                     };
@@ -109,17 +106,12 @@ impl Follower<'_> {
         }
     }
 
-    fn wait(
-        &mut self,
-        signals: &Signals,
-        logs: &mut LogFollower,
-        stops: &mut u32,
-    ) -> io::Result<Step> {
+    fn wait(&mut self, logs: &mut LogFollower, stops: &mut u32) -> io::Result<Step> {
         if !self.session.has_pending() {
             let mut fds = [
                 PollFd::new(self.session.fd(), PollFlags::POLLIN),
-                PollFd::new(signals.stops.as_fd(), PollFlags::POLLIN),
-                PollFd::new(signals.resizes.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.stops.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.resizes.as_fd(), PollFlags::POLLIN),
                 PollFd::new(logs.fd(), PollFlags::POLLIN),
             ];
             match poll(&mut fds, PollTimeout::NONE) {
@@ -133,11 +125,11 @@ impl Follower<'_> {
                     self.view.output(&lines, &self.watched);
                 }
             }
-            if ready[2] && drain(&signals.resizes)? > 0 {
+            if ready[2] && drain(&self.signals.resizes)? > 0 {
                 self.view.redraw(&self.watched);
             }
             if ready[1] {
-                *stops += drain(&signals.stops)? as u32;
+                *stops += drain(&self.signals.stops)? as u32;
                 self.ask_to_stop(*stops);
             }
             if !ready[0] {
@@ -232,6 +224,16 @@ fn show(event: &Event, watched: &Watched, view: &mut View, shown: &Shown, logs: 
 }
 
 impl Signals {
+    /// Ctrl-C and SIGTERM end the task, not us.
+    pub fn that_stop() -> Result<Signals, Failure> {
+        Signals::register(true).map_err(internal)
+    }
+
+    /// Ctrl-C and SIGTERM end us, not the task.
+    pub fn that_leave() -> Result<Signals, Failure> {
+        Signals::register(false).map_err(internal)
+    }
+
     fn register(stops: bool) -> io::Result<Signals> {
         let pair = || -> io::Result<(UnixStream, UnixStream)> {
             let (read, write) = UnixStream::pair()?;

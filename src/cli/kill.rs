@@ -3,7 +3,7 @@
 use super::{
     args::KillArgs,
     failure::{Code, Failure, Outcome},
-    follow::{Follower, Shown},
+    follow::{Follower, Shown, Signals},
     session::{Opened, Session},
     view::View,
     watched::Watched,
@@ -31,7 +31,7 @@ pub(super) fn kill(store: &Store, args: &KillArgs) -> Outcome {
         watched,
         view: View::Quiet,
         shown: Shown::Nobody,
-        kills: false,
+        signals: Signals::that_leave()?,
         detach: false,
         repeat: Some(request),
     };

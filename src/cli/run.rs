@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     args::RunArgs,
     failure::{Code, Failure, Outcome},
-    follow::{Follower, consoles},
+    follow::{Follower, Signals, consoles},
     session::{Opened, Session},
     task_file::{TaskFile, allocate_ports, hostname},
     view::View,
@@ -32,6 +32,11 @@ pub(super) fn run(store: &Store, args: RunArgs, root: Option<UnixStream>) -> Out
         Err(StoreError::Unknown(_)) => None,
         Err(error @ StoreError::Journal(_)) => return Err(Failure::new(Code::Lost, error)),
         Err(error) => return Err(Failure::rejected(error)),
+    };
+    // From here on a Ctrl-C must not leave a task behind that nobody asked to keep.
+    let signals = match args.detach {
+        true => Signals::that_leave()?,
+        false => Signals::that_stop()?,
     };
     let (opened, task) = match known {
         Some(known) => resume(store, &id, &file, &args, known)?,
@@ -60,7 +65,7 @@ pub(super) fn run(store: &Store, args: RunArgs, root: Option<UnixStream>) -> Out
             false => View::of(args.format),
         },
         shown,
-        kills: !args.detach,
+        signals,
         detach: args.detach,
         repeat: None,
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     args::TailArgs,
     failure::{Code, Failure, Outcome},
-    follow::{Follower, Shown},
+    follow::{Follower, Shown, Signals},
     logs::LogFollower,
     session::{Opened, Session},
     view::View,
@@ -59,7 +59,7 @@ pub(super) fn tail(store: &Store, args: &TailArgs) -> Outcome {
                 watched,
                 view,
                 shown: Shown::Of(names),
-                kills: false,
+                signals: Signals::that_leave()?,
                 detach: false,
                 repeat: None,
             };

@@ -13,6 +13,8 @@ mod load;
 mod node;
 mod schema;
 mod template;
+#[cfg(test)]
+mod tests;
 mod units;
 mod yaml;
 

@@ -136,22 +136,34 @@ fn detach() -> nix::Result<()> {
         Err(errno) => return Err(errno),
     }
     become_subreaper("dewar-root")?;
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    default_dispositions();
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator() {
-        if matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
-            continue;
-        }
-        let action = if IGNORED.contains(&signal) {
-            &ignore
-        } else {
-            &default
-        };
-        // SAFETY: no handler is installed: only default and ignore.
-        unsafe { sigaction(signal, action) }?;
+    for signal in IGNORED {
+        // SAFETY: no handler is installed.
+        unsafe { sigaction(signal, &ignore) }?;
     }
     SigSet::empty().thread_set_mask()?;
     Ok(())
+}
+
+/// Whatever the caller ignored (nohup, a runtime) must not reach the user's programs. By the raw
+/// call, because the C library hides the signals that it uses itself.
+fn default_dispositions() {
+    /// The kernel's `struct sigaction` is four words; all zero is SIG_DFL.
+    const DEFAULT: [usize; 4] = [0; 4];
+    const LAST: i32 = 64;
+    for signal in 1..=LAST {
+        // SAFETY: no handler is installed; SIGKILL and SIGSTOP are refused, which is fine.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                std::ptr::null_mut::<libc::c_void>(),
+                8,
+            );
+        }
+    }
 }
 
 pub(super) fn become_subreaper(name: &str) -> nix::Result<()> {

@@ -1,7 +1,10 @@
 //! End-to-end tests against the real binary, by topic.
 
+mod commands;
 mod crash;
 mod journal;
+mod logs;
+mod stop;
 mod support;
 mod tracer;
 mod vectors;

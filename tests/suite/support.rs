@@ -41,10 +41,15 @@ impl Bench {
 
     /// `dewar --root ROOT ...`.
     pub fn dewar(&self, arguments: &[&str]) -> Command {
+        self.dewar_at(&self.root().display().to_string(), arguments)
+    }
+
+    /// `dewar ...` with another root directory.
+    pub fn dewar_at(&self, root: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dewar"));
         command
             .arg("--root")
-            .arg(self.root())
+            .arg(root)
             .args(arguments)
             .current_dir(self.path())
             .env_remove("DEWAR_ROOT")

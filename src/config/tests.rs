@@ -1,0 +1,186 @@
+//! Task files of every kind: what is accepted, what is refused, and arbitrary input.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn resolve(source: &str, is_json: bool) -> Result<Resolved, Diagnostics> {
+    let bindings = Bindings {
+        task_id: "id".to_owned(),
+        user: "me".to_owned(),
+        hostname: "host".to_owned(),
+        ..Bindings::default()
+    };
+    Document::parse(source, is_json)?.resolve(0, &bindings)
+}
+
+fn task(source: &str) -> Task {
+    match resolve(source, false) {
+        Ok(resolved) => resolved.task,
+        Err(diagnostics) => panic!("{}", diagnostics.render(source, "file", false)),
+    }
+}
+
+/// The messages of all mistakes, with line and column.
+fn mistakes(source: &str) -> Vec<String> {
+    let Err(diagnostics) = resolve(source, false) else {
+        return Vec::new();
+    };
+    let place = |at: usize| {
+        let before = &source[..at.min(source.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        format!("{line}:{column}")
+    };
+    let all = diagnostics.iter();
+    all.map(|one| format!("{} {}", place(one.span.start), one.message))
+        .collect()
+}
+
+#[test]
+fn defaults_are_those_of_the_original() {
+    let task = task("processes: [{name: a, cmdline: x}]");
+    let process = &task.processes[0];
+    assert_eq!(task.name, "a");
+    assert_eq!((task.max_failures, task.max_concurrency), (1, 0));
+    assert_eq!(task.finalization_wait, Period::from_secs(30));
+    assert_eq!((process.max_failures, process.max_runs), (1, 100));
+    assert_eq!(process.min_duration, Period::from_secs(5));
+    assert_eq!(process.logger.rotate, Rotate::default());
+}
+
+#[test]
+fn a_resolved_task_survives_its_own_json() {
+    let task = task(
+        "processes:
+  - {name: a, cmdline: x, umask: 022, min_duration: 250ms, stop_timeout: 1m, env: {A: 1}, final: true,
+     logger: {destination: both, mode: rotate, rotate: {log_size: 1MB, backups: 2}},
+     resources: {cpu: 0.5, ram: 64MiB, disk: 1GB}}
+constraints: [{order: [a]}]",
+    );
+    let json = serde_json::to_string(&task).unwrap();
+    assert_eq!(serde_json::from_str::<Task>(&json).unwrap(), task);
+    assert_eq!(task.processes[0].umask, Some(0o22));
+    let again = resolve(&json, true);
+    assert!(again.is_ok(), "what inspect prints can be run: {again:?}");
+}
+
+#[test]
+fn json_and_yaml_say_the_same() {
+    let json = r#"{"processes": [{"name": "a", "cmdline": "echo \"\u00fc\" \ud83d\ude00"}]}"#;
+    let yaml = "processes: [{name: a, cmdline: 'echo \"ü\" 😀'}]";
+    assert_eq!(resolve(json, true).unwrap().task, task(yaml));
+}
+
+#[test]
+fn anchors_aliases_and_merge_keys_work() {
+    let task = task(
+        "processes:
+  - &base {name: a, cmdline: x, max_failures: 7}
+  - {<<: *base, name: b}
+",
+    );
+    assert_eq!(task.processes[1].max_failures, 7);
+    assert_eq!(task.processes[1].name, "b");
+}
+
+#[test]
+fn places_are_right_also_behind_other_alphabets() {
+    let source = "name: größe\nprocesses:\n  - {name: 日本, cmdline: x, oops: 1}\n";
+    assert_eq!(mistakes(source), ["3:31 unknown field `oops` in a process"]);
+}
+
+#[test]
+fn stages_and_helpers_are_kept_apart() {
+    let source = "processes:
+  - {name: r, cmdline: x}
+  - {name: f, cmdline: x, final: true}
+  - {name: e, cmdline: x, ephemeral: true}
+finalization_wait: 0
+constraints:
+  - order: [r, f]
+  - order: [e, r]
+  - order: []
+  - order: [r, r]
+";
+    assert_eq!(
+        mistakes(source),
+        [
+            "5:20 `finalization_wait` of 0 leaves final processes no time",
+            "7:15 `r` and `f`: an order cannot cross regular and final processes",
+            "8:15 `r` cannot wait for `e`, which is ephemeral",
+            "9:12 an order needs at least one process",
+            "10:15 cycle: r → r",
+        ]
+    );
+}
+
+#[test]
+fn several_tasks_in_one_file() {
+    let stream = "processes: [{name: a, cmdline: x}]\n---\nname: two\nprocesses: []\n";
+    assert_eq!(
+        Document::parse(stream, false).unwrap().names(),
+        ["#1", "two"]
+    );
+    let list = "tasks: [{name: one, processes: []}, {name: two, processes: []}]";
+    assert_eq!(
+        Document::parse(list, false).unwrap().names(),
+        ["one", "two"]
+    );
+    assert!(Document::parse("", false).is_err());
+    assert!(Document::parse("# nothing\n", false).is_err());
+}
+
+#[test]
+fn hostile_files_are_refused_and_cost_little() {
+    let deep_list = "[".repeat(100_000);
+    let deep_map = "a: ".repeat(10_000);
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..12 {
+        let before = format!("*a{}", level - 1);
+        let list = vec![before; 9].join(",");
+        bomb += &format!("a{level}: &a{level} [{list}]\n");
+    }
+    for source in [
+        deep_list.as_str(),
+        &deep_map,
+        &bomb,
+        "a: *a",
+        "\u{feff}",
+        "\t- x",
+    ] {
+        assert!(resolve(source, false).is_err());
+        assert!(resolve(source, true).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_text_never_panics(source in "\\PC{0,200}", is_json: bool) {
+        if let Err(diagnostics) = resolve(&source, is_json) {
+            diagnostics.render(&source, "file", true);
+        }
+    }
+
+    #[test]
+    fn arbitrary_changes_of_a_good_file_never_panic(
+        at in 0..400usize,
+        length in 0..20usize,
+        with in "[-{}\\[\\]:,&*'\"#|> \\n\\t0-9a-zü]{0,12}",
+        is_json: bool,
+    ) {
+        let good = match is_json {
+            true => r#"{"name": "t", "processes": [{"name": "a", "cmdline": "echo {{thermos.ports[x]}} {{&y}}", "min_duration": 1.5, "logger": {"mode": "rotate"}}], "constraints": [{"order": ["a"]}]}"#,
+            false => "name: t\nprocesses:\n  - name: a\n    cmdline: |\n      echo {{thermos.task_id}}\n    env: {A: b}\n    umask: 022\nconstraints:\n  - order: [a]\nfinalization_wait: 5s\n",
+        };
+        let start = at.min(good.len());
+        let end = (start + length).min(good.len());
+        let source = format!("{}{with}{}", &good[..start], &good[end..]);
+        if let Err(diagnostics) = resolve(&source, is_json) {
+            prop_assert!(diagnostics.has_errors());
+            diagnostics.render(&source, "file", true);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The command line: exit codes, and the exact words that people read (snapshots).
+
+use crate::support::{Bench, code};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Times, pids and paths of this run out of the way.
+fn stable(bench: &Bench, text: &str) -> String {
+    let path = bench.path().canonicalize().expect("a path");
+    let mut text = text.replace(&path.display().to_string(), "DIR");
+    text = text.replace(&bench.path().display().to_string(), "DIR");
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut words: Vec<String> = Vec::new();
+        for word in line.split(' ') {
+            let digits = word.chars().filter(char::is_ascii_digit).count();
+            let is_time = word.ends_with('s') && word.contains('.') && digits >= 4;
+            let is_date = word.contains("T") && word.ends_with('Z') && digits > 10;
+            let is_pid = words.last().is_some_and(|last| last.ends_with("pid"));
+            words.push(match () {
+                () if is_time => "TIME".to_owned(),
+                () if is_date => "DATE".to_owned(),
+                () if is_pid && digits > 0 => "PID".to_owned(),
+                () => word.to_owned(),
+            });
+        }
+        // The width of what was replaced is no part of the message.
+        let line = words.join(" ");
+        out += line.trim_start_matches(' ').trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+#[test]
+fn mistakes_are_shown_all_at_once() {
+    let bench = Bench::new();
+    let file = bench.file(
+        "bad.yaml",
+        "name: bad
+max_concurency: 3
+processes:
+  - name: web
+    cmdline: serve {{versoin}}
+    max_failures: -2
+    daemon: maybe
+  - name: web
+    cmdline: x
+    min_duration: 5 parsecs
+    timeout: 5s
+  - {name: d, cmdline: x, daemon: true}
+  - {name: ü/b, argv: []}
+constraints:
+  - order: [web, wbe]
+  - order: [d, web, d]
+",
+    );
+    let path = file.display().to_string();
+    for verb in ["validate", "run", "inspect"] {
+        let output = bench.run(&[verb, &path]);
+        assert_eq!(code(&output), 2);
+        insta::assert_snapshot!("mistakes", stable(&bench, &text(&output.stderr)));
+    }
+    assert!(!bench.root().exists(), "something was written");
+}
+
+#[test]
+fn a_run_is_told_line_by_line() {
+    let bench = Bench::new();
+    let file = bench.file(
+        "task.yaml",
+        "name: words
+max_failures: 2
+processes:
+  - {name: good, cmdline: 'echo hi', logger: {destination: both}}
+  - {name: bad, cmdline: exit 3}
+  - {name: missing, argv: [/no/such/program]}
+  - {name: crash, cmdline: kill -SEGV $$, ephemeral: true}
+  - {name: tidy, final: true, cmdline: 'true'}
+constraints:
+  - order: [good, bad]
+  - order: [bad, crash]
+  - order: [good, missing]
+max_concurrency: 1
+",
+    );
+    let path = file.display().to_string();
+    let output = bench.run(&["run", &path, "--id", "words", "--format", "plain"]);
+    assert_eq!(code(&output), 1);
+    insta::assert_snapshot!("plain", stable(&bench, &text(&output.stderr)));
+    assert_eq!(text(&output.stdout), "good | hi\n");
+    let status = bench.run(&["status", "words"]);
+    insta::assert_snapshot!("status_one", stable(&bench, &text(&status.stdout)));
+    let list = bench.run(&["status"]);
+    insta::assert_snapshot!("status_list", stable(&bench, &text(&list.stdout)));
+    let again = bench.run(&["run", &path, "--id", "words"]);
+    assert_eq!(code(&again), 1);
+    assert_eq!(text(&again.stderr), "words is over: FAILED\n");
+}
+
+#[test]
+fn json_events_have_the_names_of_status() {
+    let bench = Bench::new();
+    let file = bench.file("task.yaml", "processes: [{name: a, cmdline: exit 3}]");
+    let path = file.display().to_string();
+    let output = bench.run(&["run", &path, "--id", "t", "--format", "json"]);
+    assert_eq!(code(&output), 1);
+    let events: Vec<serde_json::Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let kinds: Vec<String> = events
+        .iter()
+        .map(|event| format!("{} {}", event["event"], event["state"]).replace('"', ""))
+        .collect();
+    assert_eq!(kinds.first().map(String::as_str), Some("task ACTIVE"));
+    assert_eq!(kinds.last().map(String::as_str), Some("task FAILED"));
+    let end = events
+        .iter()
+        .rev()
+        .find(|event| event["event"] == "run")
+        .expect("a run");
+    assert_eq!(end["name"], "a");
+    assert_eq!(end["exit_code"], 3);
+    let task = bench.task("t").expect("the task");
+    let run = task["processes"][0]["runs"][0]
+        .as_object()
+        .expect("a run")
+        .clone();
+    for (name, value) in run {
+        assert_eq!(end[&name], value, "{name}");
+    }
+}
+
+#[test]
+fn status_has_every_field_that_scripts_depend_on() {
+    let bench = Bench::new();
+    assert_eq!(text(&bench.run(&["status"]).stdout), "no tasks\n");
+    let empty = bench.run(&["status", "--format", "json"]);
+    let empty: serde_json::Value = serde_json::from_slice(&empty.stdout).expect("JSON");
+    assert_eq!(empty, serde_json::json!({"tasks": []}));
+    assert!(!bench.root().exists(), "status only looks");
+    let file = bench.file(
+        "task.yaml",
+        "processes: [{name: a, cmdline: 'true {{thermos.ports[http]}}'}]",
+    );
+    let path = file.display().to_string();
+    let output = bench.run(&["run", &path, "--id", "t", "--port", "http=8123"]);
+    assert_eq!(code(&output), 0);
+    let task = bench.task("t").expect("the task");
+    for name in ["task_id", "name", "state", "user", "sandbox", "journal"] {
+        assert!(task[name].is_string(), "{name}");
+    }
+    for name in ["root_pid", "keeper_pid", "runner_pid"] {
+        assert!(
+            task.as_object().expect("an object").contains_key(name),
+            "{name}"
+        );
+    }
+    assert_eq!(task["ports"], serde_json::json!({"http": 8123}));
+    let process = &task["processes"][0];
+    assert_eq!(
+        process["totals"],
+        serde_json::json!({"success": 1, "failed": 0, "killed": 0, "lost": 0})
+    );
+    for name in [
+        "name",
+        "final",
+        "ephemeral",
+        "daemon",
+        "state",
+        "waiting_for",
+        "runs",
+    ] {
+        assert!(
+            process.as_object().expect("an object").contains_key(name),
+            "{name}"
+        );
+    }
+    let run = &process["runs"][0];
+    for name in ["forked_at", "started_at", "stopped_at"] {
+        let time = run[name].as_str().expect(name);
+        assert_eq!(
+            (time.len(), &time[19..20], &time[23..]),
+            (24, ".", "Z"),
+            "{time}"
+        );
+    }
+    assert_eq!(run["exit_code"], 0);
+    assert!(run["signal"].is_null() && run["reason"].is_null());
+}
+
+#[test]
+fn bad_usage_is_exit_2_and_unknown_tasks_are_exit_1() {
+    let bench = Bench::new();
+    let missing = bench.path().join("missing.yaml").display().to_string();
+    for arguments in [
+        vec!["run"],
+        vec!["run", &missing],
+        vec!["frobnicate"],
+        vec!["validate", &missing],
+        vec!["run", &missing, "--port", "http=99999"],
+        vec!["run", &missing, "--set", "x"],
+        vec!["kill", "t", "--wait", "soon"],
+    ] {
+        assert_eq!(code(&bench.run(&arguments)), 2, "{arguments:?}");
+    }
+    for verb in ["status", "tail", "kill", "attach", "wait"] {
+        let output = bench.run(&[verb, "nobody"]);
+        assert_eq!(code(&output), 1, "{verb}");
+        assert!(
+            text(&output.stderr).contains("no task \"nobody\""),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    assert_eq!(code(&bench.run(&["status", "../x"])), 1);
+    let file = bench.file("task.yaml", "processes: [{name: a, cmdline: x}]");
+    let path = file.display().to_string();
+    assert_eq!(code(&bench.run(&["run", &path, "--id", "a/b"])), 2);
+    let root = bench.run(&["--root", "/proc/nowhere", "run", &path]);
+    assert_eq!(code(&root), 2, "{}", text(&root.stderr));
+    assert_eq!(code(&bench.run(&["run", "--help"])), 0);
+}
+
+#[test]
+fn processes_get_what_they_ask_for() {
+    let bench = Bench::new();
+    let file = bench.file(
+        "task.yaml",
+        "processes:
+  - {name: mask, cmdline: umask, umask: 027, logger: {destination: console}}
+  - {name: where, cmdline: 'mkdir -p sub; cd sub; basename $PWD', logger: {destination: console}}
+  - {name: inside, argv: [pwd], working_dir: sub, logger: {destination: console}}
+  - {name: shell, shell: /bin/sh -eu, cmdline: 'echo $0; false; echo unreached', max_failures: 1, logger: {destination: console}}
+  - {name: env, argv: [sh, -c, 'echo $GREETING $HOME'], env: {GREETING: hello}, logger: {destination: console}}
+  - {name: who, cmdline: id -un, user: nobody, logger: {destination: console}}
+  - {name: stdin, argv: [cat], logger: {destination: console}}
+  - {name: signals, cmdline: 'grep -E \"^Sig(Ign|Blk)\" /proc/self/status', logger: {destination: console}}
+  - {name: fds, cmdline: 'ls /proc/self/fd | wc -l', logger: {destination: console}}
+max_failures: 0
+constraints: [{order: [mask, where, inside, env, who, stdin, signals, fds, shell]}]
+",
+    );
+    let path = file.display().to_string();
+    let output = bench.run(&["run", &path, "--id", "t", "--format", "plain"]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    insta::assert_snapshot!("processes", stable(&bench, &text(&output.stdout)));
+    let bad = bench.file(
+        "bad.yaml",
+        "user: nosuchuser\nprocesses: [{name: a, cmdline: x}]",
+    );
+    let bad = bench.run(&["run", &bad.display().to_string()]);
+    assert_eq!(code(&bad), 2);
+    assert!(text(&bad.stderr).contains("unknown user \"nosuchuser\""));
+}
+
+#[test]
+fn a_failed_exec_is_known_at_once_with_its_reason() {
+    let bench = Bench::new();
+    let file = bench.file(
+        "task.yaml",
+        "max_failures: 0
+processes:
+  - {name: missing, argv: [no-such-program]}
+  - {name: directory, argv: [/tmp]}
+  - {name: nowhere, argv: ['true'], working_dir: /no/such/directory}
+",
+    );
+    let path = file.display().to_string();
+    let output = bench.run(&["run", &path, "--id", "t"]);
+    assert_eq!(code(&output), 0);
+    let task = bench.task("t").expect("the task");
+    let runs: Vec<String> = task["processes"]
+        .as_array()
+        .expect("processes")
+        .iter()
+        .map(|process| {
+            let run = &process["runs"][0];
+            format!("{} {} {}", run["state"], run["exit_code"], run["reason"])
+        })
+        .collect();
+    assert_eq!(
+        runs,
+        [
+            r#""FAILED" 127 "cannot execute no-such-program: No such file or directory""#,
+            r#""FAILED" 126 "cannot execute /tmp: Permission denied""#,
+            r#""FAILED" null "cannot enter the working directory: No such file or directory""#,
+        ]
+    );
+}

@@ -1,0 +1,170 @@
+//! Output: where it goes, how it rotates, and who must not be kept waiting for it.
+
+use std::fs;
+
+use crate::support::{Bench, code, finish};
+
+fn log(bench: &Bench, id: &str, name: &str) -> Option<String> {
+    fs::read_to_string(bench.sandbox(id).join(".logs").join(name)).ok()
+}
+
+#[test]
+fn rotated_files_hold_whole_lines_and_nothing_is_lost() {
+    let bench = Bench::new();
+    let task = "
+processes:
+  - name: a
+    cmdline: for i in $(seq -w 1 500); do echo \"line $i of this log\"; done
+    logger: {mode: rotate, rotate: {log_size: 1000, backups: 50}}
+";
+    let file = bench.file("task.yaml", task).display().to_string();
+    assert_eq!(code(&bench.run(&["run", &file, "--id", "t"])), 0);
+    let mut all = String::new();
+    for number in (1..=50).rev() {
+        let Some(text) = log(&bench, "t", &format!("a/0/stdout.{number}")) else {
+            continue;
+        };
+        assert!(text.ends_with('\n'), "a line was cut");
+        assert!((1000..1021).contains(&text.len()), "{}", text.len());
+        all += &text;
+    }
+    all += &log(&bench, "t", "a/0/stdout").expect("the present file");
+    let wanted: String = (1..=500)
+        .map(|i| format!("line {i:03} of this log\n"))
+        .collect();
+    assert_eq!(all, wanted);
+}
+
+#[test]
+fn a_grandchild_that_holds_stdout_keeps_no_run_alive_and_is_named() {
+    let bench = Bench::new();
+    let task = "
+processes:
+  - name: a
+    cmdline: setsid sleep 1000 & sleep 0.2; echo hello
+    logger: {mode: rotate}
+";
+    let file = bench.file("task.yaml", task).display().to_string();
+    assert_eq!(code(&bench.run(&["run", &file, "--id", "t"])), 0);
+    let task = bench.task("t").expect("the task");
+    let notice = &task["notices"][0];
+    assert_eq!(notice["name"], "a");
+    let text = notice["text"].as_str().expect("a text");
+    assert!(
+        text.contains("held open by pid") && text.contains("sleep 1000"),
+        "{text}"
+    );
+    assert_eq!(log(&bench, "t", "a/0/stdout").as_deref(), Some("hello\n"));
+}
+
+#[test]
+fn console_output_is_shown_with_its_process_and_none_goes_nowhere() {
+    let bench = Bench::new();
+    let task = "
+processes:
+  - {name: shown, cmdline: 'echo out; echo err >&2; printf unfinished', logger: {destination: console}}
+  - {name: quiet, cmdline: 'echo quiet'}
+  - {name: gone, cmdline: 'echo gone', logger: {destination: none}}
+";
+    let file = bench.file("task.yaml", task).display().to_string();
+    let output = bench.run(&["run", &file, "--id", "t", "--format", "plain"]);
+    assert_eq!(code(&output), 0);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(stdout, "shown | out\nshown | unfinished\n");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("shown | err\n"));
+    assert_eq!(
+        log(&bench, "t", "quiet/0/stdout").as_deref(),
+        Some("quiet\n")
+    );
+    assert_eq!(log(&bench, "t", "gone/0/stdout"), None);
+    let tail = bench.run(&["tail", "t", "quiet"]);
+    assert_eq!(String::from_utf8_lossy(&tail.stdout), "quiet | quiet\n");
+    let all = bench.run(&["tail", "t"]);
+    assert_eq!(
+        String::from_utf8_lossy(&all.stdout),
+        "shown | out\nshown | unfinished\nquiet | quiet\n"
+    );
+    assert_eq!(code(&bench.run(&["tail", "t", "nobody"])), 1);
+    assert_eq!(code(&bench.run(&["tail", "unknown"])), 1);
+}
+
+/// Mounts a small tmpfs (needs root); unmounted on drop.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn new(bench: &Bench, size: &str) -> SmallDisk {
+        let path = bench.path().join("disk");
+        fs::create_dir(&path).expect("mkdir");
+        let options = format!("size={size},mode=0755");
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(&path)
+            .status();
+        assert!(mounted.expect("mount").success(), "mounting needs root");
+        SmallDisk(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+        assert!(unmounted.is_ok_and(|status| status.success()));
+    }
+}
+
+#[test]
+fn a_full_disk_costs_output_and_blocks_no_stop() {
+    let bench = Bench::new();
+    let disk = SmallDisk::new(&bench, "64k");
+    let task = "
+finalization_wait: 5s
+processes:
+  - name: chatty
+    ephemeral: true
+    cmdline: 'while :; do echo 0123456789012345678901234567890123456789; done'
+    logger: {mode: rotate, rotate: {log_size: 1MB}}
+  - {name: main, cmdline: sleep 0.5, logger: {destination: none}}
+";
+    let file = bench.file("task.yaml", task).display().to_string();
+    let sandbox = disk.0.join("sandbox").display().to_string();
+    let output = bench.run(&["run", &file, "--id", "t", "--sandbox", &sandbox]);
+    assert_eq!(
+        code(&output),
+        0,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let task = bench.task("t").expect("the task");
+    assert_eq!(task["processes"][0]["runs"][0]["signal"], "SIGTERM");
+    assert!(
+        task["notices"].to_string().contains("could not be written"),
+        "{}",
+        task["notices"]
+    );
+}
+
+#[test]
+fn a_task_whose_journal_cannot_be_written_is_lost_and_leaves_nothing() {
+    let bench = Bench::new();
+    let disk = SmallDisk::new(&bench, "96k");
+    let root = disk.0.join("root").display().to_string();
+    let outside = bench.path().join("pids").display().to_string();
+    let task = format!(
+        "
+processes:
+  - {{name: a, cmdline: 'echo $$ > {outside}; dd if=/dev/zero of=full bs=1k 2>/dev/null; exec sleep 1000'}}
+  - {{name: b, daemon: true, min_duration: 1ms, max_runs: 0, cmdline: 'true', logger: {{destination: none}}}}
+"
+    );
+    let file = bench.file("task.yaml", &task).display().to_string();
+    let mut command = bench.dewar_at(&root, &["run", &file, "--id", "t"]);
+    let output = finish(command.spawn().expect("dewar"));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(code(&output), 4, "{text}");
+    assert!(text.contains("LOST"), "{text}");
+    let pid = fs::read_to_string(&outside).expect("pids");
+    assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists());
+}

@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod plan;
 pub mod runner;
 pub mod sandbox;
+mod trace;
 
 mod protocols {
     //! Generated from `proto/`.

@@ -21,7 +21,7 @@ pub(super) fn wait(store: &Store, args: &WaitArgs) -> Outcome {
 }
 
 fn follow(store: &Store, id: &str, mut view: View, with_output: bool) -> Outcome {
-    let opened = Session::open(store, id, None)?;
+    let opened = Session::open(store, id)?;
     let (session, status) = match opened {
         Opened::Open(session, status) => (session, status),
         Opened::Over(status) => {

@@ -2,6 +2,8 @@
 
 use std::{fmt, process::ExitCode};
 
+use super::terminal::complain;
+
 /// Exit codes of `run`, `attach`, `wait` and `fake-agent`; other verbs use the first three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Code {
@@ -80,12 +82,12 @@ impl Failure {
     /// Prints it to standard error.
     pub fn report(&self) {
         if self.rendered {
-            eprintln!("{}", self.message);
+            complain(&self.message);
         } else {
-            eprintln!("error: {}", self.message);
+            complain(&format!("error: {}", self.message));
         }
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+            complain(&format!("hint: {hint}"));
         }
     }
 }

@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGWINCH};
 
 use super::{
     failure::{Code, Failure, Outcome},
-    logs::LogFollower,
+    logs::{Line, LogFollower},
     session::{Opened, Session},
     view::View,
     watched::Watched,
@@ -114,12 +114,16 @@ impl Follower<'_> {
                 PollFd::new(self.signals.resizes.as_fd(), PollFlags::POLLIN),
                 PollFd::new(logs.fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, PollTimeout::NONE) {
+            let timeout = match logs.has_more() {
+                true => PollTimeout::ZERO,
+                false => PollTimeout::NONE,
+            };
+            match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
             let ready = fds.map(|fd| fd.any().unwrap_or(false));
-            if ready[3] {
+            if ready[3] || logs.has_more() {
                 let lines = logs.lines();
                 if !lines.is_empty() {
                     self.view.output(&lines, &self.watched);
@@ -202,7 +206,6 @@ fn conclude(
 
 /// Shows one event, with the output that belongs before it.
 fn show(event: &Event, watched: &Watched, view: &mut View, shown: &Shown, logs: &mut LogFollower) {
-    let mut lines = Vec::new();
     if let (Event::Run(run), Shown::Of(names)) = (event, shown)
         && names.contains(&run.name)
     {
@@ -212,13 +215,15 @@ fn show(event: &Event, watched: &Watched, view: &mut View, shown: &Shown, logs: 
             run.run.run,
             None,
         );
-        match run.run.stopped_at {
-            Some(_) => lines = logs.finish(&run.name, run.run.run),
-            None => lines = logs.lines(),
+        if run.run.stopped_at.is_some() {
+            let mut out = |lines: &[Line]| view.output(lines, watched);
+            logs.finish(&run.name, run.run.run, &mut out);
+        } else {
+            let lines = logs.lines();
+            if !lines.is_empty() {
+                view.output(&lines, watched);
+            }
         }
-    }
-    if !lines.is_empty() {
-        view.output(&lines, watched);
     }
     view.event(event, watched);
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::runner::{Request, Store};
 
 pub(super) fn kill(store: &Store, args: &KillArgs) -> Outcome {
-    let (session, status) = match Session::open(store, &args.id, None)? {
+    let (session, status) = match Session::open(store, &args.id)? {
         Opened::Open(session, status) => (session, status),
         Opened::Over(status) => {
             let message = format!("task {:?} is over: {}", args.id, status.state);
@@ -22,9 +22,10 @@ pub(super) fn kill(store: &Store, args: &KillArgs) -> Outcome {
         now: args.now,
         budget_us: args.wait,
     };
-    session
-        .request(&request)
-        .map_err(|error| Failure::new(Code::Internal, error))?;
+    // A runner that is gone: the follower finds the next one and asks again, or finds the end.
+    if let Err(error) = session.request(&request) {
+        tracing::info!("asking to stop: {error}");
+    }
     let (watched, news) = Watched::begin(*status);
     let follower = Follower {
         session,

@@ -12,6 +12,8 @@ use std::{
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+/// Chunks of 16 KiB that one file may fill before the others, and Ctrl-C, have their turn.
+const TURN: usize = 16;
 /// A longer line is shown in pieces.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -30,6 +32,7 @@ pub(super) struct Line {
 pub(super) struct LogFollower {
     inotify: Inotify,
     files: Vec<LogFile>,
+    has_more: bool,
 }
 
 #[derive(Debug)]
@@ -47,6 +50,7 @@ impl LogFollower {
         Ok(LogFollower {
             inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
             files: Vec::new(),
+            has_more: false,
         })
     }
 
@@ -86,21 +90,33 @@ impl LogFollower {
         }
     }
 
-    /// Stops following a run that is over, after its last lines.
-    pub fn finish(&mut self, process: &str, run: u32) -> Vec<Line> {
-        let mut lines = Vec::new();
+    /// Stops following a run that is over, after its last lines; they are given out piece by piece.
+    pub fn finish(&mut self, process: &str, run: u32, out: &mut dyn FnMut(&[Line])) {
         self.files.retain_mut(|file| {
             let is_it = file.process == process && file.run == run;
-            if is_it {
-                file.read(&mut lines);
-                file.flush(&mut lines);
+            while is_it {
+                let mut lines = Vec::new();
+                let more = file.read(&mut lines);
+                if !more {
+                    file.flush(&mut lines);
+                }
+                if !lines.is_empty() {
+                    out(&lines);
+                }
+                if !more {
+                    break;
+                }
             }
             !is_it
         });
-        lines
     }
 
-    /// What is new.
+    /// True when the last [`lines`](Self::lines) left something for the next turn.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// What is new, but not more than one turn's worth: a process may write faster than we show.
     pub fn lines(&mut self) -> Vec<Line> {
         // Which file it was does not matter: reading one that did not grow is cheap.
         while self
@@ -109,8 +125,9 @@ impl LogFollower {
             .is_ok_and(|events| !events.is_empty())
         {}
         let mut lines = Vec::new();
+        self.has_more = false;
         for file in &mut self.files {
-            file.read(&mut lines);
+            self.has_more |= file.read(&mut lines);
         }
         lines
     }
@@ -151,23 +168,27 @@ impl LogFile {
         Ok(())
     }
 
-    fn read(&mut self, lines: &mut Vec<Line>) {
-        loop {
+    /// Reads a turn's worth; true when there may be more.
+    fn read(&mut self, lines: &mut Vec<Line>) -> bool {
+        for _ in 0..TURN {
             if self.file.is_none() {
                 self.open();
             }
-            let Some(file) = &mut self.file else { return };
+            let Some(file) = &mut self.file else {
+                return false;
+            };
             let mut chunk = [0; 16 << 10];
             match file.read(&mut chunk) {
                 Ok(0) if self.was_rotated() => self.file = None,
-                Ok(0) => return,
+                Ok(0) => return false,
                 Ok(count) => self.split(&chunk[..count], lines),
                 Err(error) => {
                     tracing::info!("{}: {error}", self.path.display());
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 
     /// We are at the end of a file that is not called so any more.
@@ -234,6 +255,8 @@ mod tests {
         fs::rename(&path, directory.join("stdout.1")).unwrap();
         fs::write(&path, "five\nsix").unwrap();
         assert_eq!(texts(follower.lines()), ["four", "five"]);
-        assert_eq!(texts(follower.finish("a", 0)), ["six"]);
+        let mut last = Vec::new();
+        follower.finish("a", 0, &mut |lines| last.extend_from_slice(lines));
+        assert_eq!(texts(last), ["six"]);
     }
 }

@@ -8,11 +8,14 @@ use super::{
     args::{Cli, Verb},
     attach,
     failure::{Code, Failure, Outcome},
-    inspect, kill, run, status, tail, validate,
+    inspect, kill, run, status, tail,
+    terminal::complain,
+    validate,
 };
 use crate::{
     keeper::{ROOT_VERB, RUNNER_VERB, RunnerSetup, fork_root, root_main},
     runner::{Store, runner_main},
+    trace,
 };
 
 /// Runs what the command line says.
@@ -28,11 +31,11 @@ pub fn main() -> ExitCode {
     let root = match wants_root.then(|| fork_root(runner_main)).transpose() {
         Ok(root) => root,
         Err(error) => {
-            eprintln!("error: cannot fork: {error}");
+            complain(&format!("error: cannot fork: {error}"));
             return Code::Internal.into();
         }
     };
-    start_tracing();
+    trace::start();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -43,7 +46,7 @@ pub fn main() -> ExitCode {
                 Code::Success
             };
             if let Err(error) = error.print() {
-                eprintln!("error: {error}");
+                complain(&format!("error: {error}"));
             }
             return code.into();
         }
@@ -90,18 +93,18 @@ fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 fn exec_runner(words: Vec<String>) -> ExitCode {
-    start_tracing();
+    trace::start();
     match RunnerSetup::from_arguments(&words) {
         Ok(setup) => ExitCode::from(runner_main(setup)),
         Err(_) => {
-            eprintln!("error: {RUNNER_VERB} is for dewar itself");
+            complain(&format!("error: {RUNNER_VERB} is for dewar itself"));
             Code::Rejected.into()
         }
     }
 }
 
 fn exec_root() -> ExitCode {
-    start_tracing();
+    trace::start();
     let socket = rustix_stdin().and_then(|fd| {
         let socket = UnixStream::from(fd);
         // Only a socket has a peer.
@@ -110,7 +113,7 @@ fn exec_root() -> ExitCode {
     match socket {
         Ok(socket) => ExitCode::from(root_main(socket, runner_main)),
         Err(_) => {
-            eprintln!("error: {ROOT_VERB} is for dewar itself");
+            complain(&format!("error: {ROOT_VERB} is for dewar itself"));
             Code::Rejected.into()
         }
     }
@@ -119,15 +122,4 @@ fn exec_root() -> ExitCode {
 fn rustix_stdin() -> io::Result<OwnedFd> {
     use std::os::fd::AsFd;
     io::stdin().as_fd().try_clone_to_owned()
-}
-
-/// DEWAR_LOG says what root, keeper, runner and client tell of themselves; warnings by default.
-fn start_tracing() {
-    let wanted = std::env::var("DEWAR_LOG").ok();
-    let level = wanted.and_then(|level| level.parse().ok());
-    tracing_subscriber::fmt()
-        .with_max_level(level.unwrap_or(tracing::Level::WARN))
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
 }

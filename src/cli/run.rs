@@ -10,6 +10,7 @@ use super::{
     follow::{Follower, Signals, consoles},
     session::{Opened, Session},
     task_file::{TaskFile, allocate_ports, hostname},
+    terminal::{complain, print},
     view::View,
     watched::Watched,
 };
@@ -42,18 +43,26 @@ pub(super) fn run(store: &Store, args: RunArgs, root: Option<UnixStream>) -> Out
         Some(known) => resume(store, &id, &file, &args, known)?,
         None => {
             let root = root.ok_or_else(|| Failure::new(Code::Internal, "no root was forked"))?;
-            begin(store, &id, &file, &args, root)?
+            match begin(store, &id, &file, &args, root)? {
+                (Some(opened), task) => (opened, task),
+                (None, _) => {
+                    // Somebody was faster: is it the same task?
+                    let known = store.load(&id).map_err(Failure::rejected)?;
+                    let known = known.ok_or_else(|| Failure::rejected("it vanished again"))?;
+                    resume(store, &id, &file, &args, known)?
+                }
+            }
         }
     };
     let (session, status) = match opened {
         Opened::Open(session, status) => (session, status),
         Opened::Over(status) => {
-            eprintln!("{} is over: {}", status.task_id, status.state);
+            complain(&format!("{} is over: {}", status.task_id, status.state));
             return Ok(Code::of_state(&status.state).unwrap_or(Code::Internal));
         }
     };
     if args.detach {
-        println!("{id}");
+        print(&id);
     }
     let shown = consoles(&task, &status);
     let (watched, news) = Watched::begin(*status);
@@ -105,7 +114,7 @@ fn resume<'s>(
             "follow it with: dewar attach {id}, or choose another --id"
         )));
     }
-    Ok((Session::open(store, id, None)?, task))
+    Ok((Session::open(store, id)?, task))
 }
 
 fn begin<'s>(
@@ -114,7 +123,7 @@ fn begin<'s>(
     file: &TaskFile,
     args: &RunArgs,
     root: UnixStream,
-) -> Result<(Opened<'s>, Task), Failure> {
+) -> Result<(Option<Opened<'s>>, Task), Failure> {
     store.directory(id).map_err(Failure::rejected)?;
     let own = Account::own();
     let ports = allocate_ports(&file.ports(), &args.bindings.ports)?;

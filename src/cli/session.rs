@@ -41,12 +41,13 @@ pub(super) enum Opened<'s> {
 }
 
 impl<'s> Session<'s> {
-    /// Begins the task of `header` with a root that waits at the other end of `root`.
+    /// Begins the task of `header` with a root that waits at the other end of `root`. `None`:
+    /// somebody else began another task under this id meanwhile.
     pub fn begin(
         store: &'s Store,
         header: Header,
         root: UnixStream,
-    ) -> Result<Opened<'s>, Failure> {
+    ) -> Result<Option<Opened<'s>>, Failure> {
         let id = header.task_id.clone();
         let directory = store.directory(&id).map_err(Failure::rejected)?;
         let directory = std::fs::canonicalize(&directory).map_err(Failure::rejected)?;
@@ -65,16 +66,25 @@ impl<'s> Session<'s> {
             pending: Vec::new(),
         };
         match session.first_word()? {
-            FirstWord::Status(status) => Ok(Opened::Open(Box::new(session), status)),
+            FirstWord::Status(status) => Ok(Some(Opened::Open(Box::new(session), status))),
             FirstWord::Busy | FirstWord::Silence => {
                 let (store, id, header) = (session.store, session.id, session.header);
-                Session::open(store, &id, header)
+                Session::find(store, &id, header)
             }
         }
     }
 
     /// Finds the task called `id`, or makes somebody look after it.
-    pub fn open(store: &'s Store, id: &str, header: Option<Header>) -> Result<Opened<'s>, Failure> {
+    pub fn open(store: &'s Store, id: &str) -> Result<Opened<'s>, Failure> {
+        let found = Session::find(store, id, None)?;
+        found.ok_or_else(|| Failure::new(Code::Internal, "a task that is not itself"))
+    }
+
+    fn find(
+        store: &'s Store,
+        id: &str,
+        header: Option<Header>,
+    ) -> Result<Option<Opened<'s>>, Failure> {
         let directory = store
             .directory(id)
             .map_err(|error| Failure::new(Code::Failed, error))?;
@@ -82,16 +92,22 @@ impl<'s> Session<'s> {
             // Trust comes before anything else: the directory decides whom we talk to.
             let stored = match store.load(id) {
                 Ok(stored) => stored,
-                Err(error @ StoreError::Journal(_)) => return Err(Failure::new(Code::Lost, error)),
+                Err(error @ StoreError::Journal(_)) => {
+                    give_up(&directory);
+                    return Err(Failure::new(Code::Lost, error));
+                }
                 Err(error) => return Err(Failure::new(Code::Failed, error)),
             };
+            if is_another(stored.as_ref(), header.as_ref()) {
+                return Ok(None);
+            }
             let vigil = Vigil::begin(&directory).map_err(internal)?;
             let is_over = |stored: &Stored| Code::of_state(&stored.status.state).is_some();
             let stream = match connect(&directory).map_err(internal)? {
                 Connection::Open(stream) => stream,
                 Connection::Nobody => match stored {
                     Some(stored) if is_over(&stored) => {
-                        return Ok(Opened::Over(Box::new(stored.status)));
+                        return Ok(Some(Opened::Over(Box::new(stored.status))));
                     }
                     Some(_) => take_up(&directory, None).map_err(internal)?,
                     None => match &header {
@@ -117,7 +133,13 @@ impl<'s> Session<'s> {
                 continue;
             }
             match session.first_word()? {
-                FirstWord::Status(status) => return Ok(Opened::Open(Box::new(session), status)),
+                FirstWord::Status(status) => {
+                    let stored = store.load(id).ok().flatten();
+                    return Ok(match is_another(stored.as_ref(), header.as_ref()) {
+                        true => None,
+                        false => Some(Opened::Open(Box::new(session), status)),
+                    });
+                }
                 FirstWord::Busy => {
                     // Its keeper is just beginning to listen, or just leaving.
                     vigil.wait().map_err(internal)?;
@@ -134,7 +156,8 @@ impl<'s> Session<'s> {
 
     /// Goes on after the conversation broke.
     pub fn reopen(self) -> Result<Opened<'s>, Failure> {
-        Session::open(self.store, &self.id, self.header)
+        let found = Session::find(self.store, &self.id, self.header)?;
+        found.ok_or_else(|| Failure::rejected("another task has begun under this id meanwhile"))
     }
 
     /// True when [`events`](Self::events) would not wait.
@@ -210,6 +233,35 @@ impl<'s> Session<'s> {
                 }
             }
         }
+    }
+}
+
+/// The task that is there is not the one that was to begin.
+fn is_another(stored: Option<&Stored>, header: Option<&Header>) -> bool {
+    match (stored, header) {
+        (Some(stored), Some(header)) => stored.header != *header,
+        _ => false,
+    }
+}
+
+/// A task whose journal cannot be believed is lost. If nobody looks after it, a root does once more:
+/// it kills what can be proved to be the task's, and leaves.
+fn give_up(directory: &std::path::Path) {
+    let asked = match connect(directory) {
+        Ok(Connection::Nobody) => take_up(directory, None).map(Some),
+        Ok(Connection::Open(_)) => Ok(None),
+        Err(error) => Err(error),
+    };
+    match asked {
+        // Its answer is what we know already; that it answers means that it is done.
+        Ok(Some(mut root)) => {
+            let mut answer = Vec::new();
+            if let Err(error) = root.read_to_end(&mut answer) {
+                tracing::info!("{error}");
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!("cannot clean up: {error}"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{
     args::{StatusArgs, StatusFormat},
     failure::{Code, Failure, Outcome},
-    terminal::{Style, harmless, put},
+    terminal::{Style, complain, harmless, put},
     view::table,
     watched::Watched,
 };
@@ -30,7 +30,7 @@ pub(super) fn status(store: &Store, args: &StatusArgs) -> Outcome {
                     Ok(stored) => tasks.extend(stored.map(|stored| stored.status)),
                     // One bad journal must not hide the others.
                     Err(error) => {
-                        eprintln!("error: {id}: {error}");
+                        complain(&format!("error: {id}: {error}"));
                         code = Code::Failed;
                     }
                 }

@@ -6,7 +6,7 @@ use super::{
     args::TailArgs,
     failure::{Code, Failure, Outcome},
     follow::{Follower, Shown, Signals},
-    logs::LogFollower,
+    logs::{Line, LogFollower},
     session::{Opened, Session},
     view::View,
     watched::Watched,
@@ -32,20 +32,20 @@ pub(super) fn tail(store: &Store, args: &TailArgs) -> Outcome {
             logs.add(sandbox, &process.name, run.run, Some(args.lines));
             view.output(&logs.lines(), &watched);
             if !args.follow {
-                let rest = logs.finish(&process.name, run.run);
-                view.output(&rest, &watched);
+                let mut out = |lines: &[Line]| view.output(lines, &watched);
+                logs.finish(&process.name, run.run, &mut out);
             }
         }
     }
     if !args.follow {
         return Ok(Code::Success);
     }
-    match Session::open(store, &args.id, None)? {
+    match Session::open(store, &args.id)? {
         Opened::Over(_) => {
             for process in &stored.status.processes {
                 if let Some(run) = process.runs.last() {
-                    let rest = logs.finish(&process.name, run.run);
-                    view.output(&rest, &watched);
+                    let mut out = |lines: &[Line]| view.output(lines, &watched);
+                    logs.finish(&process.name, run.run, &mut out);
                 }
             }
             Ok(Code::Success)

@@ -10,7 +10,7 @@ use std::{
 use super::{
     args::BindingArgs,
     failure::{Code, Failure},
-    terminal::Style,
+    terminal::{Style, complain},
 };
 use crate::config::{Bindings, Diagnostics, Document, Resolved};
 
@@ -38,6 +38,10 @@ impl TaskFile {
         let size = read.map_err(|error| Failure::rejected(format!("{shown}: {error}")))?;
         if size as u64 == LARGEST {
             return Err(Failure::rejected(format!("{shown}: larger than 16 MiB")));
+        }
+        // A byte order mark is no part of the text.
+        if let Some(rest) = source.strip_prefix('\u{feff}') {
+            source = rest.to_owned();
         }
         let extension = path.extension().and_then(|extension| extension.to_str());
         let is_json = match extension {
@@ -76,7 +80,7 @@ impl TaskFile {
             let text = resolved
                 .diagnostics
                 .render(&self.source, &self.path, colours);
-            eprintln!("{text}");
+            complain(&text);
         }
         Ok(resolved)
     }

@@ -73,6 +73,16 @@ pub(super) fn put(stream: &mut impl Write, text: &[u8]) {
     }
 }
 
+/// A line to standard error, which may be full or gone.
+pub(super) fn complain(line: &str) {
+    put(&mut std::io::stderr(), format!("{line}\n").as_bytes());
+}
+
+/// A line to standard output, which may be full or gone.
+pub(super) fn print(line: &str) {
+    put(&mut std::io::stdout(), format!("{line}\n").as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

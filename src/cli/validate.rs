@@ -6,6 +6,7 @@ use super::{
     args::{BindingArgs, ValidateArgs},
     failure::{Code, Outcome},
     task_file::{TaskFile, hostname},
+    terminal::print,
 };
 use crate::{config::Bindings, sandbox::Account};
 
@@ -13,12 +14,12 @@ pub(super) fn validate(args: &ValidateArgs) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
     let bindings = trial_bindings(&file, &args.bindings);
     let resolved = file.resolve(&bindings)?;
-    println!(
+    print(&format!(
         "{}: task `{}` is valid ({} processes)",
         args.file.display(),
         resolved.task.name,
         resolved.task.processes.len()
-    );
+    ));
     Ok(Code::Success)
 }
 

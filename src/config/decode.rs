@@ -163,6 +163,13 @@ fn process(node: &Node, diagnostics: &mut Diagnostics) -> Option<(Process, Span)
             )
             .help("they are recorded, and nothing more");
     }
+    for name in ["cmdline", "user", "working_dir", "shell"] {
+        let place = fields.place(name);
+        let text = node.get(name).and_then(Node::text);
+        if text.is_some_and(|text| text.contains('\0')) {
+            diagnostics.error(&place, format!("`{name}` contains a NUL character"));
+        }
+    }
     let process = Process {
         name,
         cmdline,
@@ -216,6 +223,10 @@ fn env(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> BTreeMap<Strin
         return env;
     };
     for entry in map {
+        if env.contains_key(&entry.key) {
+            let message = format!("`{}` is given twice", entry.key);
+            diagnostics.error(&entry.key_span, message);
+        }
         if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
             let message = format!("`{}` cannot be a variable's name", entry.key);
             diagnostics.error(&entry.key_span, message);
@@ -289,6 +300,13 @@ fn rotate(node: &Node, diagnostics: &mut Diagnostics) -> Rotate {
     }
     if let Some(backups) = fields.count("backups", diagnostics) {
         policy.backups = backups;
+    }
+    const MOST_BACKUPS: u32 = 1000;
+    if policy.backups > MOST_BACKUPS {
+        let span = fields.place("backups");
+        diagnostics
+            .error(&span, "`backups` is absurdly large")
+            .label(format!("at most {MOST_BACKUPS}"));
     }
     for (name, is_zero) in [
         ("log_size", policy.log_size.0 == 0),

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+/// Nobody reads more at a time.
+const SHOWN: usize = 100;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -84,7 +87,7 @@ impl Diagnostics {
             false => Renderer::plain(),
         };
         let mut text = String::new();
-        for one in &self.list {
+        for one in self.list.iter().take(SHOWN) {
             let level = match one.severity {
                 Severity::Error => Level::ERROR,
                 Severity::Warning => Level::WARNING,
@@ -102,6 +105,9 @@ impl Diagnostics {
             text += "\n\n";
         }
         text.truncate(text.trim_end().len());
+        if self.list.len() > SHOWN {
+            text += &format!("\n\n… and {} more", self.list.len() - SHOWN);
+        }
         text
     }
 }

@@ -36,8 +36,9 @@ impl<'n> Fields<'n> {
             return None;
         };
         let mut entries: Vec<(&Entry, bool)> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
         for entry in map {
-            if entries.iter().any(|(other, _)| other.key == entry.key) {
+            if !seen.insert(entry.key.as_str()) {
                 diagnostics
                     .error(&entry.key_span, format!("`{}` is given twice", entry.key))
                     .help("remove one of them");

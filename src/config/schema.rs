@@ -67,7 +67,7 @@ pub struct Process {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// File mode creation mask.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "octal")]
     pub umask: Option<u32>,
     /// Relative to the sandbox, which is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,6 +147,24 @@ pub struct Rotate {
     pub log_size: Bytes,
     /// Old files kept.
     pub backups: u32,
+}
+
+/// Masks are octal for everybody, also in what `inspect` prints.
+mod octal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(mask: &Option<u32>, to: S) -> Result<S::Ok, S::Error> {
+        match mask {
+            Some(mask) => to.serialize_str(&format!("{mask:03o}")),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+        let text: Option<String> = Option::deserialize(from)?;
+        let parse = |text: String| u32::from_str_radix(&text, 8).map_err(D::Error::custom);
+        text.map(parse).transpose()
+    }
 }
 
 impl Default for Rotate {

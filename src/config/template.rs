@@ -13,8 +13,10 @@ use super::{
 
 /// References that refer on, at most.
 const DEEPEST: usize = 100;
-/// What one string may grow to: references multiply.
-const LONGEST: usize = 16 << 20;
+/// References of one file, all together: they multiply.
+const MOST_STEPS: usize = 100_000;
+/// Bytes that references may add to one file, all together.
+const MOST_BYTES: usize = 16 << 20;
 
 /// What is known of the world when a task begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,10 @@ pub(super) struct Expander<'a> {
     /// Ports that are referred to, with the place of the first reference.
     pub ports: BTreeMap<String, Span>,
     used_sets: BTreeSet<String>,
+    /// What is being looked up right now.
+    open: Vec<String>,
+    steps: usize,
+    bytes: usize,
 }
 
 enum Found {
@@ -60,6 +66,9 @@ impl<'a> Expander<'a> {
             diagnostics,
             ports: BTreeMap::new(),
             used_sets: BTreeSet::new(),
+            open: Vec::new(),
+            steps: 0,
+            bytes: 0,
         }
     }
 
@@ -134,16 +143,34 @@ impl<'a> Expander<'a> {
         out: &mut String,
     ) {
         let name = &whole[2..whole.len() - 2];
-        if depth >= DEEPEST || out.len() > LONGEST {
+        if self.is_over_budget() {
+            return;
+        }
+        if depth >= DEEPEST || self.open.iter().any(|open| open == name) {
             let span = self.place(whole, at);
             let message = format!("variable `{name}` refers to itself without end");
             self.diagnostics.error(&span, message);
             return;
         }
+        self.steps += 1;
+        if self.is_over_budget() {
+            let span = self.place(whole, at);
+            self.diagnostics
+                .error(&span, "the variables of this file add up to too much");
+            return;
+        }
         match self.look_up(name, path, at, whole, scopes) {
-            Some(Found::Text(text)) => out.push_str(&text),
+            Some(Found::Text(text)) => {
+                self.bytes += text.len();
+                out.push_str(&text);
+            }
             Some(Found::Node(node)) => match node.text() {
-                Some(text) => self.text(&text, at, scopes, depth + 1, out),
+                Some(text) => {
+                    self.bytes += text.len();
+                    self.open.push(name.to_owned());
+                    self.text(&text, at, scopes, depth + 1, out);
+                    self.open.pop();
+                }
                 None => {
                     let span = self.place(whole, at);
                     let message = format!("variable `{name}` is {}, not a string", node.kind());
@@ -170,6 +197,10 @@ impl<'a> Expander<'a> {
         }
     }
 
+    fn is_over_budget(&self) -> bool {
+        self.steps > MOST_STEPS || self.bytes > MOST_BYTES
+    }
+
     fn look_up(
         &mut self,
         name: &str,
@@ -180,7 +211,11 @@ impl<'a> Expander<'a> {
     ) -> Option<Found> {
         for scope in scopes.iter().rev() {
             if let Some(node) = descend(scope, path) {
-                return Some(Found::Node(node.clone()));
+                return Some(match node.text() {
+                    Some(_) => Found::Node(node.clone()),
+                    // Its kind is all that anybody wants of it.
+                    None => Found::Node(Node::new(empty_like(&node.value), node.span.clone())),
+                });
             }
         }
         if let Some(value) = self.bindings.sets.get(name) {
@@ -217,6 +252,14 @@ impl<'a> Expander<'a> {
             }
             None => span,
         }
+    }
+}
+
+fn empty_like(value: &Value) -> Value {
+    match value {
+        Value::List(_) => Value::List(Vec::new()),
+        Value::Map(_) => Value::Map(Vec::new()),
+        other => other.clone(),
     }
 }
 

@@ -87,7 +87,7 @@ fn anchors_aliases_and_merge_keys_work() {
 #[test]
 fn places_are_right_also_behind_other_alphabets() {
     let source = "name: größe\nprocesses:\n  - {name: 日本, cmdline: x, oops: 1}\n";
-    assert_eq!(mistakes(source), ["3:31 unknown field `oops` in a process"]);
+    assert_eq!(mistakes(source), ["3:28 unknown field `oops` in a process"]);
 }
 
 #[test]
@@ -107,10 +107,10 @@ constraints:
         mistakes(source),
         [
             "5:20 `finalization_wait` of 0 leaves final processes no time",
-            "7:15 `r` and `f`: an order cannot cross regular and final processes",
-            "8:15 `r` cannot wait for `e`, which is ephemeral",
+            "7:16 `r` and `f`: an order cannot cross regular and final processes",
+            "8:16 `r` cannot wait for `e`, which is ephemeral",
             "9:12 an order needs at least one process",
-            "10:15 cycle: r → r",
+            "10:16 cycle: r → r",
         ]
     );
 }

@@ -88,13 +88,19 @@ impl<'s> Builder<'s> {
         }
         match event {
             Event::Alias(anchor) => {
-                let mut node = self.anchors.get(&anchor).cloned().ok_or_else(|| {
-                    fail(
-                        &span,
-                        "an alias within what it stands for, or without anchor",
-                    )
-                })?;
-                self.nodes += count(&node);
+                let Some(known) = self.anchors.get(&anchor) else {
+                    let what = "an alias within what it stands for, or without anchor";
+                    return Err(fail(&span, what));
+                };
+                let (size, height) = measure(known);
+                self.nodes += size;
+                if depth + height > DEEPEST {
+                    return Err(fail(&span, "nested too deeply"));
+                }
+                if self.nodes > MOST_NODES {
+                    return Err(fail(&span, "too many values"));
+                }
+                let mut node = self.anchors[&anchor].clone();
                 node.span = span;
                 Ok(node)
             }
@@ -166,11 +172,18 @@ impl<'s> Builder<'s> {
     }
 }
 
-fn count(node: &Node) -> usize {
-    1 + match &node.value {
-        Value::List(list) => list.iter().map(count).sum(),
-        Value::Map(map) => map.iter().map(|entry| count(&entry.node)).sum(),
-        _ => 0,
+/// How many values a node holds, itself included, and how deep they are nested.
+fn measure(node: &Node) -> (usize, usize) {
+    let all = |children: &mut dyn Iterator<Item = &Node>| {
+        children.fold((1, 1), |(size, height), child| {
+            let (more, below) = measure(child);
+            (size + more, height.max(below + 1))
+        })
+    };
+    match &node.value {
+        Value::List(list) => all(&mut list.iter()),
+        Value::Map(map) => all(&mut map.iter().map(|entry| &entry.node)),
+        _ => (1, 1),
     }
 }
 

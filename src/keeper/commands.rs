@@ -48,7 +48,10 @@ impl Keeper {
 
     fn execute(&mut self, command: Command) {
         match command {
-            Command::Launch(launch) => self.launch(&launch),
+            Command::Launch(launch) => {
+                self.queued.push_back(launch);
+                self.launch_queued();
+            }
             Command::Abandon(run) => self.abandon((run.process, run.run)),
             Command::StopAll(_) => self.stop_everything(),
             Command::KillRun(run) => self.kill_run((run.process, run.run)),
@@ -59,6 +62,15 @@ impl Keeper {
             }
             Command::Close(_) => self.close(),
             Command::ReadOutput(launch) => self.read_output(&launch),
+        }
+    }
+
+    /// Launches what waits, as far as there are slots: more are freed as execs reach the disk.
+    pub(super) fn launch_queued(&mut self) {
+        while !self.queued.is_empty() && self.shared.live.has_free_slot() {
+            if let Some(launch) = self.queued.pop_front() {
+                self.launch(&launch);
+            }
         }
     }
 
@@ -179,6 +191,7 @@ impl Keeper {
 
     /// SIGTERM to the first process of every run, then to whatever else there is.
     fn stop_everything(&mut self) {
+        self.queued.clear();
         for run in self.runs.iter_mut() {
             run.stopping = true;
         }
@@ -228,6 +241,7 @@ impl Keeper {
     /// SIGKILL to everything, again and again until nothing is left (each death comes back here).
     pub(super) fn kill_everything(&mut self) {
         self.killing_all = true;
+        self.queued.clear();
         for run in self.runs.iter_mut() {
             run.stopping = true;
         }

@@ -113,6 +113,13 @@ impl Outputs {
         }
         let (out_source, stdout_end) = Source::pipe()?;
         let (err_source, stderr_end) = Source::pipe()?;
+        if let Some((uid, gid)) = owner {
+            let (uid, gid) = (uid.into(), gid.into());
+            // So that /dev/stdout can be opened, as a log file can.
+            for end in [&stdout_end, &stderr_end] {
+                nix::unistd::fchown(end, Some(uid), Some(gid))?;
+            }
+        }
         let sink = Sink::new(command, owner);
         Ok(Outputs {
             stdout: stdout_end,

@@ -30,7 +30,7 @@ use super::{
     proc,
     pump::{Pump, PumpEvent},
     root::{IGNORED, SOCKET, Shared},
-    runner_process::{RunnerProcess, exec_runner, fork_runner},
+    runner_process::{DISTRUST, RunnerProcess, exec_runner, fork_runner},
     runs::{Key, Phase, Run, Runs},
     takeover::Strays,
     trim::trim_code,
@@ -147,6 +147,10 @@ pub(super) struct Keeper {
     leave_by: Option<u64>,
     /// Nothing has been quiet for a while yet.
     is_settling: bool,
+    /// The journal cannot be trusted: leave as soon as nothing is alive.
+    is_leaving: bool,
+    /// Launches that wait for a free slot.
+    pub queued: VecDeque<wire::Launch>,
 }
 
 impl Keeper {
@@ -236,6 +240,8 @@ impl Keeper {
             closing: None,
             leave_by: None,
             is_settling: true,
+            is_leaving: false,
+            queued: VecDeque::new(),
         };
         let ticks = proc::stat(std::process::id() as i32).map_or(0, |stat| stat.start_ticks);
         let live = &keeper.shared.live;
@@ -304,6 +310,7 @@ impl Keeper {
             self.start_runner();
         }
         self.end_drained(clock);
+        self.launch_queued();
         self.run_deferred();
         self.look_after_children();
         self.send_report();
@@ -327,7 +334,8 @@ impl Keeper {
     }
 
     fn is_over(&self) -> bool {
-        self.leave_by.is_some() && self.runner.is_none()
+        let said_goodbye = self.leave_by.is_some() && self.runner.is_none();
+        said_goodbye || (self.is_leaving && !self.awaiting_empty)
     }
 
     fn timeout(&self) -> EpollTimeout {
@@ -428,7 +436,7 @@ impl Keeper {
     pub(super) fn close(&mut self) {
         self.closing = Some(self.pushed);
         self.hurry();
-        if self.durable >= self.pushed {
+        if self.durable >= self.pushed || self.failed.is_some() {
             self.progressed();
         }
     }
@@ -676,6 +684,9 @@ impl Keeper {
         if self.leave_by.is_some() {
             return;
         }
+        if exit_code(runner.process.pid) == Some(i32::from(DISTRUST)) {
+            return self.distrusted();
+        }
         const YOUNG_US: u64 = 1_000_000;
         if now().boot_us - runner.born < YOUNG_US {
             self.young_deaths += 1;
@@ -684,6 +695,18 @@ impl Keeper {
         }
         tracing::warn!("the runner (pid {}) died", runner.process.pid);
         self.runner_again();
+    }
+
+    /// The journal does not say any more what runs: nothing may.
+    fn distrusted(&mut self) {
+        tracing::error!("the journal cannot be trusted: killing everything and leaving");
+        self.failed
+            .get_or_insert_with(|| "it cannot be trusted".to_owned());
+        self.deferred.clear();
+        self.gates.clear();
+        self.kill_everything();
+        self.awaiting_empty = true;
+        self.is_leaving = true;
     }
 
     /// At once the first time; then with growing pauses, so that a runner that cannot live does
@@ -696,6 +719,16 @@ impl Keeper {
             deaths => (PAUSE_US << deaths.min(10)).min(LONGEST_US),
         };
         self.runner_due = Some(now().boot_us + pause);
+    }
+}
+
+/// The exit code of a child that is dead; it is reaped.
+fn exit_code(pid: i32) -> Option<i32> {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let id = Id::Pid(nix::unistd::Pid::from_raw(pid));
+    match waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        Ok(WaitStatus::Exited(_, code)) => Some(code),
+        _ => None,
     }
 }
 

@@ -31,5 +31,5 @@ pub use link::{LinkBuffer, frame_message, messages};
 pub use live::{Holder, Live, LiveView};
 pub use proc::boot_id;
 pub use root::{JOURNAL, LIVE, ROOT_VERB, RunnerEntry, SOCKET, exec_root, fork_root, root_main};
-pub use runner_process::{RUNNER_VERB, RunnerSetup};
+pub use runner_process::{DISTRUST, RUNNER_VERB, RunnerSetup};
 pub use trim::trim_code;

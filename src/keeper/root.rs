@@ -105,7 +105,7 @@ pub fn exec_root(executable: &str) -> io::Result<UnixStream> {
 /// The life of a root, from its fork (or exec) to its end. `client` is where [`Go`] comes from.
 /// Returns the exit code.
 pub fn root_main(client: UnixStream, runner: RunnerEntry) -> u8 {
-    if let Err(errno) = detach() {
+    if let Err(errno) = detach(&client) {
         GoError::failed(format!("cannot detach: {errno}")).send(&client);
         return 70;
     }
@@ -128,7 +128,7 @@ pub fn root_main(client: UnixStream, runner: RunnerEntry) -> u8 {
 }
 
 /// A session of our own, no terminal, and children that come to us when their parents die.
-fn detach() -> nix::Result<()> {
+fn detach(client: &UnixStream) -> nix::Result<()> {
     // Fails only for a process group leader, that is, when we were exec'ed as one: then the
     // session is our own already.
     match setsid() {
@@ -136,6 +136,9 @@ fn detach() -> nix::Result<()> {
         Err(errno) => return Err(errno),
     }
     become_subreaper("dewar-root")?;
+    // Nothing of the caller is kept: no lock that it thinks released, no directory in use.
+    close_all_but(client.as_raw_fd());
+    nix::unistd::chdir("/")?;
     default_dispositions();
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     for signal in IGNORED {
@@ -144,6 +147,18 @@ fn detach() -> nix::Result<()> {
     }
     SigSet::empty().thread_set_mask()?;
     Ok(())
+}
+
+/// Closes every descriptor above standard error except `kept`.
+fn close_all_but(kept: i32) {
+    let ranges = [
+        (3, kept as libc::c_uint - 1),
+        (kept as libc::c_uint + 1, libc::c_uint::MAX),
+    ];
+    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
+        // SAFETY: a root that was just forked or exec'ed owns no other descriptor yet.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    }
 }
 
 /// Whatever the caller ignored (nohup, a runtime) must not reach the user's programs. By the raw
@@ -188,6 +203,7 @@ fn begin(go: &Go, runner: RunnerEntry) -> Result<Shared, GoError> {
             message: "somebody else looks after this task".to_owned(),
         })?;
     redirect_stdio(&directory).map_err(|error| failed("open engine.log", &error))?;
+    crate::trace::start();
     let live = live::open(&directory, LIVE)
         .and_then(|file| Live::map(&file))
         .map_err(|error| failed("map live", &error))?;

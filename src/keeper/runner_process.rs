@@ -34,6 +34,9 @@ pub struct RunnerSetup {
 /// The hidden verb by which a runner is exec'ed, followed by three descriptor numbers.
 pub const RUNNER_VERB: &str = "__runner";
 
+/// The exit code of a runner that cannot believe its journal.
+pub const DISTRUST: u8 = 71;
+
 /// The keeper's side of a runner.
 #[derive(Debug)]
 pub(super) struct RunnerProcess {

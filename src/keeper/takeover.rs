@@ -41,6 +41,8 @@ pub(super) struct Strays {
     first: Vec<(i32, u64)>,
     /// What HOME is for every process of the task.
     home: Vec<u8>,
+    /// Where the logs of the task are: who writes there with its output is the task's.
+    logs: String,
     /// HOME is ours alone, so it marks a process as the task's wherever it went.
     home_is_proof: bool,
     watched: Vec<OwnedFd>,
@@ -65,8 +67,23 @@ impl Keeper {
                 }
                 .send(client);
             }
+            // What can be proved to be the task's without its journal: what is below us, and what
+            // has the sandbox that only a task of this directory has.
             let me = std::process::id() as i32;
-            if let Err(error) = tree::kill_all(|snapshot| snapshot.below(me, None)) {
+            let sandbox = format!("{}/sandbox", shared.path);
+            let strays = Strays {
+                first: vec![(0, 0)],
+                home: format!("HOME={sandbox}").into_bytes(),
+                logs: format!("{sandbox}/{}/", super::logs::LOGS),
+                home_is_proof: true,
+                watched: Vec::new(),
+            };
+            let killed = tree::kill_all(|snapshot| {
+                let mut found = snapshot.below(me, None);
+                found.extend(strays.find(snapshot));
+                found
+            });
+            if let Err(error) = killed {
                 tracing::error!("cannot kill: {error}");
             }
             message
@@ -92,6 +109,7 @@ impl Keeper {
             keeper.strays = Some(Strays {
                 first: first_processes(&replay.records),
                 home: format!("HOME={}", replay.header.sandbox).into_bytes(),
+                logs: format!("{}/{}/", replay.header.sandbox, super::logs::LOGS),
                 home_is_proof: !replay.header.sandbox_given,
                 watched: Vec::new(),
             });
@@ -255,12 +273,21 @@ impl Strays {
                 .filter(|stat| stat.start_ticks >= *start_ticks && self.has_home(stat.pid))
                 .for_each(&mut add);
         }
-        if self.home_is_proof {
-            let all = snapshot.iter();
-            all.filter(|stat| stat.start_ticks >= earliest && self.has_home(stat.pid))
-                .for_each(&mut add);
-        }
+        let all = snapshot.iter();
+        all.filter(|stat| stat.start_ticks >= earliest)
+            .filter(|stat| {
+                (self.home_is_proof && self.has_home(stat.pid)) || self.writes_logs(stat.pid)
+            })
+            .for_each(&mut add);
         found.into_values().collect()
+    }
+
+    /// Its standard output or error is a log file of the task.
+    fn writes_logs(&self, pid: i32) -> bool {
+        [1, 2].iter().any(|number| {
+            let target = fs::read_link(format!("/proc/{pid}/fd/{number}"));
+            target.is_ok_and(|target| target.to_string_lossy().starts_with(&self.logs))
+        })
     }
 
     fn has_home(&self, pid: i32) -> bool {

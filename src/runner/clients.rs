@@ -1,9 +1,10 @@
 //! The socket: one JSON object a line in, one event a line out.
 //!
-//! A client that does not read is dropped, never waited for; it may come again and starts with a
-//! fresh status. Only our own user and root are served.
+//! A client that does not read is cut off, never waited for: it may come again and starts with a
+//! fresh status. A client that leaves is forgotten at once. Only our own user and root are served.
 
 use std::{
+    collections::HashMap,
     io::{self, Write},
     os::unix::net::UnixStream as StdStream,
     sync::Arc,
@@ -11,16 +12,18 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
     sync::mpsc,
     task::JoinHandle,
 };
 
-/// Lines that wait for a slow client before it is dropped.
+/// Lines that wait for a slow client before it is cut off.
 const BACKLOG: usize = 4096;
 /// A request is never longer than this.
 const LONGEST_LINE: u64 = 4096;
+/// Clients at a time; more wait in the socket's queue.
+const MOST: usize = 256;
 
 /// What a client may ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,33 +54,103 @@ pub fn write_request(mut socket: &StdStream, request: &Request) -> io::Result<()
     socket.write_all(&line)
 }
 
-/// Where a client's lines go.
-pub(super) type Outlet = mpsc::Sender<Arc<str>>;
+/// A client's number.
+pub(super) type ClientId = u64;
 
 /// What the engine hears of its clients.
 #[derive(Debug)]
 pub(super) enum Heard {
-    Request(Request, Outlet),
-    Nonsense(String, Outlet),
+    Request(ClientId, Request),
+    Nonsense(ClientId, String),
+    Gone(ClientId),
 }
 
-/// The two halves of a conversation.
+/// All clients of this moment.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct Clients {
+    heard: mpsc::Sender<Heard>,
+    next: ClientId,
+    all: HashMap<ClientId, Client>,
+}
+
+#[derive(Debug)]
+struct Client {
+    outlet: mpsc::Sender<Arc<str>>,
+    follows: bool,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
 }
 
-impl Client {
-    pub fn is_gone(&self) -> bool {
-        self.reader.is_finished() && self.writer.is_finished()
+impl Clients {
+    pub fn new(heard: mpsc::Sender<Heard>) -> Clients {
+        Clients {
+            heard,
+            next: 0,
+            all: HashMap::new(),
+        }
+    }
+
+    /// False while there are so many that others have to wait.
+    pub fn has_room(&self) -> bool {
+        self.all.len() < MOST
+    }
+
+    /// Serves one more.
+    pub fn add(&mut self, stream: UnixStream) {
+        let id = self.next;
+        self.next += 1;
+        let (outlet, lines) = mpsc::channel(BACKLOG);
+        let (read, write) = stream.into_split();
+        let client = Client {
+            outlet,
+            follows: false,
+            reader: tokio::spawn(listen(id, read, self.heard.clone())),
+            writer: tokio::spawn(speak(write, lines)),
+        };
+        self.all.insert(id, client);
+    }
+
+    /// Forgets one that left or must leave.
+    pub fn remove(&mut self, id: ClientId) {
+        if let Some(client) = self.all.remove(&id) {
+            client.reader.abort();
+            client.writer.abort();
+        }
+    }
+
+    pub fn follow(&mut self, id: ClientId) {
+        if let Some(client) = self.all.get_mut(&id) {
+            client.follows = true;
+        }
+    }
+
+    pub fn has_followers(&self) -> bool {
+        self.all.values().any(|client| client.follows)
+    }
+
+    /// Says something to one.
+    pub fn tell(&mut self, id: ClientId, line: &Arc<str>) {
+        let client = self.all.get(&id);
+        if client.is_some_and(|client| client.outlet.try_send(Arc::clone(line)).is_err()) {
+            self.remove(id);
+        }
+    }
+
+    /// Says something to all that follow.
+    pub fn broadcast(&mut self, line: &Arc<str>) {
+        let followers = self.all.iter().filter(|(_, client)| client.follows);
+        let ids: Vec<ClientId> = followers.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.tell(id, line);
+        }
     }
 
     /// Listens no more, and waits until everything that was said has got out.
     pub async fn finish(self) {
-        self.reader.abort();
-        for half in [self.reader, self.writer] {
-            if let Err(error) = half.await
+        for (_, client) in self.all {
+            client.reader.abort();
+            drop(client.outlet);
+            if let Err(error) = client.writer.await
                 && !error.is_cancelled()
             {
                 tracing::error!("serving a client: {error}");
@@ -86,38 +159,35 @@ impl Client {
     }
 }
 
-/// Serves one client until it leaves. The writing half ends when the last outlet is dropped.
-pub(super) fn serve(stream: UnixStream, heard: mpsc::Sender<Heard>) -> Client {
-    let (outlet, mut lines) = mpsc::channel::<Arc<str>>(BACKLOG);
-    let (read, mut write) = stream.into_split();
-    let reader = tokio::spawn(async move {
-        let mut requests = BufReader::new(tokio::io::AsyncReadExt::take(read, LONGEST_LINE));
-        let mut line = String::new();
-        while let Ok(count) = requests.read_line(&mut line).await {
-            if count == 0 {
-                break;
-            }
-            let request = serde_json::from_str(line.trim_end());
-            let message = match request {
-                Ok(request) => Heard::Request(request, outlet.clone()),
-                Err(error) => Heard::Nonsense(error.to_string(), outlet.clone()),
-            };
-            if heard.send(message).await.is_err() {
-                break;
-            }
-            line.clear();
-            requests.get_mut().set_limit(LONGEST_LINE);
+async fn listen(id: ClientId, read: tokio::net::unix::OwnedReadHalf, heard: mpsc::Sender<Heard>) {
+    let mut requests = BufReader::new(read.take(LONGEST_LINE));
+    let mut line = String::new();
+    while requests
+        .read_line(&mut line)
+        .await
+        .is_ok_and(|count| count > 0)
+    {
+        let message = match serde_json::from_str(line.trim_end()) {
+            Ok(request) => Heard::Request(id, request),
+            Err(error) => Heard::Nonsense(id, error.to_string()),
+        };
+        if heard.send(message).await.is_err() {
+            return;
         }
-    });
-    let writer = tokio::spawn(async move {
-        while let Some(line) = lines.recv().await {
-            // A client that left ends its own conversation and nobody else's.
-            if write.write_all(line.as_bytes()).await.is_err() {
-                break;
-            }
+        line.clear();
+        requests.get_mut().set_limit(LONGEST_LINE);
+    }
+    // The engine may be at its end already.
+    let _ = heard.send(Heard::Gone(id)).await;
+}
+
+async fn speak(mut write: tokio::net::unix::OwnedWriteHalf, mut lines: mpsc::Receiver<Arc<str>>) {
+    while let Some(line) = lines.recv().await {
+        // A client that left ends its own conversation and nobody else's.
+        if write.write_all(line.as_bytes()).await.is_err() {
+            break;
         }
-    });
-    Client { reader, writer }
+    }
 }
 
 /// True when the peer is root or us.

@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::Signal,
+};
 use tokio::{
     io::Interest,
     net::{UnixListener, UnixStream},
@@ -18,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    clients::{Client, Heard, Outlet, Request, may_speak, serve},
+    clients::{Clients, Heard, Request, may_speak},
     launches::Launches,
     replay::Model,
     status::Event,
@@ -29,8 +32,8 @@ use crate::{
     config::LogMode,
     journal::{self, KillRequest, Kind, Record, Stage, TaskState},
     keeper::{
-        Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RunnerSetup, frame_message, messages,
-        trim_code,
+        DISTRUST, Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RunnerSetup, frame_message,
+        messages, trim_code,
     },
     plan::{Command, Decision, Fact, Note},
     protocols::dewar::link::{self as wire, command::Kind as Order},
@@ -43,6 +46,10 @@ const SETTLE_US: u64 = 100_000;
 pub fn runner_main(setup: RunnerSetup) -> u8 {
     match live(setup) {
         Ok(()) => 0,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::error!("the journal cannot be trusted: {error}");
+            DISTRUST
+        }
         Err(error) => {
             tracing::error!("the runner cannot go on: {error}");
             70
@@ -58,6 +65,11 @@ fn live(setup: RunnerSetup) -> io::Result<()> {
         return Ok(());
     }
     nix::sys::prctl::set_name(c"dewar-runner")?;
+    // Clients take descriptors; nothing is ever started from here that could inherit the limit.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -71,7 +83,7 @@ struct Engine {
     live: File,
     /// Known, but not yet on disk.
     unsaid: VecDeque<(u64, Record)>,
-    followers: Vec<Outlet>,
+    clients: Clients,
     /// Notes and orders for the next batch.
     batch: wire::Batch,
     answer: bool,
@@ -86,15 +98,17 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
     let listener = std::os::unix::net::UnixListener::from(setup.listener);
     let listener = UnixListener::from_std(listener)?;
     let mut inbox = LinkBuffer::default();
-    let mut engine = Engine::welcome(&link, &mut inbox, &setup.directory).await?;
-    let timer = BootTimer::new()?;
     let (heard, mut requests) = mpsc::channel(64);
-    let mut clients: Vec<Client> = Vec::new();
+    let clients = Clients::new(heard);
+    let mut engine = Engine::welcome(&link, &mut inbox, &setup.directory, clients).await?;
+    let timer = BootTimer::new()?;
     if let Some(client) = setup.client {
         let client = std::os::unix::net::UnixStream::from(client);
         client.set_nonblocking(true)?;
-        clients.push(serve(UnixStream::from_std(client)?, heard.clone()));
+        engine.clients.add(UnixStream::from_std(client)?);
     }
+    // After an error (no descriptors left, mostly) nobody is accepted until something happens.
+    let mut accepts = true;
     let mut outbox: Vec<u8> = Vec::new();
     let mut is_settling = true;
     loop {
@@ -128,24 +142,25 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
                     trim_code();
                 }
             }
-            accepted = listener.accept() => match accepted {
-                Ok((client, _)) if may_speak(&client) => {
-                    clients.retain(|client| !client.is_gone());
-                    clients.push(serve(client, heard.clone()));
+            accepted = listener.accept(), if accepts && engine.clients.has_room() => {
+                match accepted {
+                    Ok((client, _)) if may_speak(&client) => engine.clients.add(client),
+                    Ok(_) => tracing::warn!("a client of another user was turned away"),
+                    Err(error) => {
+                        tracing::warn!("cannot accept a client: {error}");
+                        accepts = false;
+                        continue;
+                    }
                 }
-                Ok(_) => tracing::warn!("a client of another user was turned away"),
-                Err(error) => tracing::warn!("cannot accept a client: {error}"),
             },
-            Some(request) = requests.recv() => engine.serve(request),
+            Some(heard) = requests.recv() => engine.serve(heard),
         }
+        accepts = true;
     }
     // Everything that was said must get out, but nobody who does not read is waited for: the
     // keeper ends us in time.
-    engine.followers.clear();
-    drop((requests, heard));
-    for client in clients {
-        client.finish().await;
-    }
+    drop(requests);
+    engine.clients.finish().await;
     Ok(())
 }
 
@@ -155,6 +170,7 @@ impl Engine {
         link: &UnixStream,
         inbox: &mut LinkBuffer,
         directory: &OwnedFd,
+        clients: Clients,
     ) -> io::Result<Engine> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         let mut reports = VecDeque::new();
@@ -169,9 +185,10 @@ impl Engine {
         let path = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
         let path = path.display().to_string();
         let file = path.clone() + "/" + JOURNAL;
+        let distrust = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         let replay = journal::read(file.as_ref())
-            .map_err(io::Error::other)?
-            .ok_or_else(|| io::Error::other("the journal is empty"))?;
+            .map_err(|error| distrust(error.to_string()))?
+            .ok_or_else(|| distrust("the journal is empty".to_owned()))?;
         let count = welcome.replay_to.unwrap_or_default() as usize;
         let mut model = Model::replay(&replay, count)?;
         for record in welcome.records.iter().filter_map(|one| one.record.as_ref()) {
@@ -189,7 +206,7 @@ impl Engine {
             path: file,
             live: live.into(),
             unsaid: VecDeque::new(),
-            followers: Vec::new(),
+            clients,
             batch: wire::Batch::default(),
             answer: false,
             failed: false,
@@ -295,33 +312,31 @@ impl Engine {
     }
 
     fn broadcast(&mut self, event: &Event) {
-        if self.followers.is_empty() {
-            return;
+        if self.clients.has_followers() {
+            self.clients.broadcast(&line_of(event));
         }
-        let line = line_of(event);
-        self.followers
-            .retain(|follower| follower.try_send(Arc::clone(&line)).is_ok());
     }
 
     fn serve(&mut self, heard: Heard) {
         match heard {
-            Heard::Request(Request::Follow, outlet) => {
-                // A full outlet cannot be: it is new.
-                if outlet.try_send(line_of(&self.status())).is_ok() {
-                    self.followers.push(outlet);
-                }
+            Heard::Request(id, Request::Follow) => {
+                let status = line_of(&self.status());
+                self.clients.tell(id, &status);
+                self.clients.follow(id);
             }
-            Heard::Request(Request::Status, outlet) => {
-                let _ = outlet.try_send(line_of(&self.status()));
+            Heard::Request(id, Request::Status) => {
+                let status = line_of(&self.status());
+                self.clients.tell(id, &status);
             }
-            Heard::Request(Request::Kill { now, budget_us }, _) => self.kill(now, budget_us),
-            Heard::Nonsense(message, outlet) => {
+            Heard::Request(_, Request::Kill { now, budget_us }) => self.kill(now, budget_us),
+            Heard::Nonsense(id, message) => {
                 let refused = Event::Refused {
                     busy: false,
                     message,
                 };
-                let _ = outlet.try_send(line_of(&refused));
+                self.clients.tell(id, &line_of(&refused));
             }
+            Heard::Gone(id) => self.clients.remove(id),
         }
     }
 

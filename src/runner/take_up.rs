@@ -123,8 +123,15 @@ impl Vigil {
 
 /// What to exec for a new root or runner: by name, so that a replaced binary is picked up.
 fn executable() -> String {
-    match std::env::current_exe() {
-        Ok(path) => path.display().to_string(),
-        Err(_) => "/proc/self/exe".to_owned(),
+    const ITSELF: &str = "/proc/self/exe";
+    let Ok(path) = std::env::current_exe() else {
+        return ITSELF.to_owned();
+    };
+    // What replaced a deleted binary has its name.
+    let path = path.display().to_string();
+    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    match Path::new(path).exists() {
+        true => path.to_owned(),
+        false => ITSELF.to_owned(),
     }
 }

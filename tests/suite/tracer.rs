@@ -156,7 +156,7 @@ impl Tracer {
     fn run(&mut self) {
         let _done = self.watch_dog();
         while !self.tracees.is_empty() {
-            let status = match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            let status = match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
                 Ok(status) => status,
                 Err(Errno::ECHILD) => break,
                 Err(Errno::EINTR) => continue,

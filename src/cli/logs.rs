@@ -94,18 +94,8 @@ impl LogFollower {
     pub fn finish(&mut self, process: &str, run: u32, out: &mut dyn FnMut(&[Line])) {
         self.files.retain_mut(|file| {
             let is_it = file.process == process && file.run == run;
-            while is_it {
-                let mut lines = Vec::new();
-                let more = file.read(&mut lines);
-                if !more {
-                    file.flush(&mut lines);
-                }
-                if !lines.is_empty() {
-                    out(&lines);
-                }
-                if !more {
-                    break;
-                }
+            if is_it {
+                file.read_out(out);
             }
             !is_it
         });
@@ -166,6 +156,23 @@ impl LogFile {
         };
         file.seek(SeekFrom::Start(from + start as u64))?;
         Ok(())
+    }
+
+    /// Gives out all that there is, a turn's worth at a time.
+    fn read_out(&mut self, out: &mut dyn FnMut(&[Line])) {
+        loop {
+            let mut lines = Vec::new();
+            let more = self.read(&mut lines);
+            if !more {
+                self.flush(&mut lines);
+            }
+            if !lines.is_empty() {
+                out(&lines);
+            }
+            if !more {
+                return;
+            }
+        }
     }
 
     /// Reads a turn's worth; true when there may be more.

@@ -1,6 +1,6 @@
 //! Task files: from text to a validated, fully resolved [`Task`], or to every mistake at once.
 //!
-//! text → [`node`] tree with places → templates → [`decode`] → [`check`]. Every stage collects all
+//! text → `node` tree with places → templates → `decode` → `check`. Every stage collects all
 //! mistakes; the next one works with what is left.
 //! This room reads and checks. It runs nothing and writes nothing.
 

@@ -166,6 +166,8 @@ impl Bench {
         for count in [1, 10, 200] {
             let id = format!("sleep{count}");
             let task = self.sleepers(&id, count);
+            // At rest: what starting took has been given back.
+            std::thread::sleep(Duration::from_secs(1));
             let size: f64 = ours(&task).iter().map(|pid| pss(*pid)).sum();
             sizes.push(size);
             self.kill(&id);

@@ -153,7 +153,11 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
                     }
                 }
             },
-            Some(heard) = requests.recv() => engine.serve(heard),
+            Some(heard) = requests.recv() => {
+                engine.serve(heard);
+                // A client that was let go gives its descriptor back before the next is accepted.
+                tokio::task::yield_now().await;
+            }
         }
         accepts = true;
     }

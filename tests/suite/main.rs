@@ -1,5 +1,6 @@
 //! End-to-end tests against the real binary, by topic.
 
+mod clients;
 mod commands;
 mod crash;
 mod journal;

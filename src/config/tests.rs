@@ -160,11 +160,18 @@ fn references_that_multiply_are_refused_quickly() {
     assert_eq!(mistakes(twice).len(), 2);
     let mut doubling = "processes: []\n".to_owned();
     for level in 0..60 {
-        doubling += &format!("v{level}: '{{{{v{next}}}}}{{{{v{next}}}}}'\n", next = level + 1);
+        doubling += &format!(
+            "v{level}: '{{{{v{next}}}}}{{{{v{next}}}}}'\n",
+            next = level + 1
+        );
     }
     doubling += "v60: ''\n";
     let mistakes = mistakes(&doubling);
-    assert!(mistakes.iter().any(|one| one.contains("add up to too much")));
+    assert!(
+        mistakes
+            .iter()
+            .any(|one| one.contains("add up to too much"))
+    );
     let mut many = "processes: []\n".to_owned();
     (0..20_000).for_each(|n| many += &format!("k{n}: 1\n"));
     assert!(resolve(&many, false).is_err());

@@ -19,19 +19,26 @@ fn connect(bench: &Bench, id: &str) -> UnixStream {
 }
 
 fn detach(bench: &Bench, id: &str, task: &str) {
-    let file = bench.file(&format!("{id}.yaml"), task).display().to_string();
+    let file = bench
+        .file(&format!("{id}.yaml"), task)
+        .display()
+        .to_string();
     assert_eq!(code(&bench.run(&["run", &file, "--id", id, "--detach"])), 0);
 }
 
 fn descriptors(pid: u64) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).expect("fds").count()
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("fds")
+        .count()
 }
 
 #[test]
 fn followers_that_leave_cost_nothing() {
     let bench = Bench::new();
     detach(&bench, "t", SLEEPER);
-    let runner = bench.task("t").expect("the task")["runner_pid"].as_u64().expect("a runner");
+    let runner = bench.task("t").expect("the task")["runner_pid"]
+        .as_u64()
+        .expect("a runner");
     let before = descriptors(runner);
     for _ in 0..50 {
         let mut client = connect(&bench, "t");
@@ -40,7 +47,9 @@ fn followers_that_leave_cost_nothing() {
         BufReader::new(&client).read_line(&mut line).expect("read");
         assert!(line.starts_with("{\"event\":\"status\""), "{line}");
     }
-    wait_for("the clients to be forgotten", || (descriptors(runner) <= before).then_some(()));
+    wait_for("the clients to be forgotten", || {
+        (descriptors(runner) <= before).then_some(())
+    });
 }
 
 #[test]
@@ -86,7 +95,9 @@ fn a_client_that_does_not_read_is_cut_off_and_the_task_goes_on() {
     wait_for("many runs", || runs().filter(|runs| *runs > 300));
     assert_eq!(code(&bench.run(&["kill", "t", "--now"])), 0);
     let mut rest = Vec::new();
-    client.read_to_end(&mut rest).expect("the end of the conversation");
+    client
+        .read_to_end(&mut rest)
+        .expect("the end of the conversation");
 }
 
 #[test]
@@ -95,7 +106,10 @@ fn ctrl_c_at_any_early_moment_leaves_no_task_behind() {
     let file = bench.file("t.yaml", SLEEPER).display().to_string();
     for round in 0..25u64 {
         let id = format!("t{round}");
-        let client = bench.dewar(&["run", &file, "--id", &id]).spawn().expect("dewar");
+        let client = bench
+            .dewar(&["run", &file, "--id", &id])
+            .spawn()
+            .expect("dewar");
         std::thread::sleep(Duration::from_micros(round * 500));
         signal(u64::from(client.id()), Signal::SIGINT);
         let output = finish(client);
@@ -126,11 +140,19 @@ fn a_process_that_writes_faster_than_it_is_shown_does_not_make_ctrl_c_deaf() {
 fn two_tasks_that_want_the_same_id_at_once() {
     let bench = Bench::new();
     let good = bench.file("good.yaml", "processes: [{name: a, cmdline: sleep 0.2}]");
-    let bad = bench.file("bad.yaml", "processes: [{name: b, cmdline: 'sleep 0.2; exit 1'}]");
+    let bad = bench.file(
+        "bad.yaml",
+        "processes: [{name: b, cmdline: 'sleep 0.2; exit 1'}]",
+    );
     let (good, bad) = (good.display().to_string(), bad.display().to_string());
     for round in 0..10 {
         let id = format!("t{round}");
-        let start = |file: &str| bench.dewar(&["run", file, "--id", &id]).spawn().expect("dewar");
+        let start = |file: &str| {
+            bench
+                .dewar(&["run", file, "--id", &id])
+                .spawn()
+                .expect("dewar")
+        };
         let (first, second) = (start(&good), start(&bad));
         let codes = [code(&finish(first)), code(&finish(second))];
         // The winner's own code, and a refusal (or the winner's code when it was over already).
@@ -153,7 +175,12 @@ fn output_that_goes_nowhere_is_no_panic() {
         vec!["run", &file, "--id", "t"],
         vec!["status"],
     ] {
-        let full = || fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let full = || {
+            fs::File::options()
+                .write(true)
+                .open("/dev/full")
+                .expect("/dev/full")
+        };
         let mut command = bench.dewar(&arguments);
         command.stdout(full()).stderr(full());
         let status = command.status().expect("dewar");
@@ -171,7 +198,9 @@ fn nothing_of_the_caller_is_kept_by_a_detached_task() {
         env!("CARGO_BIN_EXE_dewar"),
         bench.root().display()
     );
-    let status = std::process::Command::new("bash").args(["-c", &script]).status();
+    let status = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .status();
     assert!(status.expect("bash").success(), "the lock is still held");
     let task = bench.task("t").expect("the task");
     for who in ["root_pid", "keeper_pid"] {

@@ -21,14 +21,14 @@ name: crash
 max_failures: 0
 finalization_wait: 20s
 processes:
-  - {name: a, cmdline: "echo a start >> events; echo a end >> events"}
-  - {name: b, cmdline: "echo b start >> events; echo b end >> events; exit 7"}
+  - {name: a, min_duration: 0s, cmdline: "echo a start >> events; echo a end >> events"}
+  - {name: b, min_duration: 0s, cmdline: "echo b start >> events; echo b end >> events; exit 7"}
   - name: c
     max_failures: 2
     min_duration: 0s
     cmdline: "echo c start >> events; if [ -e once ]; then echo c end >> events; exit 0; fi; touch once; echo c end >> events; exit 3"
-  - {name: d, cmdline: "echo d start >> events; sleep 0.05; echo d end >> events"}
-  - {name: f, final: true, cmdline: "echo f start >> events; echo f end >> events"}
+  - {name: d, min_duration: 0s, cmdline: "echo d start >> events; sleep 0.05; echo d end >> events"}
+  - {name: f, min_duration: 0s, final: true, cmdline: "echo f start >> events; echo f end >> events"}
 constraints:
   - order: [a, c]
   - order: [a, d]
@@ -97,6 +97,68 @@ fn check(kill: Option<Kill>) -> Option<u64> {
     traced.killed.then(|| traced.calls[&role])
 }
 
+/// Root and keeper die in the same instant: every run begins and ends once, and its exit code is
+/// kept or it is LOST.
+fn check_double(before: u64) -> bool {
+    let bench = Bench::new();
+    let file = bench.file("task.yaml", TASK).display().to_string();
+    let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+    command.stdout(std::process::Stdio::null());
+    command.stderr(fs::File::create(bench.path().join("err")).expect("a file"));
+    let kill = Kill {
+        role: Role::Keeper,
+        before,
+        root_too: true,
+    };
+    let traced = trace(command, Some(kill));
+    let about = || {
+        format!(
+            "{kill:?}\n{}\n{}",
+            fs::read_to_string(bench.path().join("err")).unwrap_or_default(),
+            bench.task(ID).unwrap_or_default()
+        )
+    };
+    assert_eq!(traced.code, Some(0), "{}", about());
+    let events = fs::read_to_string(bench.sandbox(ID).join("events")).unwrap_or_default();
+    let task = bench.task(ID).expect("the task");
+    for (name, codes) in expected_runs() {
+        let processes = task["processes"].as_array().expect("processes");
+        let process = processes.iter().find(|process| process["name"] == name);
+        let runs = process.expect("the process")["runs"].as_array().cloned();
+        let runs = runs.expect("runs");
+        for what in ["start", "end"] {
+            let line = format!("{name} {what}");
+            let count = events.lines().filter(|other| **other == line).count();
+            assert_eq!(count, runs.len(), "{line}: {events}{}", about());
+        }
+        for run in runs {
+            let known = codes.contains(&run["exit_code"]);
+            assert!(
+                known || run["state"] == "LOST",
+                "{run} of {name}: {}",
+                about()
+            );
+        }
+    }
+    assert_no_orphans(&bench, &about);
+    traced.killed
+}
+
+#[test]
+fn killing_root_and_keeper_together_doubles_nothing() {
+    let bench = Bench::new();
+    let file = bench.file("task.yaml", TASK).display().to_string();
+    let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+    command.stdout(std::process::Stdio::null());
+    command.stderr(std::process::Stdio::null());
+    let calls = trace(command, None).calls[&Role::Keeper];
+    let killed = points(calls)
+        .into_iter()
+        .filter(|before| check_double(*before))
+        .count();
+    assert!(killed >= 10, "only {killed} kills hit");
+}
+
 /// Nothing of the task and nothing of ours is alive: HOME is the sandbox for the former, and the
 /// latter leave within a second.
 fn assert_no_orphans(bench: &Bench, about: &dyn Fn() -> String) {
@@ -151,7 +213,11 @@ fn sweep(role: Role) {
     );
     let mut killed = 0;
     for before in points(traced.calls[&role]) {
-        let kill = Kill { role, before };
+        let kill = Kill {
+            role,
+            before,
+            root_too: false,
+        };
         killed += u64::from(check(Some(kill)).is_some());
     }
     assert!(killed >= 10, "only {killed} kills hit the {role:?}");

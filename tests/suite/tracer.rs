@@ -29,6 +29,8 @@ pub struct Kill {
     pub role: Role,
     /// Before this system call of the role, from 1.
     pub before: u64,
+    /// The root dies in the same instant.
+    pub root_too: bool,
 }
 
 /// What a traced run came to.
@@ -194,6 +196,15 @@ impl Tracer {
             if is_it && !self.result.killed {
                 self.result.killed = true;
                 let process = tracee.process;
+                if self.kill.is_some_and(|kill| kill.root_too) {
+                    let roots = self
+                        .tracees
+                        .iter()
+                        .filter(|(_, one)| one.role == Role::Root);
+                    for (root, _) in roots {
+                        let _ = nix::sys::signal::kill(*root, Signal::SIGKILL);
+                    }
+                }
                 let _ = nix::sys::signal::kill(process, Signal::SIGKILL);
                 return;
             }

@@ -34,6 +34,9 @@ fn main() {
     if wants("recovery") {
         bench.recovery();
     }
+    if wants("latency") {
+        bench.latency();
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -125,6 +128,74 @@ impl Bench {
             "ms",
             Some(("the shell loop", floor)),
             "<= 1.5x",
+        );
+    }
+
+    /// From the instant a process exits to its dependent's exec (a little after its gate opened),
+    /// seen by the kernel's own tracer. Needs root.
+    fn latency(&self) {
+        let Some(tracer) = Tracer::start() else {
+            println!("from an exit to the next gate: not measured (tracefs needs root)");
+            return;
+        };
+        let count = 300;
+        let processes: Vec<Value> = (0..count)
+            .map(|index| json!({"name": format!("p{index}"), "argv": ["/bin/true"]}))
+            .collect();
+        let order: Vec<Value> = processes.iter().map(|p| p["name"].clone()).collect();
+        let task = json!({"processes": processes, "constraints": [{"order": order}]});
+        let file = self.task("latency", &task);
+        let mut command = self.dewar();
+        command.arg("run").arg(file).args(["--id", "latency"]);
+        assert!(command.status().expect("dewar").success());
+        let events = tracer.stop();
+        let task = self.status("latency");
+        let pids: Vec<u64> = task["processes"]
+            .as_array()
+            .expect("processes")
+            .iter()
+            .map(|process| process["runs"][0]["pid"].as_u64().expect("a pid"))
+            .collect();
+        let time_of = |kind: &str, pid: u64| {
+            let wanted = format!(" pid={pid} ");
+            let event = events
+                .iter()
+                .find(|line| line.contains(kind) && format!("{line} ").contains(&wanted));
+            event.and_then(|line| {
+                let words = line.split_whitespace();
+                let mut times =
+                    words.filter_map(|word| word.strip_suffix(':')?.parse::<f64>().ok());
+                times.next()
+            })
+        };
+        let mut delays: Vec<f64> = pids
+            .windows(2)
+            .filter_map(|pair| {
+                let exit = time_of("sched_process_exit:", pair[0])?;
+                let exec = time_of("sched_process_exec:", pair[1])?;
+                Some((exec - exit) * 1000.0)
+            })
+            .collect();
+        delays.sort_by(f64::total_cmp);
+        assert!(
+            delays.len() > count / 2,
+            "only {} events were seen",
+            delays.len()
+        );
+        let p99 = delays[delays.len() * 99 / 100];
+        row(
+            "from an exit to the next exec, median",
+            median(delays),
+            "ms",
+            None,
+            "<= 1.5 ms",
+        );
+        row(
+            "from an exit to the next exec, p99",
+            p99,
+            "ms",
+            None,
+            "<= 10 ms",
         );
     }
 
@@ -282,6 +353,52 @@ impl Bench {
         self.kill(id);
         let began = began.duration_since(std::time::UNIX_EPOCH).expect("a time");
         (nanos as f64 - began.as_nanos() as f64) / 1e6
+    }
+}
+
+/// The kernel's tracer: exits and execs with their instants. What it set up goes with it.
+struct Tracer {
+    mount: TempDir,
+}
+
+impl Tracer {
+    fn start() -> Option<Tracer> {
+        let mount = TempDir::new().ok()?;
+        let mut command = Command::new("mount");
+        command.args(["-t", "tracefs", "tracefs"]).arg(mount.path());
+        if !quiet(&mut command).status().ok()?.success() {
+            return None;
+        }
+        let tracer = Tracer { mount };
+        fs::create_dir(tracer.path("")).ok()?;
+        tracer.set("buffer_size_kb", "4096");
+        for event in ["sched_process_exit", "sched_process_exec"] {
+            tracer.set(&format!("events/sched/{event}/enable"), "1");
+        }
+        Some(tracer)
+    }
+
+    /// A file of our own instance: nobody else's tracing is touched.
+    fn path(&self, name: &str) -> PathBuf {
+        self.mount.path().join("instances/dewar-bench").join(name)
+    }
+
+    fn set(&self, name: &str, value: &str) {
+        fs::write(self.path(name), value).expect("tracefs");
+    }
+
+    fn stop(self) -> Vec<String> {
+        self.set("tracing_on", "0");
+        let text = fs::read_to_string(self.path("trace")).expect("the trace");
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(self.path(""));
+        let mut command = Command::new("umount");
+        let _ = quiet(command.arg(self.mount.path())).status();
     }
 }
 

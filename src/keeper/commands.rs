@@ -271,8 +271,20 @@ impl Keeper {
         all_ended && self.strays.is_none() && self.strangers().is_ok_and(|found| found.is_empty())
     }
 
-    /// Our living children that are neither a run's first process nor the runner: orphans.
+    /// Our living children that are neither a run's first process nor the runner: orphans. None is
+    /// believed only if no child died during the look: what a dying one leaves behind becomes our
+    /// child when the list was read already.
     pub(super) fn strangers(&self) -> std::io::Result<Vec<Stat>> {
+        loop {
+            self.take_signals();
+            let found = self.look_for_strangers()?;
+            if !found.is_empty() || !self.take_signals() {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn look_for_strangers(&self) -> std::io::Result<Vec<Stat>> {
         let runner = self.runner_pid();
         let mut found = Vec::new();
         for pid in proc::children()? {

@@ -34,7 +34,7 @@ use super::{
     runs::{Key, Phase, Run, Runs},
     takeover::Strays,
     trim::trim_code,
-    writer::Writer,
+    writer::{Also, Writer},
 };
 use crate::{
     clock::now,
@@ -178,23 +178,24 @@ impl Keeper {
         )
         .map_err(|error| refuse("start the runner", error))?;
         let file = journal_file(&shared).map_err(|error| refuse("open the journal", error))?;
-        let mut journal =
-            Journal::create(file).map_err(|error| refuse("write the journal", error))?;
-        let records = vec![
-            Record::new(now(), Kind::Header(header)),
-            tenure(Cover::Whole),
-        ];
-        let count = records.len() as u64;
-        journal
-            .append(records)
-            .and_then(|()| sync_directories(&shared))
-            .map_err(|error| refuse("write the journal", error))?;
-        let mut keeper = Keeper::new(shared, journal, count)?;
+        let journal = Journal::create(file).map_err(|error| refuse("write the journal", error))?;
+        let sync = sync_directories(&shared).map_err(|error| refuse("sync", error))?;
+        let mut keeper = Keeper::new(shared, journal, 0, Some(sync))?;
+        // They reach the disk together with the first start; the runner hears of them before.
+        keeper.record(Kind::Header(header));
+        if let Some(kind) = tenure(Cover::Whole).kind {
+            keeper.record(kind);
+        }
         keeper.adopt_runner(runner)?;
         Ok(keeper)
     }
 
-    pub(super) fn new(shared: Shared, journal: Journal, records: u64) -> Result<Keeper, String> {
+    pub(super) fn new(
+        shared: Shared,
+        journal: Journal,
+        records: u64,
+        also: Also,
+    ) -> Result<Keeper, String> {
         let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let errno = |what: &'static str| move |errno: Errno| format!("{what}: {errno}");
         let mut mask = SigSet::empty();
@@ -204,7 +205,8 @@ impl Keeper {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&mask, flags).map_err(errno("signalfd"))?;
         let setting = setting().map_err(fail("prepare"))?;
-        let writer = Writer::start(journal, records).map_err(fail("start the journal's thread"))?;
+        let writer =
+            Writer::start(journal, records, also).map_err(fail("start the journal's thread"))?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(errno("epoll"))?;
         let keeper = Keeper {
             shared,
@@ -288,7 +290,7 @@ impl Keeper {
         match Token::of(event.data()) {
             Some((Token::Signal, _)) => {
                 // Only a wake-up: who it was about is found by waitid.
-                while matches!(self.signals.read_signal(), Ok(Some(_))) {}
+                self.take_signals();
                 self.children_changed = true;
             }
             Some((Token::Link, _)) => self.hear(event.events()),
@@ -301,6 +303,15 @@ impl Keeper {
             None => return Err("an event that nobody asked for".to_owned()),
         }
         Ok(())
+    }
+
+    /// Takes the pending SIGCHLDs; true when there was one.
+    pub(super) fn take_signals(&self) -> bool {
+        let mut some = false;
+        while matches!(self.signals.read_signal(), Ok(Some(_))) {
+            some = true;
+        }
+        some
     }
 
     /// Carries out what is due, tells the runner, and starts a sync when somebody waits for one.
@@ -749,9 +760,13 @@ pub(super) fn tenure(cover: Cover) -> Record {
 }
 
 /// A new file is durable only when its directory, and that one's entry, are.
-fn sync_directories(shared: &Shared) -> io::Result<()> {
-    nix::unistd::fsync(&shared.directory)?;
-    File::open(format!("{}/..", shared.path))?.sync_all()
+fn sync_directories(shared: &Shared) -> io::Result<Box<dyn FnOnce() -> io::Result<()> + Send>> {
+    let directory = shared.directory.try_clone()?;
+    let parent = File::open(format!("{}/..", shared.path))?;
+    Ok(Box::new(move || {
+        nix::unistd::fsync(&directory)?;
+        parent.sync_all()
+    }))
 }
 
 /// What every child gets: read once, because the keeper changes its own.

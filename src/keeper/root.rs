@@ -272,7 +272,7 @@ fn supervise(shared: Shared, header: Option<Header>, client: UnixStream) -> u8 {
         }
         Ok(ForkResult::Parent { child }) => {
             drop((client, header));
-            super::trim::trim_code();
+            settle(child);
             if waits_for(child) {
                 return 0;
             }
@@ -300,6 +300,22 @@ fn keep(shared: Shared, header: Option<Header>, client: UnixStream) -> Result<()
         None => Keeper::take_over(shared, Some(client), Cover::Whole),
     }?;
     keeper.run()
+}
+
+/// Lets the keeper start, or end, before we give back what starting took: there are better uses of
+/// the processor at that moment.
+fn settle(keeper: nix::unistd::Pid) {
+    use nix::poll::{PollFd, PollFlags, poll};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use std::os::fd::AsFd;
+    const SETTLE_MS: u16 = 100;
+    let pidfd = Pid::from_raw(keeper.as_raw()).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    if let Some(Ok(pidfd)) = pidfd {
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, SETTLE_MS) == Ok(0) {
+            super::trim::trim_code();
+        }
+    }
 }
 
 /// Waits for the keeper; true when it left because the task is over.

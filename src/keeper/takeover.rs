@@ -104,7 +104,7 @@ impl Keeper {
         let has_strays = !rebooted && tenures + usize::from(cover == Cover::Whole) > 1;
         // Asked while this process has one thread.
         let tells = has_strays && exit_info::is_supported();
-        let mut keeper = Keeper::new(shared, journal, replay.records.len() as u64)?;
+        let mut keeper = Keeper::new(shared, journal, replay.records.len() as u64, None)?;
         if has_strays {
             keeper.strays = Some(Strays {
                 first: first_processes(&replay.records),

@@ -46,6 +46,9 @@ struct Failure {
     allows_last_words: bool,
 }
 
+/// What the first sync has to take along: a new file's directories.
+pub(super) type Also = Option<Box<dyn FnOnce() -> io::Result<()> + Send>>;
+
 /// How far the journal is.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -54,8 +57,9 @@ pub(super) struct Progress {
 }
 
 impl Writer {
-    /// Starts the thread; `records` are already on disk.
-    pub fn start(journal: Journal, records: u64) -> io::Result<Writer> {
+    /// Starts the thread; `records` are already on disk. `also` is done once, after the first sync
+    /// and as a part of it.
+    pub fn start(journal: Journal, records: u64, also: Also) -> io::Result<Writer> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 durable: records,
@@ -71,7 +75,7 @@ impl Writer {
         thread::Builder::new()
             .name("journal".to_owned())
             .stack_size(128 << 10)
-            .spawn(move || write(&theirs, journal))?;
+            .spawn(move || write(&theirs, journal, also))?;
         Ok(Writer { shared })
     }
 
@@ -125,7 +129,7 @@ impl Shared {
     }
 }
 
-fn write(shared: &Shared, mut journal: Journal) {
+fn write(shared: &Shared, mut journal: Journal, mut also: Also) {
     loop {
         let mut state = shared.lock();
         while !(state.flush || state.trim) {
@@ -144,7 +148,9 @@ fn write(shared: &Shared, mut journal: Journal) {
 
         let result = match allowed {
             _ if count == 0 => Ok(()),
-            None => journal.append(records),
+            None => journal
+                .append(records)
+                .and_then(|()| also.take().map_or(Ok(()), |also| also())),
             Some(true) => journal.last_words(records),
             // What is on disk is unknown, and syncing again would tell nothing: it stays as it is.
             Some(false) => Ok(()),

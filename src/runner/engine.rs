@@ -189,11 +189,8 @@ impl Engine {
         let path = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
         let path = path.display().to_string();
         let file = path.clone() + "/" + JOURNAL;
-        let distrust = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        let replay = journal::read(file.as_ref())
-            .map_err(|error| distrust(error.to_string()))?
-            .ok_or_else(|| distrust("the journal is empty".to_owned()))?;
         let count = welcome.replay_to.unwrap_or_default() as usize;
+        let replay = replay(&file, count, &welcome)?;
         let mut model = Model::replay(&replay, count)?;
         for record in welcome.records.iter().filter_map(|one| one.record.as_ref()) {
             model.learn(record);
@@ -459,6 +456,26 @@ fn line_of(event: &Event) -> Arc<str> {
             tracing::error!("an event that is no JSON: {error}");
             "{}\n".into()
         }
+    }
+}
+
+/// The journal; of a task that is just beginning, what the keeper is about to write there.
+fn replay(path: &str, count: usize, welcome: &wire::Report) -> io::Result<journal::Replay> {
+    let distrust = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    if count > 0 {
+        return journal::read(path.as_ref())
+            .map_err(|error| distrust(error.to_string()))?
+            .ok_or_else(|| distrust("the journal is empty".to_owned()));
+    }
+    let first = welcome.records.first().and_then(|one| one.record.as_ref());
+    match first.and_then(|record| record.kind.as_ref()) {
+        Some(Kind::Header(header)) => Ok(journal::Replay {
+            header: header.clone(),
+            records: Vec::new(),
+            end: 0,
+            torn: None,
+        }),
+        _ => Err(distrust("there is no header".to_owned())),
     }
 }
 

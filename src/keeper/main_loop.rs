@@ -23,14 +23,14 @@ use nix::{
 };
 
 use super::{
+    conversation::Runner,
     go::GoError,
     launch::Setting,
-    link::{LinkBuffer, frame_message, messages},
     live::Holder,
     proc,
     pump::{Pump, PumpEvent},
     root::{IGNORED, SOCKET, Shared},
-    runner_process::{DISTRUST, RunnerProcess, exec_runner, fork_runner},
+    runner_process::fork_runner,
     runs::{Key, Phase, Run, Runs},
     takeover::Strays,
     trim::trim_code,
@@ -90,27 +90,18 @@ impl Token {
     }
 }
 
-/// The connection to the present runner.
-pub(super) struct Runner {
-    process: RunnerProcess,
-    inbox: LinkBuffer,
-    outbox: Vec<u8>,
-    writable: bool,
-    born: u64,
-}
-
 /// The parent of a task's processes.
 pub(super) struct Keeper {
     pub shared: Shared,
     pub setting: Setting,
     pub epoll: Epoll,
-    signals: SignalFd,
+    pub signals: SignalFd,
     pub writer: Writer,
     pub pump: Option<Pump>,
-    runner: Option<Runner>,
+    pub runner: Option<Runner>,
     /// When the runner is to be started again, and how often in a row it died young.
-    runner_due: Option<u64>,
-    young_deaths: u32,
+    pub runner_due: Option<u64>,
+    pub young_deaths: u32,
 
     pub runs: Runs,
     /// Per process: the run number that may be started next.
@@ -128,27 +119,27 @@ pub(super) struct Keeper {
     /// Dead and on disk, but something of their session is still alive.
     pub lingering: Vec<usize>,
 
-    pushed: u64,
+    pub pushed: u64,
     pub durable: u64,
     /// When what was pushed has to be flushed at the latest.
-    flush_by: Option<u64>,
-    urgent: bool,
+    pub flush_by: Option<u64>,
+    pub urgent: bool,
 
     pub report: wire::Report,
-    reports: u64,
-    to_answer: u64,
-    answered: u64,
+    pub reports: u64,
+    pub to_answer: u64,
+    pub answered: u64,
 
     pub awaiting_empty: bool,
     pub killing_all: bool,
     pub children_changed: bool,
     pub failed: Option<String>,
-    closing: Option<u64>,
-    leave_by: Option<u64>,
+    pub closing: Option<u64>,
+    pub leave_by: Option<u64>,
     /// Nothing has been quiet for a while yet.
-    is_settling: bool,
+    pub is_settling: bool,
     /// The journal cannot be trusted: leave as soon as nothing is alive.
-    is_leaving: bool,
+    pub is_leaving: bool,
     /// Launches that wait for a free slot.
     pub queued: VecDeque<wire::Launch>,
 }
@@ -375,7 +366,7 @@ impl Keeper {
         self.record_at(record)
     }
 
-    fn record_at(&mut self, record: Record) -> u64 {
+    pub(super) fn record_at(&mut self, record: Record) -> u64 {
         self.report.records.push(wire::Numbered {
             seq: self.pushed + 1,
             record: Some(record.clone()),
@@ -517,229 +508,6 @@ impl Keeper {
 
     pub(super) fn runner_pid(&self) -> Option<i32> {
         self.runner.as_ref().map(|runner| runner.process.pid)
-    }
-}
-
-/// The conversation with the runner.
-impl Keeper {
-    fn start_runner(&mut self) {
-        self.runner_due = None;
-        let shared = &self.shared;
-        let started = exec_runner(&shared.executable, &shared.listener, &shared.directory)
-            .map_err(|error| error.to_string())
-            .and_then(|process| self.adopt_runner(process));
-        if let Err(error) = started {
-            tracing::error!("cannot start a runner: {error}");
-            self.runner_again();
-        }
-    }
-
-    /// Welcomes a runner: it replays the journal, which must hold all that is known by then.
-    fn adopt_runner(&mut self, process: RunnerProcess) -> Result<(), String> {
-        let ticks = proc::stat(process.pid).map_or(0, |stat| stat.start_ticks);
-        let live = &self.shared.live;
-        live.set_holder(Holder::Runner, process.pid as u32, ticks);
-        self.watch(process.link.as_fd(), Token::Link.number(0))
-            .and_then(|()| self.watch(process.pidfd.as_fd(), Token::Runner.number(0)))
-            .map_err(|error| error.to_string())?;
-        self.runner = Some(Runner {
-            process,
-            inbox: LinkBuffer::default(),
-            outbox: Vec::new(),
-            writable: true,
-            born: now().boot_us,
-        });
-        // Reports that the last runner did not answer are answered by the replay.
-        self.answered = 0;
-        self.reports = 0;
-        // One look at the writer: what is on disk by now is replayed, the rest is told.
-        let (on_disk, queue) = self.writer.snapshot();
-        let told = queue.into_iter().map(|(seq, record)| wire::Numbered {
-            seq,
-            record: Some(record),
-        });
-        self.report = wire::Report {
-            replay_to: Some(on_disk),
-            records: told.collect(),
-            durable: on_disk,
-            journal_failed: self.failed.clone(),
-            empty: self.failed.is_some() && !self.awaiting_empty,
-            unlaunched: self
-                .unlaunched
-                .iter()
-                .map(|key| wire::Unlaunched {
-                    process: key.0,
-                    run: key.1,
-                })
-                .collect(),
-            ..wire::Report::default()
-        };
-        Ok(())
-    }
-
-    fn send_report(&mut self) {
-        let report = &self.report;
-        let is_news = !report.records.is_empty()
-            || report.empty
-            || report.replay_to.is_some()
-            || report.journal_failed.is_some();
-        let Some(runner) = &mut self.runner else {
-            return;
-        };
-        if is_news || report.durable > 0 || !report.lingering.is_empty() {
-            self.reports += 1;
-            self.report.number = self.reports;
-            if is_news {
-                self.to_answer = self.reports;
-            }
-            let report = std::mem::take(&mut self.report);
-            runner.outbox.extend(frame_message(&report));
-        }
-        self.send_out();
-    }
-
-    fn send_out(&mut self) {
-        use nix::sys::socket::{MsgFlags, send};
-        use std::os::fd::AsRawFd;
-        let Some(runner) = &mut self.runner else {
-            return;
-        };
-        while !runner.outbox.is_empty() {
-            let fd = runner.process.link.as_raw_fd();
-            match send(fd, &runner.outbox, MsgFlags::MSG_NOSIGNAL) {
-                Ok(count) => {
-                    runner.outbox.drain(..count);
-                }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => break,
-                // It died: its pidfd tells, and the next one replays.
-                Err(_) => {
-                    runner.outbox.clear();
-                }
-            }
-        }
-        let writable = runner.outbox.is_empty();
-        if writable != runner.writable {
-            runner.writable = writable;
-            let mut interest = EpollFlags::EPOLLIN;
-            interest.set(EpollFlags::EPOLLOUT, !writable);
-            let mut event = EpollEvent::new(interest, Token::Link.number(0));
-            if let Err(errno) = self.epoll.modify(&runner.process.link, &mut event) {
-                tracing::warn!("epoll: {errno}");
-            }
-        }
-    }
-
-    fn hear(&mut self, events: EpollFlags) {
-        if events.contains(EpollFlags::EPOLLOUT) {
-            self.send_out();
-        }
-        let Some(runner) = &mut self.runner else {
-            return;
-        };
-        let mut chunk = [0; 16 << 10];
-        loop {
-            match nix::unistd::read(&runner.process.link, &mut chunk) {
-                // It is leaving: its pidfd tells when it has.
-                Ok(0) => {
-                    let link = runner.process.link.as_fd();
-                    if let Err(errno) = self.epoll.delete(link) {
-                        tracing::debug!("epoll: {errno}");
-                    }
-                    break;
-                }
-                Ok(count) => runner.inbox.extend(&chunk[..count]),
-                Err(Errno::EINTR) => {}
-                Err(_) => break,
-            }
-        }
-        match messages::<wire::Batch>(&mut runner.inbox) {
-            Ok(batches) => {
-                for batch in batches {
-                    self.carry_out(batch);
-                }
-            }
-            Err(error) => {
-                tracing::error!("the runner talks nonsense ({error}); replacing it");
-                let kill = rustix::process::Signal::KILL;
-                let pidfd = self.runner.as_ref().map(|runner| &runner.process.pidfd);
-                if let Some(Err(errno)) =
-                    pidfd.map(|pidfd| rustix::process::pidfd_send_signal(pidfd, kill))
-                {
-                    tracing::error!("cannot kill it: {errno}");
-                }
-            }
-        }
-    }
-
-    fn carry_out(&mut self, batch: wire::Batch) {
-        self.answered = self.answered.max(batch.answers);
-        for note in batch.notes {
-            self.record_at(note);
-        }
-        for command in batch
-            .commands
-            .into_iter()
-            .filter_map(|command| command.kind)
-        {
-            self.take_command(command);
-        }
-    }
-
-    fn runner_died(&mut self) {
-        let Some(runner) = self.runner.take() else {
-            return;
-        };
-        self.unwatch(runner.process.pidfd.as_fd());
-        self.children_changed = true;
-        if self.leave_by.is_some() {
-            return;
-        }
-        if exit_code(runner.process.pid) == Some(i32::from(DISTRUST)) {
-            return self.distrusted();
-        }
-        const YOUNG_US: u64 = 1_000_000;
-        if now().boot_us - runner.born < YOUNG_US {
-            self.young_deaths += 1;
-        } else {
-            self.young_deaths = 0;
-        }
-        tracing::warn!("the runner (pid {}) died", runner.process.pid);
-        self.runner_again();
-    }
-
-    /// The journal does not say any more what runs: nothing may.
-    fn distrusted(&mut self) {
-        tracing::error!("the journal cannot be trusted: killing everything and leaving");
-        self.failed
-            .get_or_insert_with(|| "it cannot be trusted".to_owned());
-        self.deferred.clear();
-        self.gates.clear();
-        self.kill_everything();
-        self.awaiting_empty = true;
-        self.is_leaving = true;
-    }
-
-    /// At once the first time; then with growing pauses, so that a runner that cannot live does
-    /// not eat the machine.
-    fn runner_again(&mut self) {
-        const PAUSE_US: u64 = 50_000;
-        const LONGEST_US: u64 = 5_000_000;
-        let pause = match self.young_deaths {
-            0 | 1 => 0,
-            deaths => (PAUSE_US << deaths.min(10)).min(LONGEST_US),
-        };
-        self.runner_due = Some(now().boot_us + pause);
-    }
-}
-
-/// The exit code of a child that is dead; it is reaped.
-fn exit_code(pid: i32) -> Option<i32> {
-    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-    let id = Id::Pid(nix::unistd::Pid::from_raw(pid));
-    match waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-        Ok(WaitStatus::Exited(_, code)) => Some(code),
-        _ => None,
     }
 }
 

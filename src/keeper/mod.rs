@@ -8,6 +8,7 @@
 
 mod child;
 mod commands;
+mod conversation;
 mod ends;
 mod exit_info;
 mod go;

@@ -26,6 +26,8 @@ impl Keeper {
             Command::StopAll(_) | Command::KillAll(_) | Command::KillRun(_)
         );
         let must_wait = is_signal && self.has_undurable() && !self.nothing_left();
+        // That look has taken the signals which would have caused the next one.
+        self.children_changed = true;
         if must_wait || !self.deferred.is_empty() {
             let seq = self.last_record();
             self.deferred.push_back((seq, command));

@@ -166,5 +166,8 @@ processes:
     assert_eq!(code(&output), 4, "{text}");
     assert!(text.contains("LOST"), "{text}");
     let pid = fs::read_to_string(&outside).expect("pids");
-    assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists());
+    // A zombie that waits for its init has no environment any more.
+    let environment = fs::read(format!("/proc/{}/environ", pid.trim())).unwrap_or_default();
+    let sandbox = format!("{root}/tasks/t/sandbox");
+    assert!(!String::from_utf8_lossy(&environment).contains(&sandbox));
 }

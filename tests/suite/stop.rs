@@ -5,19 +5,14 @@ use std::{fs, path::Path, time::Duration};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Bench, code, finish, signal, wait_for};
-
-fn alive(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
-}
+use crate::support::{Bench, Known, code, finish, signal, wait_for};
 
 /// The pid that a process of the task wrote into its sandbox.
-fn pid_in(bench: &Bench, id: &str, file: &str) -> String {
+fn pid_in(bench: &Bench, id: &str, file: &str) -> Known {
     let path = bench.sandbox(id).join(file);
     wait_for(file, || {
         let text = fs::read_to_string(&path).ok()?;
-        text.ends_with('\n').then(|| text.trim().to_owned())
+        text.ends_with('\n').then(|| Known::new(&text))
     })
 }
 
@@ -59,13 +54,13 @@ processes:
 fn what_called_setsid_or_ignores_sigterm_is_gone_when_the_task_is_over() {
     let bench = Bench::new();
     detach(&bench, "escape", ESCAPING);
-    let pids: Vec<String> = ["main", "escaped", "twice"]
+    let pids: Vec<Known> = ["main", "escaped", "twice"]
         .iter()
         .map(|name| pid_in(&bench, "escape", name))
         .collect();
-    assert!(pids.iter().all(|pid| alive(pid)));
+    assert!(pids.iter().all(Known::lives));
     assert_eq!(code(&bench.run(&["kill", "escape"])), 0);
-    assert!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    assert!(!pids.iter().any(Known::lives), "{pids:?}");
     let task = bench.task("escape").expect("the task");
     assert_eq!(
         states(&task),
@@ -78,13 +73,13 @@ fn what_called_setsid_or_ignores_sigterm_is_gone_when_the_task_is_over() {
 fn killing_at_once_also_ends_what_escaped_and_what_is_stopped() {
     let bench = Bench::new();
     detach(&bench, "now", ESCAPING);
-    let pids: Vec<String> = ["main", "escaped", "twice"]
+    let pids: Vec<Known> = ["main", "escaped", "twice"]
         .iter()
         .map(|name| pid_in(&bench, "now", name))
         .collect();
-    signal(pids[0].parse().expect("a pid"), Signal::SIGSTOP);
+    signal(pids[0].pid.parse().expect("a pid"), Signal::SIGSTOP);
     assert_eq!(code(&bench.run(&["kill", "now", "--now"])), 0);
-    assert!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
+    assert!(!pids.iter().any(Known::lives), "{pids:?}");
 }
 
 #[test]
@@ -104,14 +99,14 @@ constraints: [{order: [first, second]}]
     pid_in(&bench, "session", "ready");
     let inside = pid_in(&bench, "session", "inside");
     let outside = pid_in(&bench, "session", "outside");
-    wait_for("the session to end", || (!alive(&inside)).then_some(()));
+    wait_for("the session to end", || (!inside.lives()).then_some(()));
     assert!(
-        alive(&outside),
+        outside.lives(),
         "it left the session and lives until CLEANING"
     );
     fs::write(bench.sandbox("session").join("go"), "").expect("write");
     assert_eq!(code(&bench.run(&["wait", "session"])), 0);
-    assert!(!alive(&outside));
+    assert!(!outside.lives());
 }
 
 #[test]
@@ -199,7 +194,7 @@ fn a_client_that_is_killed_kills_nothing_and_attach_finds_the_task() {
     let pid = pid_in(&bench, "t", "pid");
     signal(u64::from(client.id()), Signal::SIGHUP);
     finish(client);
-    assert!(alive(&pid));
+    assert!(pid.lives());
     let attached = bench
         .dewar(&["attach", "t", "--format", "plain"])
         .spawn()
@@ -290,7 +285,7 @@ fn a_pid_that_was_reused_is_not_signalled() {
         "t",
         "processes: [{name: a, min_duration: 60s, cmdline: 'echo $$ > pid; exec sleep 1000'}]",
     );
-    let pid = pid_in(&bench, "t", "pid");
+    let pid = pid_in(&bench, "t", "pid").pid;
     let before = wait_for("the exec record", || {
         bench
             .task("t")

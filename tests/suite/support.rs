@@ -1,6 +1,7 @@
 //! What the tests share: a root directory of their own, the binary, and its answers.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -133,6 +134,37 @@ pub fn wait_for<T>(name: &str, mut what: impl FnMut() -> Option<T>) -> T {
 pub fn signal(pid: u64, signal: nix::sys::signal::Signal) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
     nix::sys::signal::kill(pid, signal).expect("kill");
+}
+
+/// A process that the test got to know while it lived: its pid and its start time. Another test
+/// rewinds the kernel's pid counter, so a pid alone may soon be somebody else's.
+#[derive(Debug)]
+pub struct Known {
+    pub pid: String,
+    start: Option<String>,
+}
+
+impl Known {
+    pub fn new(pid: &str) -> Known {
+        let pid = pid.trim().to_owned();
+        let start = stat(&pid).map(|(_, start)| start);
+        Known { pid, start }
+    }
+
+    /// True while it can still do something: a zombie that nobody reaps cannot.
+    pub fn lives(&self) -> bool {
+        stat(&self.pid)
+            .is_some_and(|(state, start)| state != "Z" && state != "X" && Some(start) == self.start)
+    }
+}
+
+/// State and start time of a process.
+fn stat(pid: &str) -> Option<(String, String)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut words = rest.split(' ');
+    let state = words.next()?.to_owned();
+    Some((state, words.nth(18)?.to_owned()))
 }
 
 /// The code of a process that exited.

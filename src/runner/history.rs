@@ -98,6 +98,10 @@ impl History {
                 if story.runs.len() == LISTED {
                     story.runs.pop_front();
                 }
+                if story.runs.is_empty() {
+                    // Most processes run once.
+                    story.runs.reserve_exact(1);
+                }
                 story.runs.push_back(Run {
                     number: start.run,
                     pid: start.pid,

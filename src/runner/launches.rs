@@ -24,7 +24,9 @@ pub(super) struct Launches {
 }
 
 impl Launches {
-    pub fn new(header: Header) -> Launches {
+    pub fn new(mut header: Header) -> Launches {
+        // The task is known in its decoded form; its text may be most of the header.
+        header.task = String::new();
         Launches {
             header,
             accounts: HashMap::new(),

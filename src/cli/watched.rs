@@ -128,8 +128,18 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
     }
     let notices = after.notices.iter().skip(before.notices.len());
     news.extend(notices.cloned().map(Event::Notice));
-    news.sort_by(|a, b| time_of(a).cmp(time_of(b)));
+    news.sort_by(|a, b| (time_of(a), rank(a)).cmp(&(time_of(b), rank(b))));
     news
+}
+
+/// Within a millisecond: a task begins before its runs and ends after them.
+fn rank(event: &Event) -> u8 {
+    match event {
+        Event::Task(task) if task.state == "ACTIVE" => 0,
+        Event::Run(_) => 1,
+        Event::Notice(_) => 2,
+        Event::Task(_) | Event::Status(_) | Event::Refused { .. } => 3,
+    }
 }
 
 fn time_of(event: &Event) -> &str {

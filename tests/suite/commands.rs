@@ -89,7 +89,11 @@ max_concurrency: 1
     let path = file.display().to_string();
     let output = bench.run(&["run", &path, "--id", "words", "--format", "plain"]);
     assert_eq!(code(&output), 1);
-    insta::assert_snapshot!("plain", stable(&bench, &text(&output.stderr)));
+    // Whether a short run is seen running is a matter of luck: a follower may learn of it when it
+    // is over already.
+    let told = stable(&bench, &text(&output.stderr));
+    let told = told.lines().filter(|line| !line.contains("RUNNING"));
+    insta::assert_snapshot!("plain", told.collect::<Vec<_>>().join("\n"));
     assert_eq!(text(&output.stdout), "good | hi\n");
     let status = bench.run(&["status", "words"]);
     insta::assert_snapshot!("status_one", stable(&bench, &text(&status.stdout)));

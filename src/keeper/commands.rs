@@ -266,11 +266,9 @@ impl Keeper {
 
     /// True when no process of the task is alive, as far as one cheap look tells.
     pub(super) fn nothing_left(&self) -> bool {
-        let all_ended = self
-            .runs
-            .iter()
-            .all(|(_, run)| matches!(run.phase, Phase::Ended { .. }));
-        all_ended && self.strays.is_none() && self.strangers().is_ok_and(|found| found.is_empty())
+        self.runs.all_ended()
+            && self.strays.is_none()
+            && self.strangers().is_ok_and(|found| found.is_empty())
     }
 
     /// Our living children that are neither a run's first process nor the runner: orphans. None is

@@ -239,11 +239,11 @@ impl Keeper {
             }
             self.watch_strays();
         }
-        let all_ended = self
-            .runs
-            .iter()
-            .all(|(_, run)| matches!(run.phase, Phase::Ended { .. }));
-        if self.awaiting_empty && strangers.is_empty() && all_ended && !self.has_live_strays() {
+        if self.awaiting_empty
+            && strangers.is_empty()
+            && self.runs.all_ended()
+            && !self.has_live_strays()
+        {
             self.awaiting_empty = false;
             self.killing_all = false;
             self.report.empty = true;

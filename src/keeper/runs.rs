@@ -93,6 +93,12 @@ impl Runs {
         self.by_pid.contains_key(&pid)
     }
 
+    /// True when the first process of every run is dead and recorded so.
+    pub fn all_ended(&self) -> bool {
+        let mut runs = self.slab.iter().flatten();
+        runs.all(|run| matches!(run.phase, Phase::Ended { .. }))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Run)> {
         let numbered = self.slab.iter().enumerate();
         numbered.filter_map(|(index, run)| Some((index, run.as_ref()?)))

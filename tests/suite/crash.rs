@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     support::{Bench, code, finish},
-    tracer::{Kill, ROLES, Role, trace},
+    tracer::{Kill, ROLES, Role, Traced, trace},
 };
 
 const ID: &str = "crash";
@@ -146,12 +146,7 @@ fn check_double(before: u64) -> bool {
 
 #[test]
 fn killing_root_and_keeper_together_doubles_nothing() {
-    let bench = Bench::new();
-    let file = bench.file("task.yaml", TASK).display().to_string();
-    let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
-    command.stdout(std::process::Stdio::null());
-    command.stderr(std::process::Stdio::null());
-    let calls = trace(command, None).calls[&Role::Keeper];
+    let calls = undisturbed().calls[&Role::Keeper];
     let killed = points(calls)
         .into_iter()
         .filter(|before| check_double(*before))
@@ -198,7 +193,8 @@ fn points(calls: u64) -> Vec<u64> {
 /// Points a role in the sample.
 const SAMPLE: u64 = 25;
 
-fn sweep(role: Role) {
+/// The task without a kill: how many system calls there are to kill before.
+fn undisturbed() -> Traced {
     let bench = Bench::new();
     let file = bench.file("task.yaml", TASK).display().to_string();
     let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
@@ -206,6 +202,11 @@ fn sweep(role: Role) {
     command.stderr(std::process::Stdio::null());
     let traced = trace(command, None);
     assert_eq!(traced.code, Some(0));
+    traced
+}
+
+fn sweep(role: Role) {
+    let traced = undisturbed();
     assert!(
         ROLES.iter().all(|role| traced.calls[role] > 10),
         "{:?}",

@@ -35,6 +35,14 @@ pub(super) struct Runner {
     born: u64,
 }
 
+impl Runner {
+    /// A large batch must not cost memory for ever.
+    pub fn shrink_to_fit(&mut self) {
+        self.inbox.shrink_to_fit();
+        self.outbox.shrink_to_fit();
+    }
+}
+
 impl Keeper {
     pub(super) fn start_runner(&mut self) {
         self.runner_due = None;

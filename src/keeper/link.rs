@@ -28,6 +28,11 @@ impl LinkBuffer {
     pub fn extend(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
+
+    /// A large batch must not cost memory for ever.
+    pub fn shrink_to_fit(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
 }
 
 /// Takes every whole message out of `buffer`.
@@ -49,9 +54,5 @@ pub fn messages<M: Message + Default>(buffer: &mut LinkBuffer) -> io::Result<Vec
         at += 4 + length;
     }
     buffer.bytes.drain(..at);
-    // A large batch must not cost memory for ever.
-    if buffer.bytes.is_empty() && buffer.bytes.capacity() > 64 << 10 {
-        buffer.bytes = Vec::new();
-    }
     Ok(found)
 }

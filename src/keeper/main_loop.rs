@@ -49,7 +49,7 @@ pub(super) const DRAIN_US: u64 = 200_000;
 /// How long the runner may take to leave after the end, microseconds.
 const LEAVE_US: u64 = 500_000;
 
-/// A pause of this length means that starting is over, milliseconds.
+/// A pause of this length means that we mostly wait again, milliseconds.
 const SETTLE_MS: u16 = 100;
 
 pub(super) const KIND_SHIFT: u32 = 32;
@@ -136,8 +136,8 @@ pub(super) struct Keeper {
     pub failed: Option<String>,
     pub closing: Option<u64>,
     pub leave_by: Option<u64>,
-    /// Nothing has been quiet for a while yet.
-    pub is_settling: bool,
+    /// Something happened since memory was last given back.
+    pub is_restless: bool,
     /// The journal cannot be trusted: leave as soon as nothing is alive.
     pub is_leaving: bool,
     /// Launches that wait for a free slot.
@@ -232,7 +232,7 @@ impl Keeper {
             failed: None,
             closing: None,
             leave_by: None,
-            is_settling: true,
+            is_restless: true,
             is_leaving: false,
             queued: VecDeque::new(),
         };
@@ -261,13 +261,15 @@ impl Keeper {
                 return Ok(());
             }
             let count = match self.epoll.wait(&mut events, self.timeout()) {
-                Ok(0) if self.is_settling => {
-                    // What starting took is over: from here on we mostly wait.
-                    self.is_settling = false;
-                    trim_code();
+                Ok(0) if self.is_restless && self.due().is_none() => {
+                    self.is_restless = false;
+                    self.give_back();
                     0
                 }
-                Ok(count) => count,
+                Ok(count) => {
+                    self.is_restless |= count > 0;
+                    count
+                }
                 Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(format!("epoll: {errno}")),
             };
@@ -340,18 +342,36 @@ impl Keeper {
         said_goodbye || (self.is_leaving && !self.awaiting_empty)
     }
 
-    fn timeout(&self) -> EpollTimeout {
+    /// Returns the memory that a busy time took.
+    fn give_back(&mut self) {
+        self.deferred.shrink_to_fit();
+        self.gates.shrink_to_fit();
+        self.slots.shrink_to_fit();
+        self.reaps.shrink_to_fit();
+        self.queued.shrink_to_fit();
+        self.writer.shrink_to_fit();
+        if let Some(runner) = &mut self.runner {
+            runner.shrink_to_fit();
+        }
+        trim_code();
+    }
+
+    /// When something has to be done although nothing happens.
+    fn due(&self) -> Option<u64> {
         let drains = self.runs.iter().filter_map(|(_, run)| match run.phase {
             Phase::Draining { until } => Some(until),
             _ => None,
         });
-        let next = drains
+        drains
             .chain(self.flush_by)
             .chain(self.runner_due)
             .chain(self.leave_by)
-            .min();
-        match next {
-            None if self.is_settling => EpollTimeout::from(SETTLE_MS),
+            .min()
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        match self.due() {
+            None if self.is_restless => EpollTimeout::from(SETTLE_MS),
             None => EpollTimeout::NONE,
             Some(at) => {
                 let ms = at.saturating_sub(now().boot_us).div_ceil(1000);

@@ -95,6 +95,11 @@ impl Writer {
         (state.durable, queue.collect())
     }
 
+    /// A long queue must not cost memory for ever.
+    pub fn shrink_to_fit(&self) {
+        self.shared.lock().queue.shrink_to_fit();
+    }
+
     /// Starts a sync of all that was pushed, now or when the present one ends.
     pub fn flush(&self) {
         self.shared.lock().flush = true;

@@ -39,7 +39,7 @@ use crate::{
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
 
-/// A pause of this length means that starting is over, microseconds.
+/// A pause of this length means that we mostly wait again, microseconds.
 const SETTLE_US: u64 = 100_000;
 
 /// The life of a runner. Returns its exit code.
@@ -110,7 +110,7 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
     // After an error (no descriptors left, mostly) nobody is accepted until something happens.
     let mut accepts = true;
     let mut outbox: Vec<u8> = Vec::new();
-    let mut is_settling = true;
+    let mut is_restless = true;
     loop {
         let wake_at = engine.decide();
         outbox.extend(engine.take_batch());
@@ -118,9 +118,8 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
         if engine.over {
             break;
         }
-        // The first pause: what starting took is over.
-        let rest_at = is_settling.then(|| now().boot_us + SETTLE_US);
-        timer.set(wake_at.or(rest_at))?;
+        let rest_at = is_restless.then(|| now().boot_us + SETTLE_US);
+        timer.set(wake_at.into_iter().chain(rest_at).min())?;
         let interest = match outbox.is_empty() {
             true => Interest::READABLE,
             false => Interest::READABLE | Interest::WRITABLE,
@@ -137,9 +136,13 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
             }
             fired = timer.fired() => {
                 fired?;
-                if is_settling && wake_at.is_none() {
-                    is_settling = false;
+                if rest_at.is_some_and(|at| at <= now().boot_us) {
+                    engine.unsaid.shrink_to_fit();
+                    outbox.shrink_to_fit();
+                    inbox.shrink_to_fit();
                     trim_code();
+                    is_restless = false;
+                    continue;
                 }
             }
             accepted = listener.accept(), if accepts && engine.clients.has_room() => {
@@ -160,6 +163,7 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
             }
         }
         accepts = true;
+        is_restless = true;
     }
     // Everything that was said must get out, but nobody who does not read is waited for: the
     // keeper ends us in time.

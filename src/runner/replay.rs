@@ -29,7 +29,8 @@ impl Model {
     /// # Errors
     /// When the header's task cannot be read (it was written by something else).
     pub fn replay(replay: &Replay, count: usize) -> Result<Model, serde_json::Error> {
-        let task: Task = serde_json::from_str(&replay.header.task)?;
+        let mut task: Task = serde_json::from_str(&replay.header.task)?;
+        task.processes.shrink_to_fit();
         let mut model = Model {
             plan: Plan::new(&task),
             history: History::new(&replay.header, &task),

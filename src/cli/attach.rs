@@ -4,7 +4,7 @@
 
 use super::{
     args::{AttachArgs, WaitArgs},
-    failure::{Code, Failure, Outcome},
+    failure::{Code, Outcome},
     follow::{Follower, Shown, Signals, consoles},
     session::{Opened, Session},
     view::View,
@@ -35,10 +35,7 @@ fn follow(store: &Store, id: &str, mut view: View, with_output: bool) -> Outcome
             return Ok(code);
         }
     };
-    let stored = store
-        .load(id)
-        .map_err(|error| Failure::new(Code::Failed, error))?;
-    let shown = match stored {
+    let shown = match store.load(id)? {
         Some(stored) if with_output => consoles(&stored.model.task, &status),
         _ => Shown::Nobody,
     };

@@ -3,6 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use super::terminal::complain;
+use crate::runner::StoreError;
 
 /// Exit codes of `run`, `attach`, `wait` and `fake-agent`; other verbs use the first three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,17 @@ pub(super) struct Failure {
 }
 
 pub(super) type Outcome = Result<Code, Failure>;
+
+/// A task whose record cannot be trusted is LOST; everything else is a question that has no answer.
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let code = match error {
+            StoreError::Journal(_) => Code::Lost,
+            _ => Code::Failed,
+        };
+        Failure::new(code, error)
+    }
+}
 
 impl Failure {
     pub fn new(code: Code, message: impl fmt::Display) -> Failure {

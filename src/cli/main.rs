@@ -61,7 +61,7 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli, root: Option<UnixStream>) -> Outcome {
-    let store = || Ok(Store::new(directory(cli.root.clone())?));
+    let store = || directory(cli.root.clone()).map(Store::new);
     match cli.verb {
         Verb::Run(args) => run::run(&store()?, args, root),
         Verb::Status(args) => status::status(&store()?, &args),

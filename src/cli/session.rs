@@ -92,11 +92,12 @@ impl<'s> Session<'s> {
             // Trust comes before anything else: the directory decides whom we talk to.
             let stored = match store.load(id) {
                 Ok(stored) => stored,
-                Err(error @ StoreError::Journal(_)) => {
-                    give_up(&directory);
-                    return Err(Failure::new(Code::Lost, error));
+                Err(error) => {
+                    if matches!(error, StoreError::Journal(_)) {
+                        give_up(&directory);
+                    }
+                    return Err(error.into());
                 }
-                Err(error) => return Err(Failure::new(Code::Failed, error)),
             };
             if is_another(stored.as_ref(), header.as_ref()) {
                 return Ok(None);

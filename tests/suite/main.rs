@@ -3,6 +3,7 @@
 mod clients;
 mod commands;
 mod crash;
+mod faults;
 mod journal;
 mod logs;
 mod stop;

@@ -1,5 +1,6 @@
 //! A small ptrace tester: follows `dewar run`, tells root, keeper, runner and client apart by who
-//! forked whom, and kills one of them before its N-th system call. Everything else runs untraced.
+//! forked whom, and kills one of them before its N-th system call, or makes one of its system calls
+//! fail. Everything else runs untraced.
 
 use std::{collections::HashMap, os::unix::process::CommandExt, process::Command};
 
@@ -33,6 +34,17 @@ pub struct Kill {
     pub root_too: bool,
 }
 
+/// A system call that fails without being carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub role: Role,
+    /// The number of the system call, as in `libc::SYS_fdatasync`.
+    pub call: i64,
+    /// The first of these calls that fails, from 1; all later ones do too.
+    pub from: u64,
+    pub errno: i32,
+}
+
 /// What a traced run came to.
 #[derive(Debug, Default)]
 pub struct Traced {
@@ -42,6 +54,8 @@ pub struct Traced {
     pub calls: HashMap<Role, u64>,
     /// Something was killed.
     pub killed: bool,
+    /// System calls that were made to fail.
+    pub faults: u64,
 }
 
 struct Tracee {
@@ -51,11 +65,22 @@ struct Tracee {
     /// Children forked so far.
     forks: u32,
     in_call: bool,
+    /// The present call was taken away; this is what it returns.
+    faulty: bool,
 }
 
 /// Runs `command` (a `dewar run`) under the tracer until the client and all of its dewar processes
 /// are gone.
-pub fn trace(mut command: Command, kill: Option<Kill>) -> Traced {
+pub fn trace(command: Command, kill: Option<Kill>) -> Traced {
+    follow(command, kill, None)
+}
+
+/// As [`trace`], with system calls that fail.
+pub fn trace_fault(command: Command, fault: Fault) -> Traced {
+    follow(command, None, Some(fault))
+}
+
+fn follow(mut command: Command, kill: Option<Kill>, fault: Option<Fault>) -> Traced {
     // SAFETY: one async-signal-safe call between fork and exec.
     unsafe {
         command.pre_exec(|| ptrace::traceme().map_err(std::io::Error::from));
@@ -74,6 +99,8 @@ pub fn trace(mut command: Command, kill: Option<Kill>) -> Traced {
         tracees: HashMap::new(),
         early: Vec::new(),
         kill,
+        fault,
+        seen: 0,
         result: Traced::default(),
         client,
         alive: std::sync::Arc::default(),
@@ -91,6 +118,9 @@ struct Tracer {
     /// Stops of children whose parents' fork events have not come yet.
     early: Vec<Pid>,
     kill: Option<Kill>,
+    fault: Option<Fault>,
+    /// Calls that the fault is about.
+    seen: u64,
     result: Traced,
     client: Pid,
     alive: std::sync::Arc<std::sync::Mutex<HashMap<Pid, Role>>>,
@@ -103,6 +133,7 @@ impl Tracer {
             process,
             forks: 0,
             in_call: false,
+            faulty: false,
         };
         self.tracees.insert(pid, tracee);
         self.alive.lock().expect("a lock").insert(pid, role);
@@ -187,6 +218,19 @@ impl Tracer {
             return;
         };
         tracee.in_call = !tracee.in_call;
+        if let Some(fault) = self.fault.filter(|fault| fault.role == tracee.role) {
+            let entering = tracee.in_call;
+            if entering && called(pid) == Some(fault.call) {
+                self.seen += 1;
+                tracee.faulty = self.seen >= fault.from;
+                if tracee.faulty {
+                    self.result.faults += 1;
+                    skip_call(pid);
+                }
+            } else if !entering && std::mem::take(&mut tracee.faulty) {
+                answer_call(pid, -i64::from(fault.errno));
+            }
+        }
         if tracee.in_call {
             let calls = self.result.calls.entry(tracee.role).or_default();
             *calls += 1;
@@ -289,4 +333,21 @@ impl Tracer {
             Err(errno) => panic!("ptrace {pid}: {errno}"),
         }
     }
+}
+
+/// The call that a tracee, stopped at its entry, is about to make.
+fn called(pid: Pid) -> Option<i64> {
+    ptrace::getregs(pid).ok().map(|regs| regs.orig_rax as i64)
+}
+
+fn skip_call(pid: Pid) {
+    let mut regs = ptrace::getregs(pid).expect("registers");
+    regs.orig_rax = u64::MAX;
+    ptrace::setregs(pid, regs).expect("registers");
+}
+
+fn answer_call(pid: Pid, answer: i64) {
+    let mut regs = ptrace::getregs(pid).expect("registers");
+    regs.rax = answer as u64;
+    ptrace::setregs(pid, regs).expect("registers");
 }

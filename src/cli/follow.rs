@@ -156,6 +156,7 @@ impl Follower<'_> {
 
     fn ask_to_stop(&mut self, times: u32) {
         let request = Request::Kill {
+            task: Some(self.session.id().to_owned()),
             now: times > 1,
             budget_us: None,
         };

@@ -19,6 +19,7 @@ pub(super) fn kill(store: &Store, args: &KillArgs) -> Outcome {
         }
     };
     let request = Request::Kill {
+        task: Some(args.id.clone()),
         now: args.now,
         budget_us: args.wait,
     };

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     keeper::{ROOT_VERB, RUNNER_VERB, RunnerSetup, fork_root, root_main},
-    runner::{Store, runner_main},
+    runner::{LOCAL, Store},
     trace,
 };
 
@@ -28,7 +28,7 @@ pub fn main() -> ExitCode {
     }
     // Before this process has touched any memory: root and keeper live in a copy of it.
     let wants_root = std::env::args_os().any(|word| word == "run");
-    let root = match wants_root.then(|| fork_root(runner_main)).transpose() {
+    let root = match wants_root.then(|| fork_root(&LOCAL)).transpose() {
         Ok(root) => root,
         Err(error) => {
             complain(&format!("error: cannot fork: {error}"));
@@ -95,7 +95,7 @@ fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
 fn exec_runner(words: Vec<String>) -> ExitCode {
     trace::start();
     match RunnerSetup::from_arguments(&words) {
-        Ok(setup) => ExitCode::from(runner_main(setup)),
+        Ok(setup) => ExitCode::from((LOCAL.main)(setup)),
         Err(_) => {
             complain(&format!("error: {RUNNER_VERB} is for dewar itself"));
             Code::Rejected.into()
@@ -111,7 +111,7 @@ fn exec_root() -> ExitCode {
         socket.peer_addr().map(|_| socket)
     });
     match socket {
-        Ok(socket) => ExitCode::from(root_main(socket, runner_main)),
+        Ok(socket) => ExitCode::from(root_main(socket, &LOCAL)),
         Err(_) => {
             complain(&format!("error: {ROOT_VERB} is for dewar itself"));
             Code::Rejected.into()

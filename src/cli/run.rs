@@ -183,6 +183,7 @@ fn begin<'s>(
             .map(|(name, port)| (name, u32::from(port)))
             .collect(),
         hostname: bindings.hostname,
+        executor: None,
     };
     tracing::info!("journal {}", directory.join(JOURNAL).display());
     Ok((Session::begin(store, header, root)?, task))

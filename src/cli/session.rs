@@ -53,7 +53,7 @@ impl<'s> Session<'s> {
         let directory = std::fs::canonicalize(&directory).map_err(Failure::rejected)?;
         // A root that died meanwhile is replaced below.
         if let Err(error) = launch(&root, &directory, header.clone())
-            .and_then(|()| write_request(&root, &Request::Follow))
+            .and_then(|()| write_request(&root, &follow(&id)))
         {
             tracing::info!("the first root: {error}");
         }
@@ -72,6 +72,11 @@ impl<'s> Session<'s> {
                 Session::find(store, &id, header)
             }
         }
+    }
+
+    /// The task's id.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Finds the task called `id`, or makes somebody look after it.
@@ -130,7 +135,7 @@ impl<'s> Session<'s> {
                 inbox: Vec::new(),
                 pending: Vec::new(),
             };
-            if write_request(&session.stream, &Request::Follow).is_err() {
+            if write_request(&session.stream, &follow(id)).is_err() {
                 continue;
             }
             match session.first_word()? {
@@ -275,4 +280,10 @@ enum FirstWord {
 
 fn internal(error: io::Error) -> Failure {
     Failure::new(Code::Internal, error)
+}
+
+fn follow(id: &str) -> Request {
+    Request::Follow {
+        task: Some(id.to_owned()),
+    }
 }

@@ -69,6 +69,18 @@ pub struct Replay {
     pub torn: Option<(u64, &'static str)>,
 }
 
+impl Replay {
+    /// A journal of which nothing is on disk yet.
+    pub fn of_header(header: Header) -> Replay {
+        Replay {
+            header,
+            records: Vec::new(),
+            end: 0,
+            torn: None,
+        }
+    }
+}
+
 /// Reads the journal at `path`. `Ok(None)`: it exists but its first frame never became durable, so
 /// the task never began.
 ///

@@ -3,91 +3,129 @@
 //! A start is done at most once per (process, run), so a new runner may repeat what it wants.
 //! Signals wait until the notes before them are on disk, unless there is nobody to signal.
 
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::{
+    fcntl::{OFlag, open, openat},
+    sys::{
+        stat::Mode,
+        wait::{Id, WaitPidFlag, waitid},
+    },
+};
 use rustix::process::Signal;
 
 use super::{
     launch::launch,
-    main_loop::{Keeper, Token},
+    main_loop::{Keeper, Token, sync_directories},
     proc::{self, Stat},
     pump::Pump,
+    root::JOURNAL,
     runs::{Key, Phase, Run},
     tree::{self, Snapshot},
+    writer::Also,
 };
 use crate::{
-    journal::{Again, End, How, Kind, LaunchFailure, Lost, Start},
+    journal::{Again, Cover, End, How, Journal, Kind, LaunchFailure, Lost, Opened, Start},
     protocols::dewar::link::{self as wire, command::Kind as Command},
 };
 
 impl Keeper {
-    pub(super) fn take_command(&mut self, command: Command) {
+    pub(super) fn take_command(&mut self, task: u32, command: Command) {
         let is_signal = matches!(
             command,
             Command::StopAll(_) | Command::KillAll(_) | Command::KillRun(_)
         );
-        let must_wait = is_signal && self.has_undurable() && !self.nothing_left();
+        let must_wait = is_signal && self.has_undurable() && !self.nothing_left(task);
         // That look has taken the signals which would have caused the next one.
         self.children_changed = true;
         if must_wait || !self.deferred.is_empty() {
             let seq = self.last_record();
-            self.deferred.push_back((seq, command));
+            self.deferred.push_back((seq, task, command));
             self.hurry();
         } else {
-            self.execute(command);
+            self.execute(task, command);
         }
     }
 
     pub(super) fn run_deferred(&mut self) {
-        while let Some((seq, _)) = self.deferred.front() {
+        while let Some((seq, ..)) = self.deferred.front() {
             if *seq > self.durable {
                 break;
             }
-            if let Some((_, command)) = self.deferred.pop_front() {
-                self.execute(command);
+            if let Some((_, task, command)) = self.deferred.pop_front() {
+                self.execute(task, command);
             }
         }
     }
 
-    fn execute(&mut self, command: Command) {
+    fn execute(&mut self, task: u32, command: Command) {
+        let key = |process, run| Key { task, process, run };
         match command {
+            Command::Open(open) => self.open(task, open),
             Command::Launch(launch) => {
-                self.queued.push_back(launch);
+                self.queued.push_back((task, launch));
                 self.launch_queued();
             }
-            Command::Abandon(run) => self.abandon((run.process, run.run)),
-            Command::StopAll(_) => self.stop_everything(),
-            Command::KillRun(run) => self.kill_run((run.process, run.run)),
-            Command::KillAll(_) => self.kill_everything(),
+            Command::Abandon(run) => self.abandon(key(run.process, run.run)),
+            Command::StopAll(_) => self.stop_everything(task),
+            Command::KillRun(run) => self.kill_run(key(run.process, run.run)),
+            Command::KillAll(_) => self.kill_everything(task),
             Command::AwaitEmpty(_) => {
-                self.awaiting_empty = true;
+                if let Some(kept) = self.tasks.get_mut(task) {
+                    kept.awaiting_empty = true;
+                }
                 self.children_changed = true;
             }
-            Command::Close(_) => self.close(),
-            Command::ReadOutput(launch) => self.read_output(&launch),
+            Command::Close(_) => self.close(task),
+            Command::ReadOutput(launch) => self.read_output(task, &launch),
         }
     }
 
     /// Launches what waits, as far as there are slots: more are freed as execs reach the disk.
     pub(super) fn launch_queued(&mut self) {
         while !self.queued.is_empty() && self.shared.live.has_free_slot() {
-            if let Some(launch) = self.queued.pop_front() {
-                self.launch(&launch);
+            if let Some((task, launch)) = self.queued.pop_front() {
+                self.launch(task, &launch);
             }
         }
     }
 
-    fn launch(&mut self, command: &wire::Launch) {
-        let key = (command.process, command.run);
-        let again = self.unlaunched.remove(&key);
-        let next = self.next_run.get(&key.0).copied().unwrap_or(0);
-        if self.failed.is_some() || (!again && key.1 < next) {
+    /// Begins the journal of a new task. One that is open already was begun by an earlier runner.
+    fn open(&mut self, task: u32, open: wire::Open) {
+        let Some(header) = open.header else { return };
+        if self.tasks.get(task).is_some() || self.failed.is_some() {
             return;
         }
-        self.next_run.insert(key.0, next.max(key.1 + 1));
-        let Some(slot) = self.shared.live.take_slot(key.0, key.1) else {
+        let begun = journal_in(&open.directory);
+        self.keep(task, open.directory.clone(), &header);
+        match begun {
+            Ok((journal, also)) => {
+                self.writer.add(task, journal, 0, also);
+                let directory = open.directory;
+                self.record(0, Kind::Opened(Opened { task, directory }));
+                self.begin_journal(task, header, Cover::Whole);
+            }
+            Err(error) => {
+                let message = format!("cannot begin a journal in {}: {error}", open.directory);
+                self.journal_failed(message);
+            }
+        }
+    }
+
+    fn launch(&mut self, task: u32, command: &wire::Launch) {
+        let key = Key {
+            task,
+            process: command.process,
+            run: command.run,
+        };
+        let again = self.unlaunched.remove(&key);
+        let next = self.next_run.entry((task, key.process)).or_default();
+        if self.failed.is_some() || (!again && key.run < *next) {
+            return;
+        }
+        *next = (*next).max(key.run + 1);
+        let Some(slot) = self.shared.live.take_slot(key) else {
             return self.launch_failed(key, again, "too many launches at once".to_owned());
         };
-        let launched = launch(command, &self.setting, &self.shared.live, slot);
+        let launched = launch(key, command, &self.setting, &self.shared.live, slot);
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {
@@ -100,10 +138,10 @@ impl Keeper {
         let pid = launched.child.pid;
         let pumped = !launched.streams.is_empty();
         if pumped {
-            self.pump_streams(launched.streams);
+            self.pump_streams(key, launched.streams);
         }
         let start_ticks = proc::stat(pid).map_or(0, |stat| stat.start_ticks);
-        let start = self.record(started(key, again, pid, start_ticks));
+        let start = self.record(task, started(key, again, pid, start_ticks));
         self.hurry();
         let index = self.insert_run(Run {
             key,
@@ -126,31 +164,32 @@ impl Keeper {
     /// A run that could not even be forked has both its records at once.
     fn launch_failed(&mut self, key: Key, again: bool, reason: String) {
         if !again {
-            self.record(started(key, false, 0, 0));
+            self.record(key.task, started(key, false, 0, 0));
         }
-        self.record(Kind::End(End {
-            process: key.0,
-            run: key.1,
-            how: Some(How::LaunchFailed(LaunchFailure {
-                reason,
-                exec_errno: 0,
-            })),
-        }));
+        let how = How::LaunchFailed(LaunchFailure {
+            reason,
+            exec_errno: 0,
+        });
+        self.record_end(key, how);
     }
 
     fn abandon(&mut self, key: Key) {
         if self.unlaunched.remove(&key) {
-            self.record(Kind::End(End {
-                process: key.0,
-                run: key.1,
-                how: Some(How::Lost(Lost {
-                    reason: "it never passed its gate and is not wanted any more".to_owned(),
-                })),
-            }));
+            let reason = "it never passed its gate and is not wanted any more".to_owned();
+            self.record_end(key, How::Lost(Lost { reason }));
         }
     }
 
-    pub(super) fn pump_streams(&mut self, streams: Vec<super::pump::Stream>) {
+    pub(super) fn record_end(&mut self, key: Key, how: How) -> u64 {
+        let end = End {
+            process: key.process,
+            run: key.run,
+            how: Some(how),
+        };
+        self.record(key.task, Kind::End(end))
+    }
+
+    pub(super) fn pump_streams(&mut self, key: Key, streams: Vec<super::pump::Stream>) {
         if self.pump.is_none() {
             let started = Pump::start().and_then(|pump| {
                 self.watch(pump.event(), Token::Pump.number(0))?;
@@ -158,48 +197,51 @@ impl Keeper {
             });
             match started {
                 Ok(pump) => self.pump = Some(pump),
-                Err(error) => return self.notice(format!("no log rotation: {error}"), None),
+                Err(error) => return self.notice(format!("no log rotation: {error}"), key),
             }
         }
         let added = self.pump.as_ref().map(|pump| pump.add(streams));
         if let Some(Err(error)) = added {
-            self.notice(format!("output is not read: {error}"), None);
+            self.notice(format!("output is not read: {error}"), key);
         }
     }
 
     /// A dead keeper's pipes are found again in the processes that write to them. Theirs can be
     /// told from pipes of the user's own making: only ours are open for reading and writing.
-    fn read_output(&mut self, command: &wire::Launch) {
-        let Some(index) = self.runs.find((command.process, command.run)) else {
+    fn read_output(&mut self, task: u32, command: &wire::Launch) {
+        let key = Key {
+            task,
+            process: command.process,
+            run: command.run,
+        };
+        let Some(index) = self.runs.find(key) else {
             return;
         };
         let Some(run) = self.runs.get(index).filter(|run| !run.pumped) else {
             return;
         };
-        match super::launch::reopen(command, run.pid) {
+        match super::launch::reopen(key, command, run.pid) {
             Ok(streams) if streams.is_empty() => {}
             Ok(streams) => {
                 if let Some(run) = self.runs.get_mut(index) {
                     run.pumped = true;
                 }
-                self.pump_streams(streams);
+                self.pump_streams(key, streams);
             }
             Err(error) => {
                 let text = format!("its output is not read any more: {error}");
-                self.notice(text, Some((command.process, command.run)));
+                self.notice(text, key);
             }
         }
     }
 
     /// SIGTERM to the first process of every run, then to whatever else there is.
-    fn stop_everything(&mut self) {
-        self.queued.clear();
-        for run in self.runs.iter_mut() {
-            run.stopping = true;
-        }
+    fn stop_everything(&mut self, task: u32) {
+        self.begin_stopping(task);
         let targets: Vec<Stat> = self
             .runs
             .iter()
+            .filter(|(_, run)| run.key.task == task)
             .filter_map(|(_, run)| identity(run))
             .collect();
         for target in &targets {
@@ -207,13 +249,15 @@ impl Keeper {
         }
         match Snapshot::take() {
             Ok(snapshot) => {
-                for stat in self.everything(&snapshot) {
+                for stat in self.everything(task, &snapshot) {
                     if !targets.iter().any(|target| target.pid == stat.pid) && !stat.is_dead() {
                         tree::signal(&stat, Signal::TERM);
                     }
                 }
             }
-            Err(error) => self.notice(format!("cannot look at the processes: {error}"), None),
+            Err(error) => {
+                self.notice_of(task, format!("cannot look at the processes: {error}"), None);
+            }
         }
         self.children_changed = true;
     }
@@ -230,45 +274,58 @@ impl Keeper {
         let (pid, first) = (run.pid, identity(run));
         let killed = tree::kill_all(|snapshot| {
             let mut tree = snapshot.below(pid, None);
-            let ours = self.everything(snapshot);
+            let ours = self.everything(key.task, snapshot);
             tree.extend(ours.iter().filter(|stat| stat.session == pid));
             tree.extend(first);
             tree
         });
         if let Err(error) = killed {
-            self.notice(format!("cannot kill: {error}"), Some(key));
+            self.notice(format!("cannot kill: {error}"), key);
         }
     }
 
     /// SIGKILL to everything, again and again until nothing is left (each death comes back here).
-    pub(super) fn kill_everything(&mut self) {
-        self.killing_all = true;
-        self.queued.clear();
-        for run in self.runs.iter_mut() {
-            run.stopping = true;
+    pub(super) fn kill_everything(&mut self, task: u32) {
+        if let Some(kept) = self.tasks.get_mut(task) {
+            kept.killing_all = true;
         }
-        if let Err(error) = tree::kill_all(|snapshot| self.everything(snapshot)) {
-            self.notice(format!("cannot kill: {error}"), None);
+        self.begin_stopping(task);
+        if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
+            self.notice_of(task, format!("cannot kill: {error}"), None);
         }
         self.watch_strays();
         self.children_changed = true;
     }
 
+    /// Nothing more is launched, and what ends is not tidied up behind.
+    fn begin_stopping(&mut self, task: u32) {
+        self.queued.retain(|(other, _)| *other != task);
+        for run in self.runs.iter_mut().filter(|run| run.key.task == task) {
+            run.stopping = true;
+        }
+    }
+
     /// All processes of the task: what is below us, and what an earlier keeper left elsewhere.
-    pub(super) fn everything(&self, snapshot: &Snapshot) -> Vec<Stat> {
+    pub(super) fn everything(&self, task: u32, snapshot: &Snapshot) -> Vec<Stat> {
         let me = std::process::id() as i32;
-        let mut found = snapshot.below(me, self.runner_pid());
-        if let Some(strays) = &self.strays {
+        let spared = self.runner_pid();
+        let mut found = self.tasks.processes(task, &self.runs, snapshot, me, spared);
+        if task == 0
+            && let Some(strays) = &self.strays
+        {
             found.extend(strays.find(snapshot));
         }
         found
     }
 
     /// True when no process of the task is alive, as far as one cheap look tells.
-    pub(super) fn nothing_left(&self) -> bool {
-        self.runs.all_ended()
+    pub(super) fn nothing_left(&self, task: u32) -> bool {
+        let is_its = |stat: &Stat| self.tasks.owner(stat) == Some(task);
+        self.runs.all_ended(task)
             && self.strays.is_none()
-            && self.strangers().is_ok_and(|found| found.is_empty())
+            && self
+                .strangers()
+                .is_ok_and(|found| !found.iter().any(is_its))
     }
 
     /// Our living children that are neither a run's first process nor the runner: orphans. None is
@@ -308,7 +365,8 @@ impl Keeper {
 }
 
 fn started(key: Key, again: bool, pid: i32, start_ticks: u64) -> Kind {
-    let ((process, run), pid) = (key, pid as u32);
+    let Key { process, run, .. } = key;
+    let pid = pid as u32;
     if again {
         Kind::Again(Again {
             process,
@@ -330,6 +388,16 @@ fn started(key: Key, again: bool, pid: i32, start_ticks: u64) -> Kind {
 fn identity(run: &Run) -> Option<Stat> {
     let stat = proc::stat(run.pid)?;
     (stat.start_ticks == run.start_ticks && !stat.is_dead()).then_some(stat)
+}
+
+/// A new journal in `path`, and what its first sync has to take along.
+fn journal_in(path: &str) -> std::io::Result<(Journal, Also)> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = open(path, flags, Mode::empty())?;
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let file = openat(&directory, JOURNAL, flags, Mode::from_bits_truncate(0o600))?;
+    let journal = Journal::create(file.into())?;
+    Ok((journal, Some(sync_directories(directory, path)?)))
 }
 
 /// What is executed, for an error message.

@@ -23,6 +23,7 @@ use super::{
     main_loop::{Keeper, Token},
     proc,
     runner_process::{DISTRUST, RunnerProcess, exec_runner},
+    tasks::KeptTask,
 };
 use crate::{clock::now, protocols::dewar::link as wire};
 
@@ -47,9 +48,14 @@ impl Keeper {
     pub(super) fn start_runner(&mut self) {
         self.runner_due = None;
         let shared = &self.shared;
-        let started = exec_runner(&shared.executable, &shared.listener, &shared.directory)
-            .map_err(|error| error.to_string())
-            .and_then(|process| self.adopt_runner(process));
+        let started = exec_runner(
+            shared.runner,
+            &shared.executable,
+            &shared.listener,
+            &shared.directory,
+        )
+        .map_err(|error| error.to_string())
+        .and_then(|process| self.adopt_runner(process));
         if let Err(error) = started {
             tracing::error!("cannot start a runner: {error}");
             self.runner_again();
@@ -75,23 +81,40 @@ impl Keeper {
         self.answered = 0;
         self.reports = 0;
         // One look at the writer: what is on disk by now is replayed, the rest is told.
-        let (on_disk, queue) = self.writer.snapshot();
-        let told = queue.into_iter().map(|(seq, record)| wire::Numbered {
-            seq,
-            record: Some(record),
-        });
+        let snapshot = self.writer.snapshot();
+        let told = snapshot
+            .queue
+            .into_iter()
+            .map(|(seq, task, record)| wire::Numbered {
+                seq,
+                record: Some(record),
+                task,
+            });
+        let tasks = self.tasks.iter();
+        let is_empty = |kept: &KeptTask| self.failed.is_some() && !kept.awaiting_empty;
         self.report = wire::Report {
-            replay_to: Some(on_disk),
+            journals: tasks
+                .clone()
+                .map(|(task, kept)| wire::OpenJournal {
+                    task,
+                    directory: kept.directory.clone(),
+                    replay_to: snapshot.counts.get(&task).copied().unwrap_or_default(),
+                })
+                .collect(),
             records: told.collect(),
-            durable: on_disk,
+            durable: snapshot.durable,
             journal_failed: self.failed.clone(),
-            empty: self.failed.is_some() && !self.awaiting_empty,
+            empty: tasks
+                .filter(|(_, kept)| is_empty(kept))
+                .map(|(task, _)| task)
+                .collect(),
             unlaunched: self
                 .unlaunched
                 .iter()
                 .map(|key| wire::Unlaunched {
-                    process: key.0,
-                    run: key.1,
+                    process: key.process,
+                    run: key.run,
+                    task: key.task,
                 })
                 .collect(),
             ..wire::Report::default()
@@ -102,8 +125,8 @@ impl Keeper {
     pub(super) fn send_report(&mut self) {
         let report = &self.report;
         let is_news = !report.records.is_empty()
-            || report.empty
-            || report.replay_to.is_some()
+            || !report.empty.is_empty()
+            || !report.journals.is_empty()
             || report.journal_failed.is_some();
         let Some(runner) = &mut self.runner else {
             return;
@@ -193,14 +216,14 @@ impl Keeper {
     fn carry_out(&mut self, batch: wire::Batch) {
         self.answered = self.answered.max(batch.answers);
         for note in batch.notes {
-            self.record_at(note);
+            if let Some(record) = note.record {
+                self.record_at(note.task, record);
+            }
         }
-        for command in batch
-            .commands
-            .into_iter()
-            .filter_map(|command| command.kind)
-        {
-            self.take_command(command);
+        for command in batch.commands {
+            if let Some(kind) = command.kind {
+                self.take_command(command.task, kind);
+            }
         }
     }
 
@@ -231,10 +254,7 @@ impl Keeper {
         tracing::error!("the journal cannot be trusted: killing everything and leaving");
         self.failed
             .get_or_insert_with(|| "it cannot be trusted".to_owned());
-        self.deferred.clear();
-        self.gates.clear();
-        self.kill_everything();
-        self.awaiting_empty = true;
+        self.end_all();
         self.is_leaving = true;
     }
 

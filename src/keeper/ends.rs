@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::now,
-    journal::{End, Exec, How, Kind, LaunchFailure, Lost},
+    journal::{Exec, How, Kind, LaunchFailure, Lost},
 };
 
 impl Keeper {
@@ -76,10 +76,11 @@ impl Keeper {
         if self.runs.get(index).is_none_or(|run| run.exec.is_some()) {
             return;
         }
-        let seq = self.record(Kind::Exec(Exec {
-            process: key.0,
-            run: key.1,
-        }));
+        let exec = Exec {
+            process: key.process,
+            run: key.run,
+        };
+        let seq = self.record(key.task, Kind::Exec(exec));
         if let Some(run) = self.runs.get_mut(index) {
             run.exec = Some(seq);
             run.program = None;
@@ -168,7 +169,7 @@ impl Keeper {
                     .collect::<Vec<_>>()
                     .join(", "),
             };
-            self.notice(format!("its output is still held open by {who}"), Some(key));
+            self.notice(format!("its output is still held open by {who}"), key);
             self.end(index);
         }
     }
@@ -195,11 +196,7 @@ impl Keeper {
                 how
             }
         };
-        let end = self.record(Kind::End(End {
-            process: key.0,
-            run: key.1,
-            how: Some(how),
-        }));
+        let end = self.record_end(key, how);
         if let Some(run) = self.runs.get_mut(index) {
             run.phase = Phase::Ended { end };
             run.gate = None;
@@ -232,21 +229,38 @@ impl Keeper {
             }
         };
         self.reap_ended(&strangers);
-        if self.killing_all && (!strangers.is_empty() || self.has_live_strays()) {
+        let ending: Vec<u32> = self
+            .tasks
+            .iter()
+            .filter(|(_, kept)| kept.killing_all || kept.awaiting_empty)
+            .map(|(task, _)| task)
+            .collect();
+        for task in ending {
+            self.look_after_ending(task, &strangers);
+        }
+    }
+
+    /// A task that is being killed, or whose runner waits until nothing of it is left.
+    fn look_after_ending(&mut self, task: u32, strangers: &[proc::Stat]) {
+        let is_its = |stat: &proc::Stat| self.tasks.owner(stat) == Some(task);
+        let has_strangers = strangers.iter().any(is_its);
+        let has_strays = |keeper: &Keeper| task == 0 && keeper.has_live_strays();
+        let kills = self.tasks.get(task).is_some_and(|kept| kept.killing_all);
+        if kills && (has_strangers || has_strays(self)) {
             // What was forked while it was being killed.
-            if let Err(error) = tree::kill_all(|snapshot| self.everything(snapshot)) {
+            if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
                 tracing::error!("cannot kill: {error}");
             }
             self.watch_strays();
         }
-        if self.awaiting_empty
-            && strangers.is_empty()
-            && self.runs.all_ended()
-            && !self.has_live_strays()
+        let is_empty = !has_strangers && self.runs.all_ended(task) && !has_strays(self);
+        if let Some(kept) = self.tasks.get_mut(task)
+            && kept.awaiting_empty
+            && is_empty
         {
-            self.awaiting_empty = false;
-            self.killing_all = false;
-            self.report.empty = true;
+            kept.awaiting_empty = false;
+            kept.killing_all = false;
+            self.report.empty.push(task);
         }
     }
 

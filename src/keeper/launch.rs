@@ -16,6 +16,7 @@ use super::{
     live::Live,
     logs,
     pump::{Policy, Source, Stream},
+    runs::Key,
 };
 use crate::protocols::dewar::link as wire;
 
@@ -39,6 +40,7 @@ pub(super) struct Setting {
 /// # Errors
 /// Whatever keeps the run from being launched; it is then a failed run, and this is its reason.
 pub(super) fn launch(
+    key: Key,
     command: &wire::Launch,
     setting: &Setting,
     live: &Live,
@@ -50,7 +52,7 @@ pub(super) fn launch(
     let programs = programs(command)?;
     let identity = command.identity.as_ref();
     let owner = identity.map(|identity| (identity.uid, identity.gid));
-    let outputs = Outputs::open(command, owner, &setting.null)?;
+    let outputs = Outputs::open(key, command, owner, &setting.null)?;
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::Stream,
@@ -91,7 +93,12 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn open(command: &wire::Launch, owner: Option<(u32, u32)>, null: &File) -> io::Result<Outputs> {
+    fn open(
+        key: Key,
+        command: &wire::Launch,
+        owner: Option<(u32, u32)>,
+        null: &File,
+    ) -> io::Result<Outputs> {
         let log = command.log.unwrap_or_default();
         if !log.keep {
             return Ok(Outputs {
@@ -120,7 +127,7 @@ impl Outputs {
                 nix::unistd::fchown(end, Some(uid), Some(gid))?;
             }
         }
-        let sink = Sink::new(command, owner);
+        let sink = Sink::new(key, command, owner);
         Ok(Outputs {
             stdout: stdout_end,
             stderr: stderr_end,
@@ -134,15 +141,15 @@ impl Outputs {
 
 /// Where the output of a run goes that is pumped.
 struct Sink {
-    key: (u32, u32),
+    key: Key,
     policy: Policy,
 }
 
 impl Sink {
-    fn new(command: &wire::Launch, owner: Option<(u32, u32)>) -> Sink {
+    fn new(key: Key, command: &wire::Launch, owner: Option<(u32, u32)>) -> Sink {
         let log = command.log.unwrap_or_default();
         Sink {
-            key: (command.process, command.run),
+            key,
             policy: Policy {
                 bytes: log.rotate_bytes,
                 backups: log.backups,
@@ -166,11 +173,11 @@ impl Sink {
 ///
 /// # Errors
 /// When a log file cannot be opened. Outputs that are no pipe of ours any more are left out.
-pub(super) fn reopen(command: &wire::Launch, pid: i32) -> io::Result<Vec<Stream>> {
+pub(super) fn reopen(key: Key, command: &wire::Launch, pid: i32) -> io::Result<Vec<Stream>> {
     let identity = command.identity.as_ref();
     let owner = identity.map(|identity| (identity.uid, identity.gid));
     let sandbox = Path::new(std::ffi::OsStr::from_bytes(&command.sandbox));
-    let sink = Sink::new(command, owner);
+    let sink = Sink::new(key, command, owner);
     let mut streams = Vec::new();
     for (number, name) in [(1, "stdout"), (2, "stderr")] {
         if let Some(source) = Source::reopen(pid, number) {

@@ -35,6 +35,20 @@ impl LinkBuffer {
     }
 }
 
+impl LinkBuffer {
+    /// Takes the first whole message, if there is one.
+    ///
+    /// # Errors
+    /// `InvalidData` for an absurd length or a message that does not decode.
+    pub fn first<M: Message + Default>(&mut self) -> io::Result<Option<M>> {
+        let Some((message, length)) = decode(&self.bytes)? else {
+            return Ok(None);
+        };
+        self.bytes.drain(..length);
+        Ok(Some(message))
+    }
+}
+
 /// Takes every whole message out of `buffer`.
 ///
 /// # Errors
@@ -42,17 +56,26 @@ impl LinkBuffer {
 pub fn messages<M: Message + Default>(buffer: &mut LinkBuffer) -> io::Result<Vec<M>> {
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some(head) = buffer.bytes.get(at..at + 4) {
-        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        if length > LONGEST {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let Some(body) = buffer.bytes.get(at + 4..at + 4 + length) else {
-            break;
-        };
-        found.push(M::decode(body).map_err(io::Error::from)?);
-        at += 4 + length;
+    while let Some((message, length)) = decode(&buffer.bytes[at..])? {
+        found.push(message);
+        at += length;
     }
     buffer.bytes.drain(..at);
     Ok(found)
+}
+
+/// The message that `bytes` begin with, and how many of them it takes.
+fn decode<M: Message + Default>(bytes: &[u8]) -> io::Result<Option<(M, usize)>> {
+    let Some(head) = bytes.first_chunk() else {
+        return Ok(None);
+    };
+    let length = u32::from_le_bytes(*head) as usize;
+    if length > LONGEST {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let Some(body) = bytes.get(4..4 + length) else {
+        return Ok(None);
+    };
+    let message = M::decode(body).map_err(io::Error::from)?;
+    Ok(Some((message, 4 + length)))
 }

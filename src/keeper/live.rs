@@ -18,13 +18,18 @@ use std::{
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::runs::Key;
+
 const SIZE: usize = 16 << 10;
 const WORDS: usize = SIZE / 4;
 /// Words before the first slot.
 const HEAD: usize = 16;
-const SLOT_WORDS: usize = 4;
+/// State, task, process, run, error.
+const SLOT_WORDS: usize = 5;
 /// Launches that can be in flight at once.
 pub(super) const SLOTS: usize = (WORDS - HEAD) / SLOT_WORDS;
+
+const ERROR: usize = 4;
 
 const FREE: u32 = 0;
 const GATED: u32 = 1;
@@ -89,12 +94,13 @@ impl Live {
         set_holder(|index| self.word(index), holder, pid, start_ticks);
     }
 
-    /// Takes a free slot for a launch of (process, run); `None` when all are in flight.
-    pub(super) fn take_slot(&self, process: u32, run: u32) -> Option<usize> {
+    /// Takes a free slot for a launch; `None` when all are in flight.
+    pub(super) fn take_slot(&self, key: Key) -> Option<usize> {
         let slot = (0..SLOTS).find(|slot| self.state(*slot).load(Ordering::SeqCst) == FREE)?;
-        self.word(base(slot) + 1).store(process, Ordering::SeqCst);
-        self.word(base(slot) + 2).store(run, Ordering::SeqCst);
-        self.word(base(slot) + 3).store(0, Ordering::SeqCst);
+        for (offset, value) in [(1, key.task), (2, key.process), (3, key.run), (ERROR, 0)] {
+            self.word(base(slot) + offset)
+                .store(value, Ordering::SeqCst);
+        }
         self.state(slot).store(GATED, Ordering::SeqCst);
         Some(slot)
     }
@@ -107,13 +113,17 @@ impl Live {
         self.state(slot).store(FREE, Ordering::SeqCst);
     }
 
-    /// The slot of (process, run), if its launch is or was in flight. A launch that was called
+    /// The slot of a run, if its launch is or was in flight. A launch that was called
     /// back keeps its slot for ever (its child may still look there), so a later one comes first.
-    pub(super) fn find_slot(&self, process: u32, run: u32) -> Option<usize> {
+    pub(super) fn find_slot(&self, key: Key) -> Option<usize> {
+        let has = |slot: usize, offset: usize, value: u32| {
+            self.word(base(slot) + offset).load(Ordering::SeqCst) == value
+        };
         let is_of = |slot: &usize| {
-            self.state(*slot).load(Ordering::SeqCst) != FREE
-                && self.word(base(*slot) + 1).load(Ordering::SeqCst) == process
-                && self.word(base(*slot) + 2).load(Ordering::SeqCst) == run
+            !has(*slot, 0, FREE)
+                && has(*slot, 1, key.task)
+                && has(*slot, 2, key.process)
+                && has(*slot, 3, key.run)
         };
         let revoked = |slot: &usize| self.gate(*slot) == Gate::Revoked;
         let later = (0..SLOTS).find(|slot| is_of(slot) && !revoked(slot));
@@ -123,7 +133,7 @@ impl Live {
     pub(super) fn gate(&self, slot: usize) -> Gate {
         match self.state(slot).load(Ordering::SeqCst) {
             PASSED => Gate::Passed,
-            FAILED => Gate::Failed(self.word(base(slot) + 3).load(Ordering::SeqCst)),
+            FAILED => Gate::Failed(self.word(base(slot) + ERROR).load(Ordering::SeqCst)),
             REVOKED => Gate::Revoked,
             _ => Gate::Waiting,
         }
@@ -140,7 +150,7 @@ impl Live {
     pub(super) fn pass(&self, slot: usize) -> Pass<'_> {
         Pass {
             state: self.state(slot),
-            error: self.word(base(slot) + 3),
+            error: self.word(base(slot) + ERROR),
         }
     }
 
@@ -272,6 +282,14 @@ pub(super) fn open(directory: &OwnedFd, name: &str) -> io::Result<File> {
 mod tests {
     use super::*;
 
+    fn key(process: u32, run: u32) -> Key {
+        Key {
+            task: 0,
+            process,
+            run,
+        }
+    }
+
     fn live() -> Live {
         Live::map(&tempfile::tempfile().unwrap()).unwrap()
     }
@@ -279,15 +297,15 @@ mod tests {
     #[test]
     fn either_the_child_passes_or_the_successor_revokes() {
         let live = live();
-        let slot = live.take_slot(3, 7).unwrap();
-        assert_eq!(live.find_slot(3, 7), Some(slot));
+        let slot = live.take_slot(key(3, 7)).unwrap();
+        assert_eq!(live.find_slot(key(3, 7)), Some(slot));
         assert_eq!(live.gate(slot), Gate::Waiting);
         assert!(live.pass(slot).go_through());
         assert!(!live.revoke(slot));
         assert_eq!(live.gate(slot), Gate::Passed);
         live.free_slot(slot);
 
-        let slot = live.take_slot(3, 8).unwrap();
+        let slot = live.take_slot(key(3, 8)).unwrap();
         assert!(live.revoke(slot));
         assert!(live.revoke(slot), "a second successor finds it revoked");
         assert!(!live.pass(slot).go_through());
@@ -297,12 +315,12 @@ mod tests {
     fn slots_run_out_and_come_back() {
         let live = live();
         let taken: Vec<_> = (0..SLOTS as u32)
-            .map(|run| live.take_slot(0, run))
+            .map(|run| live.take_slot(key(0, run)))
             .collect();
         assert!(taken.iter().all(Option::is_some));
-        assert_eq!(live.take_slot(1, 0), None);
+        assert_eq!(live.take_slot(key(1, 0)), None);
         live.free_slot(5);
-        assert_eq!(live.take_slot(1, 0), Some(5));
+        assert_eq!(live.take_slot(key(1, 0)), Some(5));
     }
 
     #[test]

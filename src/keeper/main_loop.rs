@@ -33,12 +33,13 @@ use super::{
     runner_process::fork_runner,
     runs::{Key, Phase, Run, Runs},
     takeover::Strays,
+    tasks::{KeptTask, Tasks},
     trim::trim_code,
-    writer::{Also, Writer},
+    writer::Writer,
 };
 use crate::{
     clock::now,
-    journal::{Cover, Header, Journal, Kind, Notice, Record, Tenure},
+    journal::{Closed, Cover, Header, Journal, Kind, Notice, Record, Tenure},
     protocols::dewar::link as wire,
 };
 
@@ -90,7 +91,7 @@ impl Token {
     }
 }
 
-/// The parent of a task's processes.
+/// The parent of all processes of its tasks.
 pub(super) struct Keeper {
     pub shared: Shared,
     pub setting: Setting,
@@ -103,16 +104,17 @@ pub(super) struct Keeper {
     pub runner_due: Option<u64>,
     pub young_deaths: u32,
 
+    pub tasks: Tasks,
     pub runs: Runs,
-    /// Per process: the run number that may be started next.
-    pub next_run: HashMap<u32, u32>,
+    /// Per task and process: the run number that may be started next.
+    pub next_run: HashMap<(u32, u32), u32>,
     /// Started but never passed their gate, under a keeper that died.
     pub unlaunched: BTreeSet<Key>,
     /// Processes of an earlier keeper that are not below us.
     pub strays: Option<Strays>,
 
     /// Commands that wait for a record to be on disk.
-    pub deferred: VecDeque<(u64, wire::command::Kind)>,
+    pub deferred: VecDeque<(u64, u32, wire::command::Kind)>,
     pub gates: VecDeque<(u64, usize)>,
     pub slots: VecDeque<(u64, usize)>,
     pub reaps: VecDeque<(u64, usize)>,
@@ -130,18 +132,15 @@ pub(super) struct Keeper {
     pub to_answer: u64,
     pub answered: u64,
 
-    pub awaiting_empty: bool,
-    pub killing_all: bool,
     pub children_changed: bool,
     pub failed: Option<String>,
-    pub closing: Option<u64>,
     pub leave_by: Option<u64>,
     /// Something happened since memory was last given back.
     pub is_restless: bool,
     /// The journal cannot be trusted: leave as soon as nothing is alive.
     pub is_leaving: bool,
-    /// Launches that wait for a free slot.
-    pub queued: VecDeque<wire::Launch>,
+    /// Launches that wait for a free slot, each with its task.
+    pub queued: VecDeque<(u32, wire::Launch)>,
 }
 
 impl Keeper {
@@ -170,34 +169,54 @@ impl Keeper {
         .map_err(|error| refuse("start the runner", error))?;
         let file = journal_file(&shared).map_err(|error| refuse("open the journal", error))?;
         let journal = Journal::create(file).map_err(|error| refuse("write the journal", error))?;
-        let sync = sync_directories(&shared).map_err(|error| refuse("sync", error))?;
-        let mut keeper = Keeper::new(shared, journal, 0, Some(sync))?;
+        let sync = shared
+            .directory
+            .try_clone()
+            .and_then(|directory| sync_directories(directory, &shared.path))
+            .map_err(|error| refuse("sync", error))?;
+        let mut keeper = Keeper::new(shared)?;
+        keeper.keep(0, keeper.shared.path.clone(), &header);
+        keeper.writer.add(0, journal, 0, Some(sync));
         // They reach the disk together with the first start; the runner hears of them before.
-        keeper.record(Kind::Header(header));
-        if let Some(kind) = tenure(Cover::Whole).kind {
-            keeper.record(kind);
-        }
+        keeper.begin_journal(0, header, Cover::Whole);
         keeper.adopt_runner(runner)?;
         Ok(keeper)
     }
 
-    pub(super) fn new(
-        shared: Shared,
-        journal: Journal,
-        records: u64,
-        also: Also,
-    ) -> Result<Keeper, String> {
+    /// Looks after one more task.
+    pub(super) fn keep(&mut self, task: u32, directory: String, header: &Header) {
+        self.tasks.insert(task, KeptTask::new(directory, header));
+    }
+
+    pub(super) fn begin_journal(&mut self, task: u32, header: Header, cover: Cover) {
+        self.record(task, Kind::Header(header));
+        self.begin_tenure(task, cover);
+    }
+
+    pub(super) fn begin_tenure(&mut self, task: u32, cover: Cover) {
+        let tenure = Tenure {
+            boot_id: proc::boot_id(),
+            keeper_pid: std::process::id(),
+            cover: cover.into(),
+        };
+        self.record(task, Kind::Tenure(tenure));
+    }
+
+    pub(super) fn new(shared: Shared) -> Result<Keeper, String> {
         let fail = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let errno = |what: &'static str| move |errno: Errno| format!("{what}: {errno}");
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
-        // Before any thread exists, so that all of them have it.
-        mask.thread_block().map_err(errno("block SIGCHLD"))?;
+        // Before any thread exists, so that all of them have it. All signals, because a child that
+        // is asked to stop before it has taken back our SIG_IGN must not miss that: a blocked
+        // signal waits.
+        SigSet::all()
+            .thread_block()
+            .map_err(errno("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&mask, flags).map_err(errno("signalfd"))?;
         let setting = setting().map_err(fail("prepare"))?;
-        let writer =
-            Writer::start(journal, records, also).map_err(fail("start the journal's thread"))?;
+        let writer = Writer::start().map_err(fail("start the journal's thread"))?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(errno("epoll"))?;
         let keeper = Keeper {
             shared,
@@ -209,6 +228,7 @@ impl Keeper {
             runner: None,
             runner_due: None,
             young_deaths: 0,
+            tasks: Tasks::default(),
             runs: Runs::default(),
             next_run: HashMap::new(),
             unlaunched: BTreeSet::new(),
@@ -218,19 +238,16 @@ impl Keeper {
             slots: VecDeque::new(),
             reaps: VecDeque::new(),
             lingering: Vec::new(),
-            pushed: records,
-            durable: records,
+            pushed: 0,
+            durable: 0,
             flush_by: None,
             urgent: false,
             report: wire::Report::default(),
             reports: 0,
             to_answer: 0,
             answered: 0,
-            awaiting_empty: false,
-            killing_all: false,
             children_changed: true,
             failed: None,
-            closing: None,
             leave_by: None,
             is_restless: true,
             is_leaving: false,
@@ -339,7 +356,7 @@ impl Keeper {
 
     fn is_over(&self) -> bool {
         let said_goodbye = self.leave_by.is_some() && self.runner.is_none();
-        said_goodbye || (self.is_leaving && !self.awaiting_empty)
+        said_goodbye || (self.is_leaving && !self.awaits_emptiness())
     }
 
     /// Returns the memory that a busy time took.
@@ -380,30 +397,43 @@ impl Keeper {
         }
     }
 
-    /// Queues a record; it is on disk when `durable` reaches the number that is returned.
-    pub(super) fn record(&mut self, kind: Kind) -> u64 {
-        let record = Record::new(now(), kind);
-        self.record_at(record)
+    fn awaits_emptiness(&self) -> bool {
+        self.tasks.iter().any(|(_, kept)| kept.awaiting_empty)
     }
 
-    pub(super) fn record_at(&mut self, record: Record) -> u64 {
+    /// Queues a record for the journal of `task`; it is on disk when `durable` reaches the number
+    /// that is returned.
+    pub(super) fn record(&mut self, task: u32, kind: Kind) -> u64 {
+        let record = Record::new(now(), kind);
+        self.record_at(task, record)
+    }
+
+    pub(super) fn record_at(&mut self, task: u32, record: Record) -> u64 {
         self.report.records.push(wire::Numbered {
             seq: self.pushed + 1,
             record: Some(record.clone()),
+            task,
         });
-        self.pushed = self.writer.push(record);
+        self.pushed = self.writer.push(task, record);
         let by = now().boot_us + LAZY_US;
         self.flush_by = Some(self.flush_by.map_or(by, |before| before.min(by)));
         self.pushed
     }
 
-    pub(super) fn notice(&mut self, text: String, key: Option<Key>) {
+    /// Something that a person should know of a run.
+    pub(super) fn notice(&mut self, text: String, key: Key) {
+        self.notice_of(key.task, text, Some(key));
+    }
+
+    /// Something that a person should know of a task.
+    pub(super) fn notice_of(&mut self, task: u32, text: String, key: Option<Key>) {
         tracing::info!("{text}");
-        self.record(Kind::Notice(Notice {
+        let notice = Notice {
             text,
-            process: key.map(|key| key.0),
-            run: key.map(|key| key.1),
-        }));
+            process: key.map(|key| key.process),
+            run: key.map(|key| key.run),
+        };
+        self.record(task, Kind::Notice(notice));
     }
 
     /// Something waits for what was just recorded: do not wait for the runner's answer.
@@ -425,14 +455,25 @@ impl Keeper {
         self.open_gates();
         self.free_slots();
         self.collect_reaps();
-        if let Some(seq) = self.closing
-            && (self.durable >= seq || self.failed.is_some())
-            && !self.awaiting_empty
-            && self.leave_by.is_none()
-        {
-            self.writer.trim();
-            self.stop_listening();
-            self.leave_by = Some(now().boot_us + LEAVE_US);
+        let (durable, failed) = (self.durable, self.failed.is_some());
+        let is_closed = |kept: &KeptTask| {
+            let is_on_disk = kept.closing.is_some_and(|seq| durable >= seq || failed);
+            is_on_disk && !kept.awaiting_empty
+        };
+        let all = self.tasks.iter();
+        let closed: Vec<u32> = all
+            .filter(|(_, kept)| is_closed(kept))
+            .map(|(task, _)| task)
+            .collect();
+        for task in closed {
+            if task > 0 {
+                self.writer.finish(task);
+                self.tasks.remove(task);
+            } else if self.leave_by.is_none() {
+                self.writer.finish(task);
+                self.stop_listening();
+                self.leave_by = Some(now().boot_us + LEAVE_US);
+            }
         }
     }
 
@@ -445,18 +486,33 @@ impl Keeper {
     }
 
     /// The record cannot be kept: nothing may run unseen, so everything is killed.
-    fn journal_failed(&mut self, error: String) {
+    pub(super) fn journal_failed(&mut self, error: String) {
         self.failed = Some(error.clone());
         self.report.journal_failed = Some(error);
         // What waits for the disk will wait for ever; killing must not.
-        self.deferred.clear();
-        self.gates.clear();
-        self.kill_everything();
-        self.awaiting_empty = true;
+        self.end_all();
     }
 
-    pub(super) fn close(&mut self) {
-        self.closing = Some(self.pushed);
+    /// Kills everything of all tasks, and tells when that is done.
+    pub(super) fn end_all(&mut self) {
+        self.deferred.clear();
+        self.gates.clear();
+        let all: Vec<u32> = self.tasks.iter().map(|(task, _)| task).collect();
+        for task in all {
+            self.kill_everything(task);
+            if let Some(kept) = self.tasks.get_mut(task) {
+                kept.awaiting_empty = true;
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, task: u32) {
+        if task > 0 {
+            self.record(0, Kind::Closed(Closed { task }));
+        }
+        if let Some(kept) = self.tasks.get_mut(task) {
+            kept.closing = Some(self.pushed);
+        }
         self.hurry();
         if self.durable >= self.pushed || self.failed.is_some() {
             self.progressed();
@@ -471,7 +527,7 @@ impl Keeper {
                 PumpEvent::Dropped { key, stream, bytes } => {
                     let text =
                         format!("{bytes} bytes of {stream} could not be written and are lost");
-                    self.notice(text, Some(key));
+                    self.notice(text, key);
                 }
             }
         }
@@ -489,8 +545,10 @@ impl Keeper {
     }
 
     pub(super) fn insert_run(&mut self, run: Run) -> usize {
-        let next = self.next_run.entry(run.key.0).or_default();
-        *next = (*next).max(run.key.1 + 1);
+        let key = run.key;
+        let next = self.next_run.entry((key.task, key.process)).or_default();
+        *next = (*next).max(key.run + 1);
+        self.tasks.add_session(run.pid, key.task);
         self.runs.insert(run)
     }
 
@@ -536,21 +594,12 @@ pub(super) fn journal_file(shared: &Shared) -> io::Result<File> {
     Ok(File::from(shared.journal.try_clone()?))
 }
 
-pub(super) fn tenure(cover: Cover) -> Record {
-    Record::new(
-        now(),
-        Kind::Tenure(Tenure {
-            boot_id: proc::boot_id(),
-            keeper_pid: std::process::id(),
-            cover: cover.into(),
-        }),
-    )
-}
-
 /// A new file is durable only when its directory, and that one's entry, are.
-fn sync_directories(shared: &Shared) -> io::Result<Box<dyn FnOnce() -> io::Result<()> + Send>> {
-    let directory = shared.directory.try_clone()?;
-    let parent = File::open(format!("{}/..", shared.path))?;
+pub(super) fn sync_directories(
+    directory: OwnedFd,
+    path: &str,
+) -> io::Result<Box<dyn FnOnce() -> io::Result<()> + Send>> {
+    let parent = File::open(format!("{path}/.."))?;
     Ok(Box::new(move || {
         nix::unistd::fsync(&directory)?;
         parent.sync_all()

@@ -1,9 +1,9 @@
 //! Root and keeper: the hands of dewar.
 //!
-//! The keeper is the parent of every process of a task. It starts what it is told to start, behind
-//! a gate that opens when the start is on disk; it peeks at the end of a process, has it written,
-//! and only then reaps; it is the only writer of the journal. The root waits above it and becomes
-//! the keeper when that one dies.
+//! The keeper is the parent of every process of its tasks: one locally, all of an executor's under
+//! Mesos. It starts what it is told to start, behind a gate that opens when the start is on disk;
+//! it peeks at the end of a process, has it written, and only then reaps; it is the only writer of
+//! the journals. The root waits above it and becomes the keeper when that one dies.
 //! This room knows nothing of orders, retries or states of tasks: the runner decides those.
 
 mod child;
@@ -23,6 +23,7 @@ mod root;
 mod runner_process;
 mod runs;
 mod takeover;
+mod tasks;
 mod tree;
 mod trim;
 mod writer;
@@ -31,6 +32,6 @@ pub use go::{Go, GoError};
 pub use link::{LinkBuffer, frame_message, messages};
 pub use live::{Holder, Live, LiveView};
 pub use proc::boot_id;
-pub use root::{JOURNAL, LIVE, ROOT_VERB, RunnerEntry, SOCKET, exec_root, fork_root, root_main};
-pub use runner_process::{DISTRUST, RUNNER_VERB, RunnerSetup};
+pub use root::{JOURNAL, LIVE, ROOT_VERB, SOCKET, exec_root, fork_root, root_main};
+pub use runner_process::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup};
 pub use trim::trim_code;

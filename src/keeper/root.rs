@@ -31,7 +31,7 @@ use super::{
     live::{self, Holder, Live},
     main_loop::Keeper,
     proc,
-    runner_process::RunnerSetup,
+    runner_process::RunnerKind,
 };
 use crate::journal::{self, Cover, Header};
 
@@ -53,9 +53,6 @@ pub(super) const IGNORED: [Signal; 5] = [
     Signal::SIGQUIT,
 ];
 
-/// What runs in the runner's process; it returns the exit code.
-pub type RunnerEntry = fn(RunnerSetup) -> u8;
-
 /// All that root and keeper share.
 pub(super) struct Shared {
     pub directory: OwnedFd,
@@ -64,7 +61,7 @@ pub(super) struct Shared {
     pub live: Live,
     pub executable: String,
     pub path: String,
-    pub runner: RunnerEntry,
+    pub runner: &'static RunnerKind,
 }
 
 /// Forks a root off a young process; it waits for its [`Go`] at the other end of the socket. Only
@@ -73,7 +70,7 @@ pub(super) struct Shared {
 ///
 /// # Errors
 /// What socketpair and fork say.
-pub fn fork_root(runner: RunnerEntry) -> io::Result<UnixStream> {
+pub fn fork_root(runner: &'static RunnerKind) -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
     // SAFETY: the caller promises one thread, so the child may run any code.
     match unsafe { fork() }? {
@@ -104,7 +101,7 @@ pub fn exec_root(executable: &str) -> io::Result<UnixStream> {
 
 /// The life of a root, from its fork (or exec) to its end. `client` is where [`Go`] comes from.
 /// Returns the exit code.
-pub fn root_main(client: UnixStream, runner: RunnerEntry) -> u8 {
+pub fn root_main(client: UnixStream, runner: &'static RunnerKind) -> u8 {
     if let Err(errno) = detach(&client) {
         GoError::failed(format!("cannot detach: {errno}")).send(&client);
         return 70;
@@ -188,7 +185,7 @@ pub(super) fn become_subreaper(name: &str) -> nix::Result<()> {
 }
 
 /// Opens everything that root and keeper share.
-fn begin(go: &Go, runner: RunnerEntry) -> Result<Shared, GoError> {
+fn begin(go: &Go, runner: &'static RunnerKind) -> Result<Shared, GoError> {
     let path = &go.directory;
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         GoError::failed(format!("cannot {what} in {path}: {error}"))

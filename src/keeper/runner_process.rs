@@ -31,8 +31,17 @@ pub struct RunnerSetup {
     pub client: Option<OwnedFd>,
 }
 
-/// The hidden verb by which a runner is exec'ed, followed by three descriptor numbers.
+/// The hidden verb by which a local runner is exec'ed, followed by three descriptor numbers.
 pub const RUNNER_VERB: &str = "__runner";
+
+/// What becomes a runner.
+#[derive(Debug)]
+pub struct RunnerKind {
+    /// The verb of our binary by which it is exec'ed.
+    pub verb: &'static str,
+    /// What runs in its process; it returns the exit code.
+    pub main: fn(RunnerSetup) -> u8,
+}
 
 /// The exit code of a runner that cannot believe its journal.
 pub const DISTRUST: u8 = 71;
@@ -54,7 +63,7 @@ pub(super) fn fork_runner(
     directory: &OwnedFd,
     client: Option<OwnedFd>,
     inherited: Vec<OwnedFd>,
-    entry: fn(RunnerSetup) -> u8,
+    kind: &RunnerKind,
 ) -> io::Result<RunnerProcess> {
     let (ours, theirs) = link_pair()?;
     let setup = RunnerSetup {
@@ -67,7 +76,7 @@ pub(super) fn fork_runner(
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop((ours, inherited));
-            let code = entry(setup);
+            let code = (kind.main)(setup);
             std::process::exit(i32::from(code));
         }
         ForkResult::Parent { child } => {
@@ -86,6 +95,7 @@ pub(super) fn fork_runner(
 /// # Errors
 /// What the system says of both.
 pub(super) fn exec_runner(
+    kind: &RunnerKind,
     executable: &str,
     listener: &OwnedFd,
     directory: &OwnedFd,
@@ -98,7 +108,7 @@ pub(super) fn exec_runner(
     let spawn = |program: &str| {
         Command::new(program)
             .arg0("dewar")
-            .arg(RUNNER_VERB)
+            .arg(kind.verb)
             .args(handed.map(|fd| fd.as_raw_fd().to_string()))
             .stdin(Stdio::null())
             .spawn()

@@ -2,8 +2,15 @@
 
 use std::{collections::HashMap, os::fd::OwnedFd};
 
-/// (process, run).
-pub(super) type Key = (u32, u32);
+/// Names a run among all that the keeper looks after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    pub task: u32,
+    /// The process' index in its task.
+    pub process: u32,
+    /// The run's number, from 0.
+    pub run: u32,
+}
 
 /// Where a run stands, seen by its keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +100,16 @@ impl Runs {
         self.by_pid.contains_key(&pid)
     }
 
-    /// True when the first process of every run is dead and recorded so.
-    pub fn all_ended(&self) -> bool {
+    /// Whose first process this is.
+    pub fn task_of(&self, pid: i32) -> Option<u32> {
+        let index = self.by_pid.get(&pid)?;
+        Some(self.get(*index)?.key.task)
+    }
+
+    /// True when the first process of every run of `task` is dead and recorded so.
+    pub fn all_ended(&self, task: u32) -> bool {
         let mut runs = self.slab.iter().flatten();
-        runs.all(|run| matches!(run.phase, Phase::Ended { .. }))
+        runs.all(|run| run.key.task != task || matches!(run.phase, Phase::Ended { .. }))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Run)> {

@@ -18,13 +18,14 @@ use super::{
     exit_info,
     go::GoError,
     live::Gate,
-    main_loop::{Keeper, Token, journal_file, tenure},
+    main_loop::{Keeper, Token, journal_file},
     proc::{self, Stat},
     root::{JOURNAL, Shared},
     runs::{Key, Phase, Run},
+    tasks::Mark,
     tree::{self, Snapshot},
 };
-use crate::journal::{self, Cover, End, Journal, Kind, Record, Replay};
+use crate::journal::{self, Cover, Journal, Kind, Record, Replay};
 
 /// A run that has begun and not ended, as the journal knows it.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +40,7 @@ struct Open {
 pub(super) struct Strays {
     /// First processes of runs: pid and start.
     first: Vec<(i32, u64)>,
-    /// What HOME is for every process of the task.
-    home: Vec<u8>,
-    /// Where the logs of the task are: who writes there with its output is the task's.
-    logs: String,
+    mark: Mark,
     /// HOME is ours alone, so it marks a process as the task's wherever it went.
     home_is_proof: bool,
     watched: Vec<OwnedFd>,
@@ -73,8 +71,7 @@ impl Keeper {
             let sandbox = format!("{}/sandbox", shared.path);
             let strays = Strays {
                 first: vec![(0, 0)],
-                home: format!("HOME={sandbox}").into_bytes(),
-                logs: format!("{sandbox}/{}/", super::logs::LOGS),
+                mark: Mark::of(&sandbox),
                 home_is_proof: true,
                 watched: Vec::new(),
             };
@@ -104,33 +101,49 @@ impl Keeper {
         let has_strays = !rebooted && tenures + usize::from(cover == Cover::Whole) > 1;
         // Asked while this process has one thread.
         let tells = has_strays && exit_info::is_supported();
-        let mut keeper = Keeper::new(shared, journal, replay.records.len() as u64, None)?;
+        let members = members(&replay.records).map_err(refuse)?;
+        let mut keeper = Keeper::new(shared)?;
         if has_strays {
             keeper.strays = Some(Strays {
                 first: first_processes(&replay.records),
-                home: format!("HOME={}", replay.header.sandbox).into_bytes(),
-                logs: format!("{}/{}/", replay.header.sandbox, super::logs::LOGS),
+                mark: Mark::of(&replay.header.sandbox),
                 home_is_proof: !replay.header.sandbox_given,
                 watched: Vec::new(),
             });
         }
-        keeper.resume(&replay, cover, rebooted, tells);
+        // All are known before any process is looked for among them.
+        let path = keeper.shared.path.clone();
+        let mut journals = vec![(0, path, replay, journal)];
+        journals.extend(members);
+        for (task, directory, replay, _) in &journals {
+            keeper.keep(*task, directory.clone(), &replay.header);
+        }
+        for (task, _, replay, journal) in journals {
+            let records = replay.records.len() as u64;
+            keeper.writer.add(task, journal, records, None);
+            keeper.resume(task, &replay, cover, rebooted, tells);
+        }
         Ok(keeper)
     }
 
-    fn resume(&mut self, replay: &Replay, cover: Cover, rebooted: bool, tells: bool) {
-        if let Some(kind) = tenure(cover).kind {
-            self.record(kind);
-        }
+    fn resume(&mut self, task: u32, replay: &Replay, cover: Cover, rebooted: bool, tells: bool) {
+        self.begin_tenure(task, cover);
         if let Some((offset, why)) = replay.torn {
-            self.notice(
+            self.notice_of(
+                task,
                 format!("the journal's torn tail at offset {offset} was cut ({why})"),
                 None,
             );
         }
+        for (pid, _) in first_processes(&replay.records) {
+            self.tasks.add_session(pid, task);
+        }
         let (open, next_run) = fold(&replay.records);
-        self.next_run.extend(next_run);
-        for (key, open) in open {
+        for (process, next) in next_run {
+            self.next_run.insert((task, process), next);
+        }
+        for ((process, run), open) in open {
+            let key = Key { task, process, run };
             if rebooted {
                 self.lost(key, "the machine was restarted");
             } else {
@@ -143,7 +156,7 @@ impl Keeper {
     fn resume_run(&mut self, key: Key, open: Open, tells: bool) {
         let slot = match open.exec {
             true => None,
-            false => self.shared.live.find_slot(key.0, key.1),
+            false => self.shared.live.find_slot(key),
         };
         if let Some(slot) = slot
             && matches!(self.shared.live.gate(slot), Gate::Waiting | Gate::Revoked)
@@ -176,7 +189,7 @@ impl Keeper {
                     tree
                 });
                 if let Err(error) = killed {
-                    self.notice(format!("cannot kill: {error}"), Some(key));
+                    self.notice(format!("cannot kill: {error}"), key);
                 }
                 return self.lost(key, "this kernel does not tell its exit code");
             }
@@ -202,11 +215,7 @@ impl Keeper {
     }
 
     fn lost(&mut self, key: Key, reason: &str) {
-        self.record(Kind::End(End {
-            process: key.0,
-            run: key.1,
-            how: Some(exit_info::lost(reason)),
-        }));
+        self.record_end(key, exit_info::lost(reason));
     }
 
     /// Strays are not our children: their ends are watched one by one.
@@ -270,36 +279,61 @@ impl Strays {
             }
             let session = snapshot.in_session(*pid);
             session
-                .filter(|stat| stat.start_ticks >= *start_ticks && self.has_home(stat.pid))
+                .filter(|stat| stat.start_ticks >= *start_ticks && self.mark.has_home(stat.pid))
                 .for_each(&mut add);
         }
         let all = snapshot.iter();
         all.filter(|stat| stat.start_ticks >= earliest)
             .filter(|stat| {
-                (self.home_is_proof && self.has_home(stat.pid)) || self.writes_logs(stat.pid)
+                (self.home_is_proof && self.mark.has_home(stat.pid))
+                    || self.mark.writes_logs(stat.pid)
             })
             .for_each(&mut add);
         found.into_values().collect()
     }
-
-    /// Its standard output or error is a log file of the task.
-    fn writes_logs(&self, pid: i32) -> bool {
-        [1, 2].iter().any(|number| {
-            let target = fs::read_link(format!("/proc/{pid}/fd/{number}"));
-            target.is_ok_and(|target| target.to_string_lossy().starts_with(&self.logs))
-        })
-    }
-
-    fn has_home(&self, pid: i32) -> bool {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|entry| entry == self.home)
-    }
 }
 
+/// A task of an executor that is not over: its number, its directory, what it did, its journal.
+type Member = (u32, String, Replay, Journal);
+
+/// The tasks that an executor's journal names as open.
+fn members(records: &[Record]) -> Result<Vec<Member>, String> {
+    let mut open: BTreeMap<u32, String> = BTreeMap::new();
+    for record in records {
+        match &record.kind {
+            Some(Kind::Opened(opened)) => {
+                open.insert(opened.task, opened.directory.clone());
+            }
+            Some(Kind::Closed(closed)) => {
+                open.remove(&closed.task);
+            }
+            _ => {}
+        }
+    }
+    let mut members = Vec::new();
+    for (task, directory) in open {
+        let path = format!("{directory}/{JOURNAL}");
+        let failed = |error: &dyn std::fmt::Display| format!("{path}: {error}");
+        let file = fs::File::options().read(true).write(true).open(&path);
+        let file = match file {
+            // Its keeper died before the first sync: nothing of it began.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            file => file.map_err(|error| failed(&error))?,
+        };
+        let read = journal::read_file(&file, path.as_ref()).map_err(|error| failed(&error))?;
+        if let Some(replay) = read {
+            let journal = Journal::resume(file, replay.end).map_err(|error| failed(&error))?;
+            members.push((task, directory, replay, journal));
+        }
+    }
+    Ok(members)
+}
+
+/// (process, run), within one task.
+type OfTask = (u32, u32);
+
 /// The runs without an end, and per process the next run's number.
-fn fold(records: &[Record]) -> (BTreeMap<Key, Open>, BTreeMap<u32, u32>) {
+fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32, u32>) {
     let mut open = BTreeMap::new();
     let mut next_run: BTreeMap<u32, u32> = BTreeMap::new();
     for record in records {

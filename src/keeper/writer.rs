@@ -1,10 +1,11 @@
 //! The thread that makes records durable: whatever waits when a sync ends goes into the next one.
 //!
 //! The keeper's main thread never waits for the disk: it pushes records, asks for a flush, and
-//! learns from an event how far the journal is on disk.
+//! learns from an event how far they are on disk. Records of all journals are counted together;
+//! a flush syncs every journal that has some, the group's own (task 0) first.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -15,26 +16,29 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::journal::{Journal, Record};
 
-#[derive(Debug)]
 pub(super) struct Writer {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     progress: EventFd,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
-    /// Everything that is not on disk yet: the records after number `durable`.
-    queue: VecDeque<Record>,
+    /// Everything that is not on disk yet: the records after number `durable`, each with its task.
+    queue: VecDeque<(u32, Record)>,
     /// Number of the last record on disk.
     durable: u64,
+    /// How many records each journal has on disk.
+    counts: BTreeMap<u32, u64>,
     flush: bool,
-    trim: bool,
+    /// Journals that the thread takes over.
+    new: Vec<(u32, Journal, Also)>,
+    /// Journals that get no more records.
+    finished: Vec<u32>,
     error: Option<Failure>,
 }
 
@@ -46,25 +50,30 @@ struct Failure {
     allows_last_words: bool,
 }
 
-/// What the first sync has to take along: a new file's directories.
+/// What a journal's first sync has to take along: a new file's directories.
 pub(super) type Also = Option<Box<dyn FnOnce() -> io::Result<()> + Send>>;
 
-/// How far the journal is.
+/// How far the records are.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Progress {
     pub durable: u64,
     pub error: Option<String>,
 }
 
+/// What is on disk and what is not, at one moment.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub durable: u64,
+    pub counts: BTreeMap<u32, u64>,
+    /// Number, task, record.
+    pub queue: Vec<(u64, u32, Record)>,
+}
+
 impl Writer {
-    /// Starts the thread; `records` are already on disk. `also` is done once, after the first sync
-    /// and as a part of it.
-    pub fn start(journal: Journal, records: u64, also: Also) -> io::Result<Writer> {
+    /// Starts the thread.
+    pub fn start() -> io::Result<Writer> {
         let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                durable: records,
-                ..State::default()
-            }),
+            state: Mutex::default(),
             wake: Condvar::new(),
             progress: EventFd::from_value_and_flags(
                 0,
@@ -75,24 +84,37 @@ impl Writer {
         thread::Builder::new()
             .name("journal".to_owned())
             .stack_size(128 << 10)
-            .spawn(move || write(&theirs, journal, also))?;
+            .spawn(move || write(&theirs))?;
         Ok(Writer { shared })
     }
 
-    /// Queues a record and returns its number.
-    pub fn push(&self, record: Record) -> u64 {
+    /// Hands over the journal of `task`; `records` of it are already on disk. `also` is done once,
+    /// after its first sync and as a part of it.
+    pub fn add(&self, task: u32, journal: Journal, records: u64, also: Also) {
         let mut state = self.shared.lock();
-        state.queue.push_back(record);
+        state.counts.insert(task, records);
+        state.new.push((task, journal, also));
+    }
+
+    /// Queues a record and returns its number.
+    pub fn push(&self, task: u32, record: Record) -> u64 {
+        let mut state = self.shared.lock();
+        state.queue.push_back((task, record));
         state.durable + state.queue.len() as u64
     }
 
-    /// In one look: how many records are on disk, and those that follow them, with their numbers.
-    pub fn snapshot(&self) -> (u64, Vec<(u64, Record)>) {
+    /// In one look: how far all records are on disk, and each journal, and what follows.
+    pub fn snapshot(&self) -> Snapshot {
         let state = self.shared.lock();
         let first = state.durable + 1;
         let numbered = state.queue.iter().cloned().enumerate();
-        let queue = numbered.map(|(index, record)| (first + index as u64, record));
-        (state.durable, queue.collect())
+        Snapshot {
+            durable: state.durable,
+            counts: state.counts.clone(),
+            queue: numbered
+                .map(|(index, (task, record))| (first + index as u64, task, record))
+                .collect(),
+        }
     }
 
     /// A long queue must not cost memory for ever.
@@ -106,9 +128,12 @@ impl Writer {
         self.shared.wake.notify_one();
     }
 
-    /// After everything is on disk, give back the space ahead.
-    pub fn trim(&self) {
-        self.shared.lock().trim = true;
+    /// The journal of `task` is complete and on disk: give back its space ahead, and let go of it.
+    pub fn finish(&self, task: u32) {
+        let mut state = self.shared.lock();
+        state.counts.remove(&task);
+        state.finished.push(task);
+        drop(state);
         self.shared.wake.notify_one();
     }
 
@@ -134,37 +159,44 @@ impl Shared {
     }
 }
 
-fn write(shared: &Shared, mut journal: Journal, mut also: Also) {
+fn write(shared: &Shared) {
+    let mut journals: BTreeMap<u32, (Journal, Also)> = BTreeMap::new();
     loop {
         let mut state = shared.lock();
-        while !(state.flush || state.trim) {
+        while !state.flush && state.finished.is_empty() {
             state = shared
                 .wake
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         state.flush = false;
+        for (task, journal, also) in state.new.drain(..) {
+            journals.insert(task, (journal, also));
+        }
         // They stay in the queue until they are on disk, for a runner that asks.
-        let records: Vec<Record> = state.queue.iter().cloned().collect();
-        let count = records.len();
-        let trim = std::mem::take(&mut state.trim) && records.is_empty();
+        let count = state.queue.len();
+        let mut parts = Parts::new();
+        for (task, record) in &state.queue {
+            parts.entry(*task).or_default().push(record.clone());
+        }
+        let finished = std::mem::take(&mut state.finished);
         let allowed = state.error.as_ref().map(|error| error.allows_last_words);
         drop(state);
 
-        let result = match allowed {
-            _ if count == 0 => Ok(()),
-            None => journal
-                .append(records)
-                .and_then(|()| also.take().map_or(Ok(()), |also| also())),
-            Some(true) => journal.last_words(records),
+        let mut on_disk = BTreeMap::new();
+        let written = match allowed {
+            None => append(&mut journals, parts, &mut on_disk),
+            Some(true) => last_words(&mut journals, parts),
             // What is on disk is unknown, and syncing again would tell nothing: it stays as it is.
             Some(false) => Ok(()),
         };
-        let result = match trim && result.is_ok() {
-            true => journal.trim(),
-            false => result,
-        };
+        let result = written.and_then(|()| trim(&mut journals, &finished));
         let mut state = shared.lock();
+        for (task, records) in &on_disk {
+            if let Some(count) = state.counts.get_mut(task) {
+                *count += records;
+            }
+        }
         match result {
             Ok(()) if allowed == Some(false) => {}
             Ok(()) => {
@@ -172,6 +204,12 @@ fn write(shared: &Shared, mut journal: Journal, mut also: Also) {
                 state.durable += count as u64;
             }
             Err(error) => {
+                // What other journals took in before the one that failed must not be said twice.
+                let mut index = 0;
+                state.queue.retain(|(task, _)| {
+                    index += 1;
+                    index > count || !on_disk.contains_key(task)
+                });
                 tracing::error!("the journal cannot be written: {error}");
                 let kind = error.kind();
                 let full = matches!(
@@ -189,4 +227,50 @@ fn write(shared: &Shared, mut journal: Journal, mut also: Also) {
             tracing::error!("cannot tell of the journal's progress: {errno}");
         }
     }
+}
+
+/// What goes into each journal.
+type Parts = BTreeMap<u32, Vec<Record>>;
+
+/// Counts in `on_disk` what has become durable, also when a later journal fails.
+fn append(
+    journals: &mut BTreeMap<u32, (Journal, Also)>,
+    parts: Parts,
+    on_disk: &mut BTreeMap<u32, u64>,
+) -> io::Result<()> {
+    for (task, records) in parts {
+        let count = records.len() as u64;
+        let (journal, also) = open(journals, task)?;
+        journal.append(records)?;
+        if let Some(also) = also.take() {
+            also()?;
+        }
+        on_disk.insert(task, count);
+    }
+    Ok(())
+}
+
+fn last_words(journals: &mut BTreeMap<u32, (Journal, Also)>, parts: Parts) -> io::Result<()> {
+    for (task, records) in parts {
+        open(journals, task)?.0.last_words(records)?;
+    }
+    Ok(())
+}
+
+fn trim(journals: &mut BTreeMap<u32, (Journal, Also)>, finished: &[u32]) -> io::Result<()> {
+    for task in finished {
+        if let Some((mut journal, _)) = journals.remove(task) {
+            journal.trim()?;
+        }
+    }
+    Ok(())
+}
+
+fn open(
+    journals: &mut BTreeMap<u32, (Journal, Also)>,
+    task: u32,
+) -> io::Result<&mut (Journal, Also)> {
+    journals
+        .get_mut(&task)
+        .ok_or_else(|| io::Error::other(format!("task {task} has no journal")))
 }

@@ -30,11 +30,22 @@ const MOST: usize = 256;
 #[serde(tag = "do", rename_all = "lowercase")]
 pub enum Request {
     /// The status, then every event until the task is over.
-    Follow,
+    Follow {
+        /// The task's id, where several may run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
+    },
     /// The status, once.
-    Status,
+    Status {
+        /// The task's id, where several may run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
+    },
     /// End the task.
     Kill {
+        /// The task's id, where several may run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
         /// SIGKILL at once, no finalizers.
         #[serde(default)]
         now: bool,
@@ -42,6 +53,15 @@ pub enum Request {
         #[serde(default)]
         budget_us: Option<u64>,
     },
+}
+
+impl Request {
+    /// The task that it is about.
+    pub fn task(&self) -> Option<&str> {
+        let (Request::Follow { task } | Request::Status { task } | Request::Kill { task, .. }) =
+            self;
+        task.as_deref()
+    }
 }
 
 /// Sends a request to a runner.
@@ -71,12 +91,15 @@ pub(super) struct Clients {
     heard: mpsc::Sender<Heard>,
     next: ClientId,
     all: HashMap<ClientId, Client>,
+    /// They still say what was said.
+    released: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Client {
     outlet: mpsc::Sender<Arc<str>>,
-    follows: bool,
+    /// The task that it follows.
+    follows: Option<u32>,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
 }
@@ -87,6 +110,7 @@ impl Clients {
             heard,
             next: 0,
             all: HashMap::new(),
+            released: Vec::new(),
         }
     }
 
@@ -103,7 +127,7 @@ impl Clients {
         let (read, write) = stream.into_split();
         let client = Client {
             outlet,
-            follows: false,
+            follows: None,
             reader: tokio::spawn(listen(id, read, self.heard.clone())),
             writer: tokio::spawn(speak(write, lines)),
         };
@@ -118,14 +142,14 @@ impl Clients {
         }
     }
 
-    pub fn follow(&mut self, id: ClientId) {
+    pub fn follow(&mut self, id: ClientId, task: u32) {
         if let Some(client) = self.all.get_mut(&id) {
-            client.follows = true;
+            client.follows = Some(task);
         }
     }
 
-    pub fn has_followers(&self) -> bool {
-        self.all.values().any(|client| client.follows)
+    pub fn has_followers(&self, task: u32) -> bool {
+        self.all.values().any(|client| client.follows == Some(task))
     }
 
     /// Says something to one.
@@ -136,21 +160,39 @@ impl Clients {
         }
     }
 
-    /// Says something to all that follow.
-    pub fn broadcast(&mut self, line: &Arc<str>) {
-        let followers = self.all.iter().filter(|(_, client)| client.follows);
-        let ids: Vec<ClientId> = followers.map(|(id, _)| *id).collect();
-        for id in ids {
+    /// Says something to all that follow `task`.
+    pub fn broadcast(&mut self, task: u32, line: &Arc<str>) {
+        for id in self.followers(task) {
             self.tell(id, line);
         }
     }
 
+    /// Those that follow `task` get what was said, and then the end of the conversation.
+    pub fn release(&mut self, task: u32) {
+        for id in self.followers(task) {
+            if let Some(client) = self.all.remove(&id) {
+                client.reader.abort();
+                self.released.push(client.writer);
+            }
+        }
+        self.released.retain(|writer| !writer.is_finished());
+    }
+
+    fn followers(&self, task: u32) -> Vec<ClientId> {
+        let follows = |client: &Client| client.follows == Some(task);
+        let followers = self.all.iter().filter(|(_, client)| follows(client));
+        followers.map(|(id, _)| *id).collect()
+    }
+
     /// Listens no more, and waits until everything that was said has got out.
     pub async fn finish(self) {
+        let mut writers = self.released;
         for (_, client) in self.all {
             client.reader.abort();
-            drop(client.outlet);
-            if let Err(error) = client.writer.await
+            writers.push(client.writer);
+        }
+        for writer in writers {
+            if let Err(error) = writer.await
                 && !error.is_cancelled()
             {
                 tracing::error!("serving a client: {error}");

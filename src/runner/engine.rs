@@ -1,12 +1,13 @@
 //! The runner's loop: reports in, decisions out, clients told.
 //!
-//! The plan learns at once; the history, and through it clients, only what is on disk.
+//! A task's plan learns at once; its history, and through it clients and the overseer, only what is
+//! on disk.
 
 use std::{
     collections::VecDeque,
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
 };
 
@@ -21,30 +22,34 @@ use tokio::{
 };
 
 use super::{
-    clients::{Clients, Heard, Request, may_speak},
-    launches::Launches,
-    replay::Model,
+    clients::{ClientId, Clients, Heard, Request, may_speak},
+    overseer::{Members, Overseer, Want},
+    running::Running,
     status::Event,
     timer::BootTimer,
 };
 use crate::{
     clock::now,
-    config::LogMode,
-    journal::{self, KillRequest, Kind, Record, Stage, TaskState},
+    journal::{self, Kind, Record},
     keeper::{
-        DISTRUST, Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RunnerSetup, frame_message,
-        messages, trim_code,
+        DISTRUST, Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RUNNER_VERB, RunnerKind,
+        RunnerSetup, frame_message, messages, trim_code,
     },
-    plan::{Command, Decision, Fact, Note},
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
 
 /// A pause of this length means that we mostly wait again, microseconds.
 const SETTLE_US: u64 = 100_000;
 
-/// The life of a runner. Returns its exit code.
-pub fn runner_main(setup: RunnerSetup) -> u8 {
-    match live(setup) {
+/// How the runner of a person's task is started.
+pub const LOCAL: RunnerKind = RunnerKind {
+    verb: RUNNER_VERB,
+    main: |setup| runner_main(setup, || None),
+};
+
+/// The life of a runner; `overseer` is made within its runtime. Returns its exit code.
+pub fn runner_main(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> u8 {
+    match live(setup, overseer) {
         Ok(()) => 0,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             tracing::error!("the journal cannot be trusted: {error}");
@@ -57,7 +62,7 @@ pub fn runner_main(setup: RunnerSetup) -> u8 {
     }
 }
 
-fn live(setup: RunnerSetup) -> io::Result<()> {
+fn live(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> io::Result<()> {
     // We die with our keeper, even when we are stopped: the next one has its own runner.
     let keeper = nix::unistd::getppid();
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -73,26 +78,30 @@ fn live(setup: RunnerSetup) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    runtime.block_on(run(setup))
+    runtime.block_on(async { run(setup, overseer()).await })
 }
 
 struct Engine {
-    model: Model,
-    launches: Launches,
-    path: String,
+    /// By number; locally there is one, and it is 0.
+    tasks: Members,
+    overseer: Option<Box<dyn Overseer>>,
     live: File,
-    /// Known, but not yet on disk.
-    unsaid: VecDeque<(u64, Record)>,
+    /// Known, but not yet on disk: number, task, record.
+    unsaid: VecDeque<(u64, u32, Record)>,
+    /// The overseer is heard when the records up to this one are on disk: what an earlier runner
+    /// wanted comes first.
+    heard_from: u64,
+    durable: u64,
     clients: Clients,
     /// Notes and orders for the next batch.
     batch: wire::Batch,
     answer: bool,
     /// The journal cannot be written.
     failed: bool,
-    over: bool,
+    leaving: bool,
 }
 
-async fn run(setup: RunnerSetup) -> io::Result<()> {
+async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Result<()> {
     let stream = std::os::unix::net::UnixStream::from(setup.link);
     let link = UnixStream::from_std(stream)?;
     let listener = std::os::unix::net::UnixListener::from(setup.listener);
@@ -100,7 +109,11 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
     let mut inbox = LinkBuffer::default();
     let (heard, mut requests) = mpsc::channel(64);
     let clients = Clients::new(heard);
-    let mut engine = Engine::welcome(&link, &mut inbox, &setup.directory, clients).await?;
+    let welcome = first_report(&link, &mut inbox).await?;
+    let mut engine = Engine::new(&setup.directory, clients, overseer, welcome)?;
+    for report in messages::<wire::Report>(&mut inbox)? {
+        engine.hear(report);
+    }
     let timer = BootTimer::new()?;
     if let Some(client) = setup.client {
         let client = std::os::unix::net::UnixStream::from(client);
@@ -112,10 +125,10 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
     let mut outbox: Vec<u8> = Vec::new();
     let mut is_restless = true;
     loop {
-        let wake_at = engine.decide();
+        let wake_at = engine.decide()?;
         outbox.extend(engine.take_batch());
         send(&link, &mut outbox)?;
-        if engine.over {
+        if engine.is_over() {
             break;
         }
         let rest_at = is_restless.then(|| now().boot_us + SETTLE_US);
@@ -161,6 +174,7 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
                 // A client that was let go gives its descriptor back before the next is accepted.
                 tokio::task::yield_now().await;
             }
+            () = outside(&mut engine.overseer) => {}
         }
         accepts = true;
         is_restless = true;
@@ -172,32 +186,53 @@ async fn run(setup: RunnerSetup) -> io::Result<()> {
     Ok(())
 }
 
+/// What the overseer hears from outside.
+async fn outside(overseer: &mut Option<Box<dyn Overseer>>) {
+    match overseer {
+        Some(overseer) => std::future::poll_fn(|context| overseer.poll(context)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The keeper's welcome. What came behind it stays in `inbox`.
+async fn first_report(link: &UnixStream, inbox: &mut LinkBuffer) -> io::Result<wire::Report> {
+    loop {
+        link.readable().await?;
+        if !receive(link, inbox)? {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if let Some(report) = inbox.first::<wire::Report>()? {
+            return Ok(report);
+        }
+    }
+}
+
 impl Engine {
-    /// Hears the keeper's first report and replays the journal.
-    async fn welcome(
-        link: &UnixStream,
-        inbox: &mut LinkBuffer,
+    /// Replays the journals that the keeper's first report names.
+    fn new(
         directory: &OwnedFd,
         clients: Clients,
+        mut overseer: Option<Box<dyn Overseer>>,
+        welcome: wire::Report,
     ) -> io::Result<Engine> {
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let mut reports = VecDeque::new();
-        while reports.is_empty() {
-            link.readable().await?;
-            if !receive(link, inbox)? {
-                return Err(gone());
+        let mut tasks = Members::new();
+        for open in &welcome.journals {
+            let replay = replay(open, &welcome)?;
+            let count = open.replay_to as usize;
+            match &mut overseer {
+                Some(overseer) if open.task == 0 => {
+                    let past = replay.records.iter().take(count);
+                    past.for_each(|record| overseer.recorded(record));
+                }
+                _ => {
+                    tasks.insert(open.task, begin(open.task, &open.directory, replay, count)?);
+                }
             }
-            reports.extend(messages::<wire::Report>(inbox)?);
         }
-        let welcome: wire::Report = reports.pop_front().ok_or_else(gone)?;
-        let path = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
-        let path = path.display().to_string();
-        let file = path.clone() + "/" + JOURNAL;
-        let count = welcome.replay_to.unwrap_or_default() as usize;
-        let replay = replay(&file, count, &welcome)?;
-        let mut model = Model::replay(&replay, count)?;
-        for record in welcome.records.iter().filter_map(|one| one.record.as_ref()) {
-            model.learn(record);
+        for numbered in &welcome.records {
+            if let (Some(task), Some(record)) = (tasks.get_mut(&numbered.task), &numbered.record) {
+                task.learn_all(record);
+            }
         }
         let live = nix::fcntl::openat(
             directory.as_fd(),
@@ -206,237 +241,238 @@ impl Engine {
             nix::sys::stat::Mode::empty(),
         )?;
         let mut engine = Engine {
-            model,
-            launches: Launches::new(replay.header),
-            path: file,
+            tasks,
+            overseer,
             live: live.into(),
             unsaid: VecDeque::new(),
+            heard_from: welcome.records.last().map_or(0, |last| last.seq),
+            durable: 0,
             clients,
             batch: wire::Batch::default(),
             answer: false,
             failed: false,
-            over: false,
+            leaving: false,
         };
-        engine.resume(&welcome);
+        for task in engine.tasks.values_mut() {
+            task.resume(&welcome.unlaunched, &mut engine.batch);
+        }
         engine.hear_news(welcome);
-        reports.into_iter().for_each(|report| engine.hear(report));
         Ok(engine)
-    }
-
-    /// What an earlier runner or keeper left undone.
-    fn resume(&mut self, welcome: &wire::Report) {
-        for run in &welcome.unlaunched {
-            let process = run.process as usize;
-            let order = match self.model.plan.may_start(process) {
-                true => Order::Launch(self.launches.of(&self.model.task, process, run.run)),
-                false => Order::Abandon(wire::Abandon {
-                    process: run.process,
-                    run: run.run,
-                }),
-            };
-            self.order(order);
-        }
-        for (process, run) in self.model.plan.live() {
-            if self.model.task.processes[process].logger.mode == LogMode::Rotate {
-                let launch = self.launches.of(&self.model.task, process, run);
-                self.order(Order::ReadOutput(launch));
-            }
-        }
     }
 
     fn hear(&mut self, report: wire::Report) {
         for numbered in &report.records {
-            let Some(record) = &numbered.record else {
-                continue;
-            };
-            // Our own notes come back to us for the history; the plan knows them.
-            if !matches!(record.kind, Some(Kind::Stage(_) | Kind::Kill(_))) {
-                self.model.learn(record);
+            if let (Some(task), Some(record)) =
+                (self.tasks.get_mut(&numbered.task), &numbered.record)
+            {
+                task.learn(record);
             }
         }
         self.hear_news(report);
     }
 
     fn hear_news(&mut self, report: wire::Report) {
-        let is_news = !report.records.is_empty() || report.empty || report.replay_to.is_some();
+        let is_news =
+            !report.records.is_empty() || !report.empty.is_empty() || !report.journals.is_empty();
         self.batch.answers = report.number;
         self.answer |= is_news;
         for numbered in report.records {
             if let Some(record) = numbered.record {
-                self.unsaid.push_back((numbered.seq, record));
+                self.unsaid.push_back((numbered.seq, numbered.task, record));
             }
-        }
-        if report.empty {
-            self.model.plan.is_empty();
         }
         if let Some(error) = report.journal_failed {
             tracing::error!("the journal cannot be written: {error}");
             self.failed = true;
         }
-        if self.failed && report.empty {
-            self.lose();
+        for number in report.empty {
+            if let Some(task) = self.tasks.get_mut(&number) {
+                task.is_empty();
+                if self.failed {
+                    task.lose(&mut self.batch);
+                }
+            }
         }
-        self.tell(report.durable);
-    }
-
-    /// The record cannot be kept and everything has been killed: the task is LOST.
-    fn lose(&mut self) {
-        let lost = Fact::Entered {
-            state: crate::plan::TaskState::Lost,
-            outcome: crate::plan::TaskState::Lost,
-            budget_us: 0,
-        };
-        self.model.plan.apply(&lost, now().boot_us);
-        let reason = "the journal cannot be written".to_owned();
-        self.note_stage(TaskState::Lost, TaskState::Lost, 0, reason);
+        self.durable = self.durable.max(report.durable);
+        self.tell();
     }
 
     /// Tells followers what is on disk by now.
-    fn tell(&mut self, durable: u64) {
-        while let Some((seq, _)) = self.unsaid.front() {
+    fn tell(&mut self) {
+        while let Some((seq, ..)) = self.unsaid.front() {
             // What cannot be made durable any more is still the best that anybody knows.
-            if *seq > durable && !self.failed {
+            if *seq > self.durable && !self.failed {
                 break;
             }
-            let Some((_, record)) = self.unsaid.pop_front() else {
+            let Some((_, number, record)) = self.unsaid.pop_front() else {
                 break;
             };
-            let event = self.model.history.apply(&record);
-            if let Some(event) = event {
-                self.broadcast(&event);
+            match (&mut self.overseer, self.tasks.get_mut(&number)) {
+                (_, Some(task)) => {
+                    let event = task.tell(&record);
+                    let is_over = task.is_over();
+                    if let Some(event) = event
+                        && self.clients.has_followers(number)
+                    {
+                        self.clients.broadcast(number, &line_of(&event));
+                    }
+                    if is_over {
+                        self.clients.release(number);
+                    }
+                }
+                (Some(overseer), None) if number == 0 => overseer.recorded(&record),
+                _ => {}
             }
-            if let Some(Kind::Stage(stage)) = &record.kind
-                && stage
-                    .state()
-                    .known()
-                    .is_some_and(|state| state.is_terminal())
-            {
-                self.over = true;
-            }
-        }
-    }
-
-    fn broadcast(&mut self, event: &Event) {
-        if self.clients.has_followers() {
-            self.clients.broadcast(&line_of(event));
         }
     }
 
     fn serve(&mut self, heard: Heard) {
-        match heard {
-            Heard::Request(id, Request::Follow) => {
-                let status = line_of(&self.status());
+        let (id, request) = match heard {
+            Heard::Request(id, request) => (id, request),
+            Heard::Nonsense(id, message) => return self.refuse(id, message),
+            Heard::Gone(id) => return self.clients.remove(id),
+        };
+        let name = request.task();
+        let Some(number) = self.find(name) else {
+            let message = match name {
+                Some(name) => format!("no task {name:?} runs here"),
+                None => "several tasks run here: name one".to_owned(),
+            };
+            return self.refuse(id, message);
+        };
+        let pids = self.pids();
+        let Some(task) = self.tasks.get_mut(&number) else {
+            return;
+        };
+        match request {
+            Request::Follow { .. } => {
+                let status = line_of(&Event::Status(Box::new(task.status(pids))));
                 self.clients.tell(id, &status);
-                self.clients.follow(id);
+                self.clients.follow(id, number);
             }
-            Heard::Request(id, Request::Status) => {
-                let status = line_of(&self.status());
+            Request::Status { .. } => {
+                let status = line_of(&Event::Status(Box::new(task.status(pids))));
                 self.clients.tell(id, &status);
             }
-            Heard::Request(_, Request::Kill { now, budget_us }) => self.kill(now, budget_us),
-            Heard::Nonsense(id, message) => {
-                let refused = Event::Refused {
-                    busy: false,
-                    message,
-                };
-                self.clients.tell(id, &line_of(&refused));
-            }
-            Heard::Gone(id) => self.clients.remove(id),
+            Request::Kill { now, budget_us, .. } => task.kill(now, budget_us, &mut self.batch),
         }
     }
 
-    fn kill(&mut self, at_once: bool, budget_us: Option<u64>) {
-        let at = now();
-        let fact = Fact::KillRequested {
-            now: at_once,
-            budget_us,
+    fn refuse(&mut self, id: ClientId, message: String) {
+        let refused = Event::Refused {
+            busy: false,
+            message,
         };
-        self.model.plan.apply(&fact, at.boot_us);
-        self.batch.notes.push(Record::new(
-            at,
-            Kind::Kill(KillRequest {
-                now: at_once,
-                budget_us,
-                reason: String::new(),
-            }),
-        ));
+        self.clients.tell(id, &line_of(&refused));
     }
 
-    fn status(&self) -> Event {
+    /// The task that a client means; one that is over is not here any more.
+    fn find(&self, name: Option<&str>) -> Option<u32> {
+        let mut all = self.tasks.iter();
+        match name {
+            None => {
+                let only = all.next().map(|(number, _)| *number);
+                only.filter(|_| all.next().is_none())
+            }
+            Some(name) => all
+                .find(|(_, task)| task.model().history.task_id() == name)
+                .map(|(number, _)| *number),
+        }
+    }
+
+    fn pids(&self) -> [Option<u32>; 3] {
         let view = LiveView::read(&self.live).ok();
         let pid = |holder| view.as_ref().and_then(|view| view.pid(holder));
-        let pids = [
+        [
             pid(Holder::Root),
             pid(Holder::Keeper),
             Some(std::process::id()),
-        ];
-        let model = &self.model;
-        Event::Status(Box::new(model.history.status(
-            &model.plan,
-            &self.path,
-            pids,
-        )))
+        ]
     }
 
-    /// Lets the plan decide; returns when it wants to be asked again.
-    fn decide(&mut self) -> Option<u64> {
-        let is_over = self
-            .model
-            .plan
-            .state()
-            .is_some_and(|state| state.is_terminal());
-        if self.failed && !is_over {
-            // The keeper kills everything by itself; there is nothing left to decide.
-            return None;
+    /// Lets overseer and plans decide; returns when they want to be asked again.
+    fn decide(&mut self) -> io::Result<Option<u64>> {
+        let mut wake_at = self.oversee()?;
+        for task in self.tasks.values_mut() {
+            if self.failed && !task.has_ended() {
+                // The keeper kills everything by itself; there is nothing left to decide.
+                continue;
+            }
+            wake_at = earlier(wake_at, task.decide(&mut self.batch));
         }
-        let Decision {
-            notes,
-            commands,
-            wake_at,
-        } = self.model.plan.decide(now().boot_us);
-        for Note::Enter {
-            state,
-            outcome,
-            budget_us,
-            reason,
-        } in notes
-        {
-            self.note_stage(state.into(), outcome.into(), budget_us, reason);
-        }
-        for command in commands {
-            let order = match command {
-                Command::Start { process, run } => {
-                    Order::Launch(self.launches.of(&self.model.task, process, run))
-                }
-                Command::StopAll => Order::StopAll(wire::StopAll {}),
-                Command::KillRun { process, run } => Order::KillRun(wire::KillRun {
-                    process: process as u32,
-                    run,
-                }),
-                Command::KillAll => Order::KillAll(wire::KillAll {}),
-                Command::AwaitEmpty => Order::AwaitEmpty(wire::AwaitEmpty {}),
-                Command::Close => Order::Close(wire::Close {}),
-            };
-            self.order(order);
-        }
-        wake_at
+        Ok(wake_at)
     }
 
-    fn note_stage(&mut self, state: TaskState, outcome: TaskState, budget_us: u64, reason: String) {
-        let stage = Stage {
-            state: state.into(),
-            outcome: outcome.into(),
-            budget_us,
-            reason,
+    fn oversee(&mut self) -> io::Result<Option<u64>> {
+        let Some(mut overseer) = self.overseer.take() else {
+            return Ok(None);
         };
-        let note = Record::new(now(), Kind::Stage(stage));
-        self.batch.notes.push(note);
+        let mut wake_at = None;
+        if self.durable >= self.heard_from || self.failed {
+            loop {
+                let (wants, next) = overseer.decide(now(), &self.tasks);
+                wake_at = next;
+                if wants.is_empty() {
+                    break;
+                }
+                for want in wants {
+                    self.carry_out(want)?;
+                }
+            }
+        }
+        self.overseer = Some(overseer);
+        Ok(wake_at)
     }
 
-    fn order(&mut self, order: Order) {
-        self.batch
-            .commands
-            .push(wire::Command { kind: Some(order) });
+    fn carry_out(&mut self, want: Want) -> io::Result<()> {
+        match want {
+            Want::Note(kind) => self.batch.notes.push(wire::Numbered {
+                seq: 0,
+                record: Some(Record::new(now(), *kind)),
+                task: 0,
+            }),
+            Want::Open {
+                task,
+                directory,
+                header,
+            } => {
+                let replay = journal::Replay::of_header((*header).clone());
+                self.tasks.insert(task, begin(task, &directory, replay, 0)?);
+                let open = wire::Open {
+                    directory,
+                    header: Some(*header),
+                };
+                self.batch.commands.push(wire::Command {
+                    kind: Some(Order::Open(open)),
+                    task,
+                });
+            }
+            Want::Kill {
+                task,
+                now,
+                budget_us,
+            } => {
+                if let Some(task) = self.tasks.get_mut(&task) {
+                    task.kill(now, budget_us, &mut self.batch);
+                }
+            }
+            Want::Forget(task) => {
+                self.tasks.remove(&task);
+            }
+            Want::Leave => {
+                self.leaving = true;
+                self.batch.commands.push(wire::Command {
+                    kind: Some(Order::Close(wire::Close {})),
+                    task: 0,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        let is_done = |task: &Running| task.is_over();
+        self.leaving || (self.overseer.is_none() && self.tasks.values().all(is_done))
     }
 
     /// The bytes of the batch, if there is anything to say.
@@ -453,6 +489,23 @@ impl Engine {
     }
 }
 
+fn begin(
+    number: u32,
+    directory: &str,
+    replay: journal::Replay,
+    count: usize,
+) -> io::Result<Running> {
+    Running::new(number, directory, replay, count).map_err(|error| distrust(error.to_string()))
+}
+
+fn distrust(error: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
+}
+
 fn line_of(event: &Event) -> Arc<str> {
     match serde_json::to_string(event) {
         Ok(line) => (line + "\n").into(),
@@ -463,22 +516,18 @@ fn line_of(event: &Event) -> Arc<str> {
     }
 }
 
-/// The journal; of a task that is just beginning, what the keeper is about to write there.
-fn replay(path: &str, count: usize, welcome: &wire::Report) -> io::Result<journal::Replay> {
-    let distrust = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    if count > 0 {
+/// A journal; of a task that is just beginning, what the keeper is about to write there.
+fn replay(open: &wire::OpenJournal, welcome: &wire::Report) -> io::Result<journal::Replay> {
+    if open.replay_to > 0 {
+        let path = format!("{}/{JOURNAL}", open.directory);
         return journal::read(path.as_ref())
             .map_err(|error| distrust(error.to_string()))?
             .ok_or_else(|| distrust("the journal is empty".to_owned()));
     }
-    let first = welcome.records.first().and_then(|one| one.record.as_ref());
-    match first.and_then(|record| record.kind.as_ref()) {
-        Some(Kind::Header(header)) => Ok(journal::Replay {
-            header: header.clone(),
-            records: Vec::new(),
-            end: 0,
-            torn: None,
-        }),
+    let mut told = welcome.records.iter();
+    let first = told.find(|numbered| numbered.task == open.task);
+    match first.and_then(|numbered| numbered.record.as_ref()?.kind.as_ref()) {
+        Some(Kind::Header(header)) => Ok(journal::Replay::of_header(header.clone())),
         _ => Err(distrust("there is no header".to_owned())),
     }
 }

@@ -147,6 +147,13 @@ impl History {
                 }))
             }
             Kind::Kill(_) => None,
+            // An executor's own.
+            Kind::Opened(_)
+            | Kind::Closed(_)
+            | Kind::Accepted(_)
+            | Kind::Update(_)
+            | Kind::Acknowledged(_)
+            | Kind::Subscribed(_) => None,
             Kind::Notice(notice) => {
                 let event = NoticeEvent {
                     at: time(record.wall_us),
@@ -177,6 +184,11 @@ impl History {
                 None
             }
         }
+    }
+
+    /// The task's id.
+    pub fn task_id(&self) -> &str {
+        &self.task_id
     }
 
     /// The task's state; `None` before ACTIVE is on disk.

@@ -8,16 +8,20 @@ mod clients;
 mod engine;
 mod history;
 mod launches;
+mod overseer;
 mod replay;
+mod running;
 mod status;
 mod store;
 mod take_up;
 mod timer;
 
 pub use clients::{Request, write_request};
-pub use engine::runner_main;
+pub use engine::{LOCAL, runner_main};
 pub use history::History;
+pub use overseer::{Members, Overseer, Want};
 pub use replay::{Model, facts_of};
+pub use running::Running;
 pub use status::{
     Event, NoticeEvent, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList, TaskEvent,
     TaskStatus,

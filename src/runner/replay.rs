@@ -101,9 +101,20 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
                 .chain(snapshot.kept.iter().flat_map(facts_of))
                 .collect()
         }
-        // Who keeps, headers, notices, and launches repeated within a run change no plan.
+        // Who keeps, headers, notices, launches repeated within a run, and what an executor records
+        // of itself change no plan.
         Some(
-            Kind::Header(_) | Kind::Tenure(_) | Kind::Again(_) | Kind::Exec(_) | Kind::Notice(_),
+            Kind::Header(_)
+            | Kind::Tenure(_)
+            | Kind::Again(_)
+            | Kind::Exec(_)
+            | Kind::Notice(_)
+            | Kind::Opened(_)
+            | Kind::Closed(_)
+            | Kind::Accepted(_)
+            | Kind::Update(_)
+            | Kind::Acknowledged(_)
+            | Kind::Subscribed(_),
         )
         | None => Vec::new(),
     }

@@ -1,0 +1,218 @@
+//! One task that runs: its model, and the translation of its plan's decisions into notes and orders
+//! for the keeper.
+
+use super::{
+    launches::Launches,
+    replay::Model,
+    status::{Event, TaskStatus},
+};
+use crate::{
+    clock::now,
+    config::LogMode,
+    journal::{KillRequest, Kind, Record, Replay, Stage, TaskState},
+    keeper::JOURNAL,
+    plan::{self, Command, Decision, Fact, Note},
+    protocols::dewar::link::{self as wire, command::Kind as Order},
+};
+
+/// A task and what it has to say to the keeper.
+#[derive(Debug)]
+pub struct Running {
+    number: u32,
+    model: Model,
+    launches: Launches,
+    journal: String,
+    /// Its last words are on disk.
+    over: bool,
+}
+
+impl Running {
+    /// The task `number` whose journal is in `directory`, of whose records the first `count` are on
+    /// disk.
+    ///
+    /// # Errors
+    /// When the header's task cannot be read.
+    pub(super) fn new(
+        number: u32,
+        directory: &str,
+        replay: Replay,
+        count: usize,
+    ) -> Result<Running, serde_json::Error> {
+        let model = Model::replay(&replay, count)?;
+        let state = model.plan.state();
+        Ok(Running {
+            number,
+            model,
+            launches: Launches::new(replay.header),
+            journal: format!("{directory}/{JOURNAL}"),
+            over: state.is_some_and(plan::TaskState::is_terminal),
+        })
+    }
+
+    /// What was asked for and what happened.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// True when the task is over and that is on disk.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// For programs. `pids` are those of root, keeper and runner.
+    pub fn status(&self, pids: [Option<u32>; 3]) -> TaskStatus {
+        let model = &self.model;
+        model.history.status(&model.plan, &self.journal, pids)
+    }
+
+    /// Knows a record that is not on disk yet. Our own notes come back to us for the history; the
+    /// plan knows them already.
+    pub(super) fn learn(&mut self, record: &Record) {
+        if !matches!(record.kind, Some(Kind::Stage(_) | Kind::Kill(_))) {
+            self.model.learn(record);
+        }
+    }
+
+    /// Knows a record of an earlier runner's, be it a note.
+    pub(super) fn learn_all(&mut self, record: &Record) {
+        self.model.learn(record);
+    }
+
+    /// A record is on disk: what followers should hear of it.
+    pub(super) fn tell(&mut self, record: &Record) -> Option<Event> {
+        let event = self.model.history.apply(record);
+        if let Some(Kind::Stage(stage)) = &record.kind {
+            let state = stage.state().known();
+            self.over |= state.is_some_and(plan::TaskState::is_terminal);
+        }
+        event
+    }
+
+    /// Nothing of it is alive.
+    pub(super) fn is_empty(&mut self) {
+        self.model.plan.is_empty();
+    }
+
+    /// What an earlier runner or keeper left undone: `unlaunched` runs never passed their gate.
+    pub(super) fn resume(&mut self, unlaunched: &[wire::Unlaunched], batch: &mut wire::Batch) {
+        let task = self.number;
+        for run in unlaunched.iter().filter(|run| run.task == task) {
+            let process = run.process as usize;
+            let order = match self.model.plan.may_start(process) {
+                true => Order::Launch(self.launches.of(&self.model.task, process, run.run)),
+                false => Order::Abandon(wire::Abandon {
+                    process: run.process,
+                    run: run.run,
+                }),
+            };
+            self.order(order, batch);
+        }
+        for (process, run) in self.model.plan.live() {
+            if self.model.task.processes[process].logger.mode == LogMode::Rotate {
+                let launch = self.launches.of(&self.model.task, process, run);
+                self.order(Order::ReadOutput(launch), batch);
+            }
+        }
+    }
+
+    /// Somebody wants it to end.
+    pub(super) fn kill(&mut self, at_once: bool, budget_us: Option<u64>, batch: &mut wire::Batch) {
+        let at = now();
+        let fact = Fact::KillRequested {
+            now: at_once,
+            budget_us,
+        };
+        self.model.plan.apply(&fact, at.boot_us);
+        let request = KillRequest {
+            now: at_once,
+            budget_us,
+            reason: String::new(),
+        };
+        self.note(Record::new(at, Kind::Kill(request)), batch);
+    }
+
+    /// Its record cannot be kept and everything has been killed: it is LOST.
+    pub(super) fn lose(&mut self, batch: &mut wire::Batch) {
+        let lost = Fact::Entered {
+            state: plan::TaskState::Lost,
+            outcome: plan::TaskState::Lost,
+            budget_us: 0,
+        };
+        self.model.plan.apply(&lost, now().boot_us);
+        let reason = "the journal cannot be written".to_owned();
+        self.note_stage(TaskState::Lost, TaskState::Lost, 0, reason, batch);
+    }
+
+    /// True when the plan has come to its end, on disk or not.
+    pub(super) fn has_ended(&self) -> bool {
+        let state = self.model.plan.state();
+        state.is_some_and(plan::TaskState::is_terminal)
+    }
+
+    /// Lets the plan decide; returns when it wants to be asked again.
+    pub(super) fn decide(&mut self, batch: &mut wire::Batch) -> Option<u64> {
+        let Decision {
+            notes,
+            commands,
+            wake_at,
+        } = self.model.plan.decide(now().boot_us);
+        for Note::Enter {
+            state,
+            outcome,
+            budget_us,
+            reason,
+        } in notes
+        {
+            self.note_stage(state.into(), outcome.into(), budget_us, reason, batch);
+        }
+        for command in commands {
+            let order = match command {
+                Command::Start { process, run } => {
+                    Order::Launch(self.launches.of(&self.model.task, process, run))
+                }
+                Command::StopAll => Order::StopAll(wire::StopAll {}),
+                Command::KillRun { process, run } => Order::KillRun(wire::KillRun {
+                    process: process as u32,
+                    run,
+                }),
+                Command::KillAll => Order::KillAll(wire::KillAll {}),
+                Command::AwaitEmpty => Order::AwaitEmpty(wire::AwaitEmpty {}),
+                Command::Close => Order::Close(wire::Close {}),
+            };
+            self.order(order, batch);
+        }
+        wake_at
+    }
+
+    fn note_stage(
+        &self,
+        state: TaskState,
+        outcome: TaskState,
+        budget_us: u64,
+        reason: String,
+        batch: &mut wire::Batch,
+    ) {
+        let stage = Stage {
+            state: state.into(),
+            outcome: outcome.into(),
+            budget_us,
+            reason,
+        };
+        self.note(Record::new(now(), Kind::Stage(stage)), batch);
+    }
+
+    fn note(&self, record: Record, batch: &mut wire::Batch) {
+        batch.notes.push(wire::Numbered {
+            seq: 0,
+            record: Some(record),
+            task: self.number,
+        });
+    }
+
+    fn order(&self, order: Order, batch: &mut wire::Batch) {
+        batch.commands.push(wire::Command {
+            kind: Some(order),
+            task: self.number,
+        });
+    }
+}

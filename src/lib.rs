@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod journal;
 pub mod keeper;
+pub mod mesos;
 pub mod plan;
 pub mod runner;
 pub mod sandbox;

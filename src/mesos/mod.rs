@@ -1,0 +1,18 @@
+//! Mesos' v1 HTTP API: messages, RecordIO, both wire formats, a client, the agent's environment.
+//!
+//! This room knows how Mesos speaks, not what is said: it knows no task of ours.
+
+mod client;
+mod duration;
+mod environment;
+mod recordio;
+mod wire;
+
+pub use client::{Address, Client, ClientError, Stream};
+pub use duration::{DurationError, parse_duration};
+pub use environment::{AgentEnvironment, EnvironmentError};
+pub use recordio::{Decoder, RecordError, encode_record};
+pub use wire::{Wire, WireError};
+
+/// The messages, generated from `proto/mesos`.
+pub use crate::protocols::mesos::v1 as messages;

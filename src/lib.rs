@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod executor;
 pub mod journal;
 pub mod keeper;
 pub mod mesos;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::mesos::Wire;
+
 /// Runs tasks: DAGs of processes in one sandbox, with logs, retries and finalizers. A task survives
 /// the death of any process of dewar.
 #[derive(Debug, Parser)]
@@ -49,6 +51,14 @@ Exit codes: 0 SUCCESS, 1 FAILED, 2 rejected, 3 KILLED, 4 LOST.")]
     Attach(AttachArgs),
     /// Wait for a task's end and exit with its code
     Wait(WaitArgs),
+    /// What a Mesos agent starts: runs the tasks that the agent hands over
+    #[command(
+        after_help = "Give an agent's framework this command in its ExecutorInfo:
+  exec /usr/local/bin/dewar executor
+
+Everything else comes from the agent, in MESOS_* variables."
+    )]
+    Executor(ExecutorArgs),
     /// Check a task file: every mistake, with its place
     Validate(ValidateArgs),
     /// Print a task as it would run, fully resolved
@@ -73,6 +83,13 @@ pub(super) enum StatusFormat {
     Text,
     /// One JSON object
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExecutorArgs {
+    /// How to talk to the agent
+    #[arg(long, value_enum, default_value = "protobuf")]
+    pub wire: Wire,
 }
 
 /// What a task file's templates are bound to.

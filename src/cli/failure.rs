@@ -38,6 +38,22 @@ impl From<Code> for ExitCode {
     }
 }
 
+impl TryFrom<u8> for Code {
+    type Error = u8;
+
+    fn try_from(code: u8) -> Result<Code, u8> {
+        let all = [
+            Code::Success,
+            Code::Failed,
+            Code::Rejected,
+            Code::Killed,
+            Code::Lost,
+            Code::Internal,
+        ];
+        all.into_iter().find(|one| *one as u8 == code).ok_or(code)
+    }
+}
+
 /// Why a command could not do what it was asked.
 #[derive(Debug)]
 pub(super) struct Failure {

@@ -6,14 +6,15 @@ use clap::Parser;
 
 use super::{
     args::{Cli, Verb},
-    attach,
+    attach, executor,
     failure::{Code, Failure, Outcome},
     inspect, kill, run, status, tail,
     terminal::complain,
     validate,
 };
 use crate::{
-    keeper::{ROOT_VERB, RUNNER_VERB, RunnerSetup, fork_root, root_main},
+    executor::{EXECUTOR_RUNNER, EXECUTOR_RUNNER_VERB},
+    keeper::{ROOT_VERB, RUNNER_VERB, RunnerKind, RunnerSetup, fork_root, root_main},
     runner::{LOCAL, Store},
     trace,
 };
@@ -22,7 +23,8 @@ use crate::{
 pub fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
-        Some(RUNNER_VERB) => return exec_runner(words.collect()),
+        Some(RUNNER_VERB) => return exec_runner(&LOCAL, words.collect()),
+        Some(EXECUTOR_RUNNER_VERB) => return exec_runner(&EXECUTOR_RUNNER, words.collect()),
         Some(ROOT_VERB) => return exec_root(),
         _ => {}
     }
@@ -69,6 +71,7 @@ fn dispatch(cli: Cli, root: Option<UnixStream>) -> Outcome {
         Verb::Kill(args) => kill::kill(&store()?, &args),
         Verb::Attach(args) => attach::attach(&store()?, &args),
         Verb::Wait(args) => attach::wait(&store()?, &args),
+        Verb::Executor(args) => executor::executor(&args),
         Verb::Validate(args) => validate::validate(&args),
         Verb::Inspect(args) => inspect::inspect(&args),
     }
@@ -92,12 +95,12 @@ fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 }
 
-fn exec_runner(words: Vec<String>) -> ExitCode {
+fn exec_runner(kind: &RunnerKind, words: Vec<String>) -> ExitCode {
     trace::start();
     match RunnerSetup::from_arguments(&words) {
-        Ok(setup) => ExitCode::from((LOCAL.main)(setup)),
+        Ok(setup) => ExitCode::from((kind.main)(setup)),
         Err(_) => {
-            complain(&format!("error: {RUNNER_VERB} is for dewar itself"));
+            complain(&format!("error: {} is for dewar itself", kind.verb));
             Code::Rejected.into()
         }
     }

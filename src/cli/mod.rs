@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod executor;
 mod failure;
 mod follow;
 mod inspect;

@@ -8,13 +8,11 @@ use super::{
     diagnostic::Diagnostics,
     fields::{Fields, wrong_type},
     node::{Node, Span, Value},
-    schema::{Constraint, Destination, LogMode, Logger, Process, Resources, Rotate, Task},
-    units::Period,
+    schema::{
+        Constraint, Destination, FINALIZATION_WAIT, LogMode, Logger, MAX_RUNS, MIN_DURATION,
+        Process, Resources, Rotate, Task,
+    },
 };
-
-const MAX_RUNS: u32 = 100;
-const MIN_DURATION: Period = Period::from_secs(5);
-const FINALIZATION_WAIT: Period = Period::from_secs(30);
 
 const TASK: [&str; 8] = [
     "name",

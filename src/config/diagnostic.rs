@@ -35,6 +35,7 @@ pub struct Diagnostic {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    forgives_unknown: bool,
 }
 
 impl Diagnostics {
@@ -45,6 +46,21 @@ impl Diagnostics {
 
     pub(super) fn warning(&mut self, span: &Range<usize>, message: impl Into<String>) -> Entry<'_> {
         self.add(Severity::Warning, span, message.into())
+    }
+
+    /// From here on an unknown field is only warned about: what a scheduler sends may be meant for
+    /// a newer executor.
+    pub(super) fn forgive_unknown(&mut self) {
+        self.forgives_unknown = true;
+    }
+
+    /// Adds what is to be said of an unknown field.
+    pub(super) fn unknown(&mut self, span: &Range<usize>, message: impl Into<String>) -> Entry<'_> {
+        let severity = match self.forgives_unknown {
+            true => Severity::Warning,
+            false => Severity::Error,
+        };
+        self.add(severity, span, message.into())
     }
 
     fn add(&mut self, severity: Severity, span: &Range<usize>, message: String) -> Entry<'_> {

@@ -196,7 +196,7 @@ impl<'n> Fields<'n> {
                 continue;
             }
             diagnostics
-                .error(&entry.key_span, format!("unknown field `{key}` in {what}"))
+                .unknown(&entry.key_span, format!("unknown field `{key}` in {what}"))
                 .label("unknown field")
                 .help(format!("known fields are {}", known.join(", ")))
                 .did_you_mean(key, known.iter().copied());

@@ -20,6 +20,7 @@ pub use super::template::Bindings;
 pub struct Document {
     source: String,
     tasks: Vec<Node>,
+    forgives_unknown: bool,
 }
 
 /// A task that is ready to run, with what to warn about.
@@ -29,6 +30,15 @@ pub struct Resolved {
     pub task: Task,
     /// Warnings only.
     pub diagnostics: Diagnostics,
+}
+
+/// What a scheduler says around a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wrapper {
+    /// `mesos.instance`.
+    pub instance: Option<u32>,
+    /// The user that runs it.
+    pub role: Option<String>,
 }
 
 impl Document {
@@ -63,8 +73,32 @@ impl Document {
             false => Ok(Document {
                 source: source.to_owned(),
                 tasks,
+                forgives_unknown: false,
             }),
         }
+    }
+
+    /// From here on unknown fields are only warned about.
+    pub fn forgive_unknown(&mut self) {
+        self.forgives_unknown = true;
+    }
+
+    /// What stands around the only task, as in `{task: {...}, instance: 0, role: www}`: Thermos'
+    /// schedulers wrap a task so. The document is that task from here on. `None` when it is bare.
+    pub fn unwrap(&mut self) -> Option<Wrapper> {
+        let [node] = self.tasks.as_slice() else {
+            return None;
+        };
+        let task = node
+            .get("task")
+            .filter(|_| node.get("processes").is_none())?;
+        let text = |name| node.get(name).and_then(Node::text);
+        let wrapper = Wrapper {
+            instance: text("instance").and_then(|text| text.trim().parse().ok()),
+            role: text("role"),
+        };
+        self.tasks = vec![task.clone()];
+        Some(wrapper)
     }
 
     /// The names of the tasks, as far as they have one before they are resolved.
@@ -93,6 +127,9 @@ impl Document {
     /// Every mistake there is.
     pub fn resolve(&self, index: usize, bindings: &Bindings) -> Result<Resolved, Diagnostics> {
         let mut diagnostics = Diagnostics::default();
+        if self.forgives_unknown {
+            diagnostics.forgive_unknown();
+        }
         let mut expander = Expander::new(&self.source, bindings, &mut diagnostics);
         let node = expander.expand(&self.tasks[index], &[]);
         let unused: Vec<String> = expander.unused_sets().cloned().collect();

@@ -19,6 +19,6 @@ mod units;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use load::{Bindings, Document, Resolved};
+pub use load::{Bindings, Document, Resolved, Wrapper};
 pub use schema::{Constraint, Destination, LogMode, Logger, Process, Resources, Rotate, Task};
 pub use units::{Bytes, Period};

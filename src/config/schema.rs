@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{Bytes, Period};
 
+pub(super) const MAX_RUNS: u32 = 100;
+pub(super) const MIN_DURATION: Period = Period::from_secs(5);
+pub(super) const FINALIZATION_WAIT: Period = Period::from_secs(30);
+
 /// A DAG of processes in one sandbox.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -164,6 +168,47 @@ mod octal {
         let text: Option<String> = Option::deserialize(from)?;
         let parse = |text: String| u32::from_str_radix(&text, 8).map_err(D::Error::custom);
         text.map(parse).transpose()
+    }
+}
+
+impl Task {
+    /// A task of `processes` with the defaults of a task file.
+    pub fn of(name: String, processes: Vec<Process>) -> Task {
+        Task {
+            name,
+            processes,
+            constraints: Vec::new(),
+            resources: None,
+            max_failures: 1,
+            max_concurrency: 0,
+            finalization_wait: FINALIZATION_WAIT,
+            user: None,
+        }
+    }
+}
+
+impl Process {
+    /// A process with the defaults of a task file, and nothing to run yet.
+    pub fn named(name: String) -> Process {
+        Process {
+            name,
+            cmdline: None,
+            argv: None,
+            shell: None,
+            max_failures: 1,
+            max_runs: MAX_RUNS,
+            daemon: false,
+            ephemeral: false,
+            is_final: false,
+            min_duration: MIN_DURATION,
+            stop_timeout: None,
+            user: None,
+            umask: None,
+            working_dir: None,
+            env: BTreeMap::new(),
+            logger: Logger::default(),
+            resources: None,
+        }
     }
 }
 

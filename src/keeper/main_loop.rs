@@ -22,6 +22,8 @@ use nix::{
     },
 };
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 use super::{
     conversation::Runner,
     go::GoError,
@@ -67,6 +69,7 @@ pub(super) enum Token {
     Stray,
     Exit,
     Gate,
+    Root,
 }
 
 impl Token {
@@ -75,7 +78,7 @@ impl Token {
     }
 
     fn of(number: u64) -> Option<(Token, usize)> {
-        const ALL: [Token; 8] = [
+        const ALL: [Token; 9] = [
             Token::Signal,
             Token::Link,
             Token::Runner,
@@ -84,6 +87,7 @@ impl Token {
             Token::Stray,
             Token::Exit,
             Token::Gate,
+            Token::Root,
         ];
         let kind = number >> KIND_SHIFT;
         let token = ALL.into_iter().find(|token| *token as u64 == kind)?;
@@ -98,6 +102,8 @@ pub(super) struct Keeper {
     pub epoll: Epoll,
     pub signals: SignalFd,
     pub writer: Writer,
+    /// The root, where its death ends everything.
+    pub root: Option<OwnedFd>,
     pub pump: Option<Pump>,
     pub runner: Option<Runner>,
     /// When the runner is to be started again, and how often in a row it died young.
@@ -148,22 +154,30 @@ impl Keeper {
     ///
     /// # Errors
     /// A message; the client has been told it too.
-    pub fn begin(shared: Shared, header: Header, client: UnixStream) -> Result<Keeper, String> {
-        let tell = client.try_clone().map_err(|error| error.to_string())?;
+    pub fn begin(
+        shared: Shared,
+        header: Header,
+        client: Option<UnixStream>,
+    ) -> Result<Keeper, String> {
+        let again = || client.as_ref().map(UnixStream::try_clone).transpose();
+        let tell = again().map_err(|error| error.to_string())?;
+        let inherited = again().map_err(|error| error.to_string())?;
         let refuse = |what: &str, error: io::Error| {
             let message = format!("cannot {what} in {}: {error}", shared.path);
-            GoError {
+            let refusal = GoError {
                 busy: false,
                 message: message.clone(),
+            };
+            if let Some(tell) = &tell {
+                refusal.send(tell);
             }
-            .send(&tell);
             message
         };
         let runner = fork_runner(
             &shared.listener,
             &shared.directory,
-            Some(OwnedFd::from(client)),
-            vec![tell.try_clone().map_err(|error| error.to_string())?.into()],
+            client.map(OwnedFd::from),
+            inherited.map(OwnedFd::from).into_iter().collect(),
             shared.runner,
         )
         .map_err(|error| refuse("start the runner", error))?;
@@ -178,9 +192,42 @@ impl Keeper {
         keeper.keep(0, keeper.shared.path.clone(), &header);
         keeper.writer.add(0, journal, 0, Some(sync));
         // They reach the disk together with the first start; the runner hears of them before.
+        let is_executor = header.executor.is_some();
         keeper.begin_journal(0, header, Cover::Whole);
+        if is_executor {
+            keeper.watch_root()?;
+        }
         keeper.adopt_runner(runner)?;
         Ok(keeper)
+    }
+
+    /// Under Mesos the root is the container's first process: the agent takes its death for the
+    /// end of the container, so everything ends with it.
+    fn watch_root(&mut self) -> Result<(), String> {
+        let root = nix::unistd::getppid();
+        let failed = |error: io::Error| format!("watch the root: {error}");
+        let pidfd = Pid::from_raw(root.as_raw())
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
+            .map_err(failed)?;
+        self.watch(pidfd.as_fd(), Token::Root.number(0))
+            .map_err(failed)?;
+        // It died before it was watched, and its pid is somebody else's.
+        if nix::unistd::getppid() != root {
+            return Err("the root died".to_owned());
+        }
+        self.root = Some(pidfd);
+        Ok(())
+    }
+
+    fn root_died(&mut self) {
+        tracing::error!("the container's first process died: killing everything and leaving");
+        if let Some(root) = self.root.take() {
+            self.unwatch(root.as_fd());
+        }
+        self.end_all();
+        self.is_leaving = true;
+        self.stop_listening();
     }
 
     /// Looks after one more task.
@@ -224,6 +271,7 @@ impl Keeper {
             epoll,
             signals,
             writer,
+            root: None,
             pump: None,
             runner: None,
             runner_due: None,
@@ -310,6 +358,7 @@ impl Keeper {
             Some((Token::Stray, index)) => self.stray_died(index),
             Some((Token::Exit, index)) => self.first_process_died(index),
             Some((Token::Gate, index)) => self.gate_spoke(index),
+            Some((Token::Root, _)) => self.root_died(),
             None => return Err("an event that nobody asked for".to_owned()),
         }
         Ok(())

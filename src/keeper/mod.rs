@@ -32,6 +32,6 @@ pub use go::{Go, GoError};
 pub use link::{LinkBuffer, frame_message, messages};
 pub use live::{Holder, Live, LiveView};
 pub use proc::boot_id;
-pub use root::{JOURNAL, LIVE, ROOT_VERB, SOCKET, exec_root, fork_root, root_main};
+pub use root::{JOURNAL, LIVE, ROOT_VERB, SOCKET, become_root, exec_root, fork_root, root_main};
 pub use runner_process::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup};
 pub use trim::trim_code;

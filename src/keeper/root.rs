@@ -115,13 +115,25 @@ pub fn root_main(client: UnixStream, runner: &'static RunnerKind) -> u8 {
             return 70;
         }
     };
-    match begin(&go, runner) {
-        Ok(shared) => supervise(shared, go.header, client),
+    match begin(&go, runner, false) {
+        Ok(shared) => supervise(shared, go.header, Some(client)),
         Err(refusal) => {
             refusal.send(&client);
             0
         }
     }
+}
+
+/// Becomes the root of a Mesos executor: this process is its container's first, so it stays in its
+/// session and keeps its output. `go` begins a new group. Only for a process with one thread.
+///
+/// # Errors
+/// Why it cannot begin.
+pub fn become_root(go: Go, runner: &'static RunnerKind) -> Result<u8, String> {
+    let unable = |errno: Errno| format!("cannot prepare: {}", errno.desc());
+    prepare("dewar-root", None).map_err(unable)?;
+    let shared = begin(&go, runner, true).map_err(|refusal| refusal.message)?;
+    Ok(supervise(shared, go.header, None))
 }
 
 /// A session of our own, no terminal, and children that come to us when their parents die.
@@ -132,10 +144,15 @@ fn detach(client: &UnixStream) -> nix::Result<()> {
         Ok(_) | Err(Errno::EPERM) => {}
         Err(errno) => return Err(errno),
     }
-    become_subreaper("dewar-root")?;
-    // Nothing of the caller is kept: no lock that it thinks released, no directory in use.
-    close_all_but(client.as_raw_fd());
-    nix::unistd::chdir("/")?;
+    prepare("dewar-root", Some(client))?;
+    nix::unistd::chdir("/")
+}
+
+/// Children come to us when their parents die; nothing of the caller is kept but `client`: no lock
+/// that it thinks released, no signal that it ignored.
+fn prepare(name: &str, client: Option<&UnixStream>) -> nix::Result<()> {
+    become_subreaper(name)?;
+    close_all_but(client.map(AsRawFd::as_raw_fd));
     default_dispositions();
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     for signal in IGNORED {
@@ -147,11 +164,9 @@ fn detach(client: &UnixStream) -> nix::Result<()> {
 }
 
 /// Closes every descriptor above standard error except `kept`.
-fn close_all_but(kept: i32) {
-    let ranges = [
-        (3, kept as libc::c_uint - 1),
-        (kept as libc::c_uint + 1, libc::c_uint::MAX),
-    ];
+fn close_all_but(kept: Option<i32>) {
+    let kept = kept.map_or(2, |kept| kept as libc::c_uint);
+    let ranges = [(3, kept - 1), (kept + 1, libc::c_uint::MAX)];
     for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
         // SAFETY: a root that was just forked or exec'ed owns no other descriptor yet.
         unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
@@ -185,7 +200,7 @@ pub(super) fn become_subreaper(name: &str) -> nix::Result<()> {
 }
 
 /// Opens everything that root and keeper share.
-fn begin(go: &Go, runner: &'static RunnerKind) -> Result<Shared, GoError> {
+fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Shared, GoError> {
     let path = &go.directory;
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         GoError::failed(format!("cannot {what} in {path}: {error}"))
@@ -199,7 +214,9 @@ fn begin(go: &Go, runner: &'static RunnerKind) -> Result<Shared, GoError> {
             busy: true,
             message: "somebody else looks after this task".to_owned(),
         })?;
-    redirect_stdio(&directory).map_err(|error| failed("open engine.log", &error))?;
+    if !keeps_output {
+        redirect_stdio(&directory).map_err(|error| failed("open engine.log", &error))?;
+    }
     crate::trace::start();
     let live = live::open(&directory, LIVE)
         .and_then(|file| Live::map(&file))
@@ -247,7 +264,7 @@ fn listen_at(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
-fn supervise(shared: Shared, header: Option<Header>, client: UnixStream) -> u8 {
+fn supervise(shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> u8 {
     let me = std::process::id();
     let is_new = header.is_some();
     if is_new {
@@ -283,18 +300,22 @@ fn supervise(shared: Shared, header: Option<Header>, client: UnixStream) -> u8 {
             }
         }
         Err(errno) => {
-            GoError::failed(format!("cannot fork: {}", errno.desc())).send(&client);
+            let refusal = GoError::failed(format!("cannot fork: {}", errno.desc()));
+            tracing::error!("{}", refusal.message);
+            if let Some(client) = client {
+                refusal.send(&client);
+            }
             70
         }
     }
 }
 
-fn keep(shared: Shared, header: Option<Header>, client: UnixStream) -> Result<(), String> {
+fn keep(shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> Result<(), String> {
     setsid().map_err(|errno| format!("setsid: {errno}"))?;
     become_subreaper("dewar-keeper").map_err(|errno| format!("prctl: {errno}"))?;
     let keeper = match header {
         Some(header) => Keeper::begin(shared, header, client),
-        None => Keeper::take_over(shared, Some(client), Cover::Whole),
+        None => Keeper::take_over(shared, client, Cover::Whole),
     }?;
     keeper.run()
 }

@@ -76,7 +76,7 @@ fn live(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> io::
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()?;
     runtime.block_on(async { run(setup, overseer()).await })
 }

@@ -191,6 +191,12 @@ impl History {
         &self.task_id
     }
 
+    /// True when some process runs or ran.
+    pub fn has_started(&self) -> bool {
+        let mut runs = self.processes.iter().flat_map(|story| &story.runs);
+        runs.any(|run| run.started_us > 0)
+    }
+
     /// The task's state; `None` before ACTIVE is on disk.
     pub fn state(&self) -> Option<&'static str> {
         self.state

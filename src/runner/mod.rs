@@ -27,4 +27,4 @@ pub use status::{
     TaskStatus,
 };
 pub use store::{Store, StoreError, Stored};
-pub use take_up::{Connection, Vigil, connect, launch, take_up};
+pub use take_up::{Connection, Vigil, connect, executable, launch, take_up};

@@ -122,7 +122,7 @@ impl Vigil {
 }
 
 /// What to exec for a new root or runner: by name, so that a replaced binary is picked up.
-fn executable() -> String {
+pub fn executable() -> String {
     const ITSELF: &str = "/proc/self/exe";
     let Ok(path) = std::env::current_exe() else {
         return ITSELF.to_owned();

@@ -1,0 +1,16 @@
+//! `dewar executor`: becomes a Mesos executor.
+
+use super::{
+    args::ExecutorArgs,
+    failure::{Code, Failure, Outcome},
+};
+use crate::executor::{ExecutorError, begin};
+
+pub(super) fn executor(args: &ExecutorArgs) -> Outcome {
+    match begin(args.wire) {
+        Ok(code) => Ok(Code::try_from(code).unwrap_or(Code::Internal)),
+        Err(error @ ExecutorError::Environment(_)) => Err(Failure::rejected(error)
+            .hint("a Mesos agent starts this; without Mesos use: dewar run FILE")),
+        Err(error) => Err(Failure::rejected(error)),
+    }
+}

@@ -1,0 +1,14 @@
+//! The Mesos executor: the agent's events become tasks, the tasks' states become status updates.
+//!
+//! The core decides (pure: records, events and time in, actions out); the overseer carries its
+//! actions to the runner and the agent. Every update is in the executor's journal before it is sent.
+//! This room starts no process and writes no journal: it asks the runner to.
+
+mod begin;
+mod core;
+mod overseer;
+mod prepare;
+mod report;
+mod updates;
+
+pub use begin::{EXECUTOR_RUNNER, EXECUTOR_RUNNER_VERB, ExecutorError, begin};

@@ -1,0 +1,319 @@
+//! From a TaskInfo to a task that can begin: its configuration, ports, user and directories.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use super::core::Words;
+use crate::{
+    config::{Bindings, Diagnostics, Document, Process, Task, Wrapper},
+    journal::Header,
+    keeper::{LIVE, SOCKET},
+    mesos::messages::{CommandInfo, TaskInfo, task_status::Reason},
+    sandbox::{self, Account},
+};
+
+/// Of a description that is wrong in many places, what fits into a message.
+const LONGEST_MESSAGE: usize = 2000;
+/// Mesos' default for processes.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The executor's own place and host.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The container's sandbox.
+    pub sandbox: PathBuf,
+    /// Where the executor's socket is.
+    pub directory: PathBuf,
+    pub hostname: String,
+}
+
+/// A task that can begin.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub directory: String,
+    pub header: Header,
+}
+
+/// Makes everything that a task needs before its journal begins.
+///
+/// # Errors
+/// What to say of the task that cannot begin.
+pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words> {
+    let id = info.task_id.value.as_str();
+    if id.is_empty() || id.starts_with('.') || id.contains(['/', '\0']) || id.len() > 255 {
+        return Err(invalid(format!("{id:?} cannot be the name of a directory")));
+    }
+    let own = Account::own();
+    let mut described = Described::read(info)?;
+    let ports = ports(info, &described.port_names())?;
+    let wrapper = described.wrapper.clone().unwrap_or_default();
+    let account = account(&described, &wrapper, &own)?;
+    let bindings = Bindings {
+        task_id: id.to_owned(),
+        user: account.name.clone(),
+        instance: wrapper.instance.unwrap_or_default(),
+        hostname: place.hostname.clone(),
+        ports: ports.clone(),
+        sets: BTreeMap::new(),
+    };
+    let mut task = described.resolve(&bindings)?;
+    if account.name != own.name {
+        task.user.get_or_insert(account.name.clone());
+    }
+    let text = serde_json::to_string(&task).map_err(|error| invalid(error.to_string()))?;
+    let (directory, sandbox) =
+        directories(id, &account, place).map_err(|error| unbuilt(error.to_string()))?;
+    let header = Header {
+        version: 1,
+        task_id: id.to_owned(),
+        task: text,
+        environment: environment(info.command.as_ref(), &sandbox, &account.name),
+        sandbox,
+        user: account.name,
+        uid: account.uid,
+        gid: account.gid,
+        ports: ports
+            .into_iter()
+            .map(|(name, port)| (name, u32::from(port)))
+            .collect(),
+        hostname: bindings.hostname,
+        ..Header::default()
+    };
+    Ok(Prepared { directory, header })
+}
+
+/// What the scheduler wants to run.
+struct Described {
+    source: String,
+    /// `None`: the command.
+    document: Option<Document>,
+    command: Option<Task>,
+    wrapper: Option<Wrapper>,
+}
+
+impl Described {
+    fn read(info: &TaskInfo) -> Result<Described, Words> {
+        let data = info.data.as_deref().unwrap_or_default();
+        if data.is_empty() {
+            let command = info.command.as_ref().ok_or_else(|| {
+                invalid("neither data (a task in JSON or YAML) nor a command is given".to_owned())
+            })?;
+            return Ok(Described {
+                source: String::new(),
+                document: None,
+                command: Some(of_command(&info.name, command)?),
+                wrapper: None,
+            });
+        }
+        let source = std::str::from_utf8(data)
+            .map_err(|error| invalid(format!("data is no text: {error}")))?;
+        let is_json = source.trim_start().starts_with(['{', '[']);
+        let mut document = Document::parse(source, is_json)
+            .map_err(|diagnostics| refused(&diagnostics, source))?;
+        document.forgive_unknown();
+        let wrapper = document.unwrap();
+        if document.names().len() != 1 {
+            return Err(invalid("data has several tasks; one is run".to_owned()));
+        }
+        Ok(Described {
+            source: source.to_owned(),
+            document: Some(document),
+            command: None,
+            wrapper,
+        })
+    }
+
+    fn port_names(&self) -> Vec<String> {
+        let document = self.document.as_ref();
+        document.map_or_else(Vec::new, |document| document.ports(0).into_iter().collect())
+    }
+
+    fn resolve(&mut self, bindings: &Bindings) -> Result<Task, Words> {
+        let Some(document) = &self.document else {
+            return self
+                .command
+                .take()
+                .ok_or_else(|| invalid("no command".to_owned()));
+        };
+        let resolved = document
+            .resolve(0, bindings)
+            .map_err(|diagnostics| refused(&diagnostics, &self.source))?;
+        if resolved.diagnostics.iter().next().is_some() {
+            let text = resolved.diagnostics.render(&self.source, "data", false);
+            tracing::warn!("task {}:\n{text}", bindings.task_id);
+        }
+        Ok(resolved.task)
+    }
+}
+
+/// One process, as Mesos' own command executor would run it.
+fn of_command(name: &str, command: &CommandInfo) -> Result<Task, Words> {
+    let value = command.value.clone();
+    let missing = || invalid("the command has no value".to_owned());
+    let (cmdline, argv) = match command.shell() {
+        true => (Some(value.ok_or_else(missing)?), None),
+        false => {
+            let program = value.ok_or_else(missing)?;
+            // Its arguments begin with the program's own name for itself.
+            let arguments = command.arguments.iter().skip(1).cloned();
+            (
+                None,
+                Some(std::iter::once(program).chain(arguments).collect()),
+            )
+        }
+    };
+    let process = Process {
+        shell: cmdline.is_some().then(|| "/bin/sh".to_owned()),
+        cmdline,
+        argv,
+        max_runs: 1,
+        ..Process::named(safe_name(name))
+    };
+    Ok(Task {
+        user: command.user.clone(),
+        ..Task::of(name.to_owned(), vec![process])
+    })
+}
+
+/// A process' name is a directory's name too.
+fn safe_name(name: &str) -> String {
+    let safe: String = name
+        .chars()
+        .map(|c| match c {
+            c if c.is_alphanumeric() || "-_.".contains(c) => c,
+            _ => '_',
+        })
+        .take(100)
+        .collect();
+    match safe.trim_start_matches('.') {
+        "" => "command".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Who runs it: as root the task's user or else its role, else ourselves.
+fn account(described: &Described, wrapper: &Wrapper, own: &Account) -> Result<Account, Words> {
+    let command_user = described
+        .command
+        .as_ref()
+        .and_then(|task| task.user.clone());
+    let wanted = command_user.or_else(|| wrapper.role.clone());
+    match wanted.filter(|name| own.uid == 0 && *name != own.name) {
+        None => Ok(own.clone()),
+        Some(name) => {
+            let account = Account::named(&name).map_err(|error| invalid(error.to_string()))?;
+            account
+                .check_reachable()
+                .map_err(|error| invalid(error.to_string()))?;
+            Ok(account)
+        }
+    }
+}
+
+/// Ports by name: as DiscoveryInfo says, the others from the resource, both in the order of names.
+fn ports(info: &TaskInfo, names: &[String]) -> Result<BTreeMap<String, u16>, Words> {
+    let discovery = info.discovery.as_ref().and_then(|info| info.ports.as_ref());
+    let discovered = discovery.iter().flat_map(|ports| &ports.ports);
+    let mut found: BTreeMap<String, u16> = discovered
+        .filter_map(|port| Some((port.name.clone()?, u16::try_from(port.number).ok()?)))
+        .collect();
+    let resources = info.resources.iter().filter(|one| one.name == "ports");
+    let ranges = resources
+        .filter_map(|resource| resource.ranges.as_ref())
+        .flat_map(|ranges| &ranges.range);
+    let offered: Vec<u16> = ranges
+        .flat_map(|range| range.begin..=range.end.min(u64::from(u16::MAX)))
+        .filter_map(|port| u16::try_from(port).ok())
+        .collect();
+    let taken: Vec<u16> = found.values().copied().collect();
+    let mut free = offered.iter().filter(|port| !taken.contains(port));
+    for name in names {
+        if !found.contains_key(name) {
+            let port = free.next().ok_or_else(|| {
+                let count = offered.len();
+                invalid(format!(
+                    "port `{name}` is needed, but only {count} port(s) were offered to the task"
+                ))
+            })?;
+            found.insert(name.clone(), *port);
+        }
+    }
+    Ok(found)
+}
+
+/// SANDBOX/tasks/ID with the task's sandbox in it, and ways to it: SANDBOX/sandbox is the first
+/// task's, and who looks at the task finds its executor.
+fn directories(id: &str, account: &Account, place: &Place) -> io::Result<(String, String)> {
+    let directory = place.sandbox.join("tasks").join(id);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&directory)?;
+    let sandbox =
+        sandbox::prepare(&directory.join("sandbox"), account).map_err(io::Error::other)?;
+    for name in [SOCKET, LIVE] {
+        link(&place.directory.join(name), &directory.join(name))?;
+    }
+    link(&sandbox, &place.sandbox.join("sandbox"))?;
+    let text = |path: PathBuf| {
+        let path = path.into_os_string().into_string();
+        path.map_err(|path| io::Error::other(format!("{} is not UTF-8", path.display())))
+    };
+    Ok((text(directory)?, text(sandbox)?))
+}
+
+fn link(target: &Path, path: &Path) -> io::Result<()> {
+    match symlink(target, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+fn environment(command: Option<&CommandInfo>, sandbox: &str, user: &str) -> Vec<String> {
+    let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
+    let own = [
+        ("HOME", sandbox),
+        ("LOGNAME", user),
+        ("USER", user),
+        ("PATH", path.as_str()),
+    ];
+    let mut environment: BTreeMap<String, String> = own
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let given = command.and_then(|command| command.environment.as_ref());
+    for variable in given.iter().flat_map(|given| &given.variables) {
+        if let Some(value) = &variable.value {
+            environment.insert(variable.name.clone(), value.clone());
+        }
+    }
+    let entries = environment.into_iter();
+    entries
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
+}
+
+fn refused(diagnostics: &Diagnostics, source: &str) -> Words {
+    invalid(diagnostics.render(source, "data", false))
+}
+
+fn invalid(message: String) -> Words {
+    unfit(Reason::TaskInvalid, message)
+}
+
+fn unbuilt(message: String) -> Words {
+    unfit(Reason::ContainerLaunchFailed, message)
+}
+
+fn unfit(reason: Reason, message: String) -> Words {
+    let end = message.floor_char_boundary(LONGEST_MESSAGE);
+    Words {
+        message: Some(message[..end].to_owned()),
+        reason: Some(reason),
+        data: None,
+    }
+}

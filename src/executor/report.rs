@@ -1,0 +1,127 @@
+//! What a terminal update says: which process, how it ended, how often it ran, its last words.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
+
+use super::core::Words;
+use crate::{
+    mesos::messages::{TaskState, task_status::Reason},
+    runner::{ProcessStatus, RunStatus, TaskStatus},
+};
+
+/// Of standard error, bytes.
+const TAIL: u64 = 512;
+/// Of the process table, bytes: an agent keeps every update.
+const LARGEST_DATA: usize = 64 << 10;
+
+/// The state that Mesos gives a task of ours that is over.
+pub(super) fn end_of(state: &str) -> Option<TaskState> {
+    Some(match state {
+        "SUCCESS" => TaskState::TaskFinished,
+        "FAILED" => TaskState::TaskFailed,
+        "KILLED" => TaskState::TaskKilled,
+        "LOST" => TaskState::TaskLost,
+        _ => return None,
+    })
+}
+
+/// What to say of the end of the task of `status`.
+pub(super) fn words(status: &TaskStatus, end: TaskState) -> Words {
+    let message = match end {
+        TaskState::TaskFinished => "finished".to_owned(),
+        TaskState::TaskKilled => "killed".to_owned(),
+        TaskState::TaskLost => match status.states.last().and_then(|last| last.reason.clone()) {
+            Some(reason) => format!("lost: {reason}"),
+            None => "lost".to_owned(),
+        },
+        _ => failure(status),
+    };
+    Words {
+        message: Some(message),
+        // How a process ended is in the message; Mesos has no reason for it.
+        reason: (end == TaskState::TaskFailed).then_some(Reason::CommandExecutorFailed),
+        data: data(status),
+    }
+}
+
+/// The process that failed last is why the task failed.
+fn failure(status: &TaskStatus) -> String {
+    let failed = status.processes.iter().filter(|process| {
+        let last = process.runs.last();
+        !process.ephemeral && last.is_some_and(|run| run.state == "FAILED")
+    });
+    let why =
+        failed.max_by_key(|process| process.runs.last().and_then(|run| run.stopped_at.clone()));
+    let Some((process, run)) = why.and_then(|process| Some((process, process.runs.last()?))) else {
+        let states = status.states.iter().rev();
+        let reason = states.filter_map(|state| state.reason.clone()).next();
+        return reason.map_or_else(|| "failed".to_owned(), |reason| format!("failed: {reason}"));
+    };
+    let count = process.totals.success
+        + process.totals.failed
+        + process.totals.killed
+        + process.totals.lost;
+    let times = if count == 1 { "run" } else { "runs" };
+    let mut message = format!(
+        "process {} {} after {count} {times}",
+        process.name,
+        how(run)
+    );
+    if let Some(tail) = tail_of(status, process, run) {
+        message += &format!("; stderr: {tail}");
+    }
+    message
+}
+
+fn how(run: &RunStatus) -> String {
+    match (run.exit_code, &run.signal, &run.reason) {
+        (_, _, Some(reason)) => format!("failed ({reason})"),
+        (Some(code), ..) => format!("exited with {code}"),
+        (None, Some(signal), _) => format!("died of {signal}"),
+        (None, None, None) => "failed".to_owned(),
+    }
+}
+
+/// The last lines of a run's standard error, on one line and without control characters.
+fn tail_of(status: &TaskStatus, process: &ProcessStatus, run: &RunStatus) -> Option<String> {
+    let path = Path::new(&status.sandbox)
+        .join(".logs")
+        .join(&process.name)
+        .join(run.run.to_string())
+        .join("stderr");
+    let mut file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let text = match size > TAIL {
+        // The first line is cut.
+        true => format!(
+            "…{}",
+            text.split_once('\n').map_or(&*text, |(_, rest)| rest)
+        ),
+        false => text.into_owned(),
+    };
+    let text = text.trim_end();
+    (!text.is_empty()).then(|| text.escape_debug().to_string().replace("\\\"", "\""))
+}
+
+/// The process table as JSON: every process with its last run, while that fits.
+fn data(status: &TaskStatus) -> Option<Vec<u8>> {
+    let mut processes = status.processes.clone();
+    for process in &mut processes {
+        let older = process.runs.len().saturating_sub(1);
+        process.runs.drain(..older);
+    }
+    let table = serde_json::json!({
+        "task_id": status.task_id,
+        "state": status.state,
+        "processes": processes,
+    });
+    let bytes = table.to_string().into_bytes();
+    (bytes.len() <= LARGEST_DATA).then_some(bytes)
+}

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod executor;
+pub mod fake_agent;
 pub mod journal;
 pub mod keeper;
 pub mod mesos;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::mesos::Wire;
+use crate::{fake_agent::ScheduledFault, mesos::Wire};
 
 /// Runs tasks: DAGs of processes in one sandbox, with logs, retries and finalizers. A task survives
 /// the death of any process of dewar.
@@ -59,6 +59,15 @@ Exit codes: 0 SUCCESS, 1 FAILED, 2 rejected, 3 KILLED, 4 LOST.")]
 Everything else comes from the agent, in MESOS_* variables."
     )]
     Executor(ExecutorArgs),
+    /// Run a task file through the executor over real HTTP, without Mesos
+    #[command(after_help = "Examples:
+  dewar fake-agent web.yaml
+  dewar fake-agent web.yaml --wire json --fault 500ms:drop --fault 1s:down=2s
+
+A fault is TIME:WHAT; WHAT is drop, down=TIME, refuse=N, mute=N, duplicate, pieces=BYTES, garbage,
+kill or shutdown. Ctrl-C kills the task as a scheduler would.
+Exit codes: as `run`.")]
+    FakeAgent(FakeAgentArgs),
     /// Check a task file: every mistake, with its place
     Validate(ValidateArgs),
     /// Print a task as it would run, fully resolved
@@ -90,6 +99,28 @@ pub(super) struct ExecutorArgs {
     /// How to talk to the agent
     #[arg(long, value_enum, default_value = "protobuf")]
     pub wire: Wire,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FakeAgentArgs {
+    /// A task in YAML or JSON
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How the executor talks to the agent
+    #[arg(long, value_enum, default_value = "protobuf")]
+    pub wire: Wire,
+    /// Break something: TIME:WHAT, for example 500ms:drop (repeatable)
+    #[arg(long = "fault", value_name = "TIME:WHAT")]
+    pub faults: Vec<ScheduledFault>,
+    /// Let the executor prove who it is with this token
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Listen at a socket, not at a port
+    #[arg(long)]
+    pub domain_socket: bool,
+    /// The container's sandbox, which is kept [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub sandbox: Option<PathBuf>,
 }
 
 /// What a task file's templates are bound to.

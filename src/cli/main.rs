@@ -8,7 +8,7 @@ use super::{
     args::{Cli, Verb},
     attach, executor,
     failure::{Code, Failure, Outcome},
-    inspect, kill, run, status, tail,
+    fake_agent, inspect, kill, run, status, tail,
     terminal::complain,
     validate,
 };
@@ -72,6 +72,7 @@ fn dispatch(cli: Cli, root: Option<UnixStream>) -> Outcome {
         Verb::Attach(args) => attach::attach(&store()?, &args),
         Verb::Wait(args) => attach::wait(&store()?, &args),
         Verb::Executor(args) => executor::executor(&args),
+        Verb::FakeAgent(args) => fake_agent::fake_agent(&args),
         Verb::Validate(args) => validate::validate(&args),
         Verb::Inspect(args) => inspect::inspect(&args),
     }

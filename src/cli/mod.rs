@@ -4,6 +4,7 @@ mod args;
 mod attach;
 mod executor;
 mod failure;
+mod fake_agent;
 mod follow;
 mod inspect;
 mod kill;

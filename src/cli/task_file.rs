@@ -65,6 +65,11 @@ impl TaskFile {
         self.document.names()[self.index].clone()
     }
 
+    /// The text of the file.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     pub fn ports(&self) -> BTreeSet<String> {
         self.document.ports(self.index)
     }

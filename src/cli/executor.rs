@@ -1,13 +1,15 @@
 //! `dewar executor`: becomes a Mesos executor.
 
+use std::path::Path;
+
 use super::{
     args::ExecutorArgs,
     failure::{Code, Failure, Outcome},
 };
 use crate::executor::{ExecutorError, begin};
 
-pub(super) fn executor(args: &ExecutorArgs) -> Outcome {
-    match begin(args.wire) {
+pub(super) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
+    match begin(args.wire, root) {
         Ok(code) => Ok(Code::try_from(code).unwrap_or(Code::Internal)),
         Err(error @ ExecutorError::Environment(_)) => Err(Failure::rejected(error)
             .hint("a Mesos agent starts this; without Mesos use: dewar run FILE")),

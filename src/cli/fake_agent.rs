@@ -10,11 +10,11 @@ use std::{
 };
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use uuid::Uuid;
 
 use super::{
     args::{BindingArgs, FakeAgentArgs},
     failure::{Code, Failure, Outcome},
+    run::default_id,
     task_file::{TaskFile, allocate_ports, hostname},
     terminal::{complain, harmless, print},
 };
@@ -45,7 +45,7 @@ enum News {
     ExecutorDied,
 }
 
-pub(super) fn fake_agent(args: &FakeAgentArgs) -> Outcome {
+pub(super) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
     let internal = |error: &dyn std::fmt::Display| Failure::new(Code::Internal, error);
     let info = task_info(&args.file)?;
     let scratch = tempfile::TempDir::with_prefix("dewar-agent-").map_err(|e| internal(&e))?;
@@ -63,6 +63,8 @@ pub(super) fn fake_agent(args: &FakeAgentArgs) -> Outcome {
     let agent = Arc::new(agent.map_err(|e| internal(&e))?);
     let command = [
         crate::runner::executable(),
+        "--root".to_owned(),
+        root.display().to_string(),
         "executor".to_owned(),
         "--wire".to_owned(),
         match args.wire {
@@ -148,23 +150,24 @@ fn task_info(path: &Path) -> Result<TaskInfo, Failure> {
     };
     let file = TaskFile::read(path, &bindings)?;
     let ports = allocate_ports(&file.ports(), &[])?;
-    let id = Uuid::new_v4().simple().to_string();
-    let id = format!("{}-{}", file.name(), &id[..8]);
-    file.resolve(&Bindings {
-        task_id: id.clone(),
+    let resolved = file.resolve(&Bindings {
+        task_id: "fake".to_owned(),
         user: Account::own().name,
         instance: 0,
         hostname: hostname(),
         ports: ports.clone(),
         sets: std::collections::BTreeMap::new(),
     })?;
+    let name = resolved.task.name;
     let range = |port: &u16| value::Range {
         begin: u64::from(*port),
         end: u64::from(*port),
     };
     Ok(TaskInfo {
-        name: file.name(),
-        task_id: TaskId { value: id },
+        task_id: TaskId {
+            value: default_id(&name),
+        },
+        name,
         agent_id: AgentId {
             value: "fake-agent".to_owned(),
         },

@@ -71,8 +71,11 @@ fn dispatch(cli: Cli, root: Option<UnixStream>) -> Outcome {
         Verb::Kill(args) => kill::kill(&store()?, &args),
         Verb::Attach(args) => attach::attach(&store()?, &args),
         Verb::Wait(args) => attach::wait(&store()?, &args),
-        Verb::Executor(args) => executor::executor(&args),
-        Verb::FakeAgent(args) => fake_agent::fake_agent(&args),
+        Verb::Executor(args) => {
+            // Without a home there is no default: then its tasks are not shown.
+            executor::executor(&args, directory(cli.root.clone()).ok().as_deref())
+        }
+        Verb::FakeAgent(args) => fake_agent::fake_agent(&args, &directory(cli.root.clone())?),
         Verb::Validate(args) => validate::validate(&args),
         Verb::Inspect(args) => inspect::inspect(&args),
     }

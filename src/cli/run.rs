@@ -218,7 +218,7 @@ fn environment(sandbox: &str, user: &str, preserve: bool) -> Vec<String> {
 }
 
 /// NAME-YYYYmmdd-HHMMSS.usec, in local time.
-fn default_id(name: &str) -> String {
+pub(super) fn default_id(name: &str) -> String {
     let safe: String = name
         .chars()
         .map(|c| match c {

@@ -115,6 +115,11 @@ impl<'s> Session<'s> {
                     Some(stored) if is_over(&stored) => {
                         return Ok(Some(Opened::Over(Box::new(stored.status))));
                     }
+                    Some(_) if store.is_members(id) => {
+                        let message = format!("the executor of task {id:?} is gone");
+                        return Err(Failure::new(Code::Lost, message)
+                            .hint("what became of the task is the Mesos agent's to say"));
+                    }
                     Some(_) => take_up(&directory, None).map_err(internal)?,
                     None => match &header {
                         Some(header) => {

@@ -9,7 +9,7 @@ use super::{
     view::table,
     watched::Watched,
 };
-use crate::runner::{StatusList, Store, TaskStatus};
+use crate::runner::{StatusList, Store, StoreError, TaskStatus};
 
 pub(super) fn status(store: &Store, args: &StatusArgs) -> Outcome {
     let mut code = Code::Success;
@@ -28,6 +28,8 @@ pub(super) fn status(store: &Store, args: &StatusArgs) -> Outcome {
             for id in ids {
                 match store.load(&id) {
                     Ok(stored) => tasks.extend(stored.map(|stored| stored.status)),
+                    // The agent removed a task that lived in its sandbox.
+                    Err(StoreError::Unknown(_)) => {}
                     // One bad journal must not hide the others.
                     Err(error) => {
                         complain(&format!("error: {id}: {error}"));

@@ -61,11 +61,12 @@ fn overseer() -> Option<Box<dyn Overseer>> {
     }
 }
 
-/// Becomes an executor: this process waits as its root. Returns the exit code when all is over.
+/// Becomes an executor: this process waits as its root. Returns the exit code when all is over. Its
+/// tasks are also shown under `root`, where that can be written.
 ///
 /// # Errors
 /// Before anything began.
-pub fn begin(wire: Wire) -> Result<u8, ExecutorError> {
+pub fn begin(wire: Wire, root: Option<&Path>) -> Result<u8, ExecutorError> {
     let environment = AgentEnvironment::read(|name| std::env::var(name).ok())?;
     let sandbox = &environment.sandbox;
     let unusable = |why: String| ExecutorError::Sandbox {
@@ -91,6 +92,7 @@ pub fn begin(wire: Wire) -> Result<u8, ExecutorError> {
             framework_id: environment.framework_id,
             executor_id: environment.executor_id,
             json: wire == Wire::Json,
+            root: root.map_or_else(String::new, |root| root.display().to_string()),
         }),
         ..Header::default()
     };

@@ -25,13 +25,15 @@ use crate::{
             executor::{Call, Event},
         },
     },
-    runner::{Members, Overseer, Want},
+    runner::{Members, Overseer, Store, Want},
 };
 
 pub(super) struct MesosOverseer {
     core: Core,
     client: Arc<Client>,
     sandbox: PathBuf,
+    /// Where the tasks are shown.
+    store: Option<Store>,
     send: mpsc::UnboundedSender<(u64, News)>,
     receive: mpsc::UnboundedReceiver<(u64, News)>,
     stream: Option<JoinHandle<()>>,
@@ -65,6 +67,7 @@ impl MesosOverseer {
                 wire: Wire::default(),
             }),
             sandbox: std::fs::canonicalize(&sandbox).unwrap_or(sandbox),
+            store: None,
             send,
             receive,
             stream: None,
@@ -116,11 +119,20 @@ impl MesosOverseer {
             hostname: self.core.hostname().unwrap_or_default().to_owned(),
         };
         match prepare(info, &place) {
-            Ok(prepared) => Some(Want::Open {
-                task,
-                directory: prepared.directory,
-                header: Box::new(prepared.header),
-            }),
+            Ok(prepared) => {
+                if let Some(store) = &self.store
+                    && let Err(error) =
+                        store.point(&info.task_id.value, prepared.directory.as_ref())
+                {
+                    // Nobody promised that it can be written.
+                    tracing::info!("the task is not shown: {error}");
+                }
+                Some(Want::Open {
+                    task,
+                    directory: prepared.directory,
+                    header: Box::new(prepared.header),
+                })
+            }
             Err(words) => {
                 let mut world = Seen(members);
                 self.core.unfit(task, words, now(), &mut world);
@@ -191,12 +203,13 @@ impl World for Seen<'_> {
 impl Overseer for MesosOverseer {
     fn recorded(&mut self, record: &Record) {
         if let Some(Kind::Header(header)) = &record.kind
-            && header
-                .executor
-                .as_ref()
-                .is_some_and(|executor| executor.json)
+            && let Some(executor) = &header.executor
         {
-            Arc::make_mut(&mut self.client).wire = Wire::Json;
+            if executor.json {
+                Arc::make_mut(&mut self.client).wire = Wire::Json;
+            }
+            let root = executor.root.as_str();
+            self.store = (!root.is_empty()).then(|| Store::new(PathBuf::from(root)));
         }
         self.core.recorded(record);
     }

@@ -13,5 +13,5 @@ mod tests;
 
 pub use file::{Journal, open_locked};
 pub use frame::{FILE_MAGIC, FORMAT_VERSION};
-pub use read::{JournalError, Replay, read, read_file};
+pub use read::{JournalError, Replay, read, read_file, read_of};
 pub use records::*;

@@ -87,6 +87,14 @@ impl Replay {
 /// # Errors
 /// See [`JournalError`]. A torn tail is not an error.
 pub fn read(path: &Path) -> Result<Option<Replay>, JournalError> {
+    read_of(path, nix::unistd::geteuid().as_raw())
+}
+
+/// As [`read`], believing `owner` instead of ourselves.
+///
+/// # Errors
+/// See [`JournalError`].
+pub fn read_of(path: &Path, owner: u32) -> Result<Option<Replay>, JournalError> {
     let file = File::open(path).map_err(|source| JournalError::Io {
         path: path.to_path_buf(),
         source,
@@ -95,12 +103,12 @@ pub fn read(path: &Path) -> Result<Option<Replay>, JournalError> {
     // an earlier one. Damage is only believed when a second look finds the very same.
     const LOOKS: usize = 10;
     let mut before = None;
-    let mut result = read_file(&file, path);
+    let mut result = read_file(&file, path, owner);
     for _ in 0..LOOKS {
         match &result {
             Err(JournalError::Corrupt { offset, .. }) if before != Some(*offset) => {
                 before = Some(*offset);
-                result = read_file(&file, path);
+                result = read_file(&file, path, owner);
             }
             _ => break,
         }
@@ -108,17 +116,17 @@ pub fn read(path: &Path) -> Result<Option<Replay>, JournalError> {
     result
 }
 
-/// As [`read`], from an open file; `path` is for messages.
+/// As [`read_of`], from an open file; `path` is for messages.
 ///
 /// # Errors
 /// See [`JournalError`].
-pub fn read_file(mut file: &File, path: &Path) -> Result<Option<Replay>, JournalError> {
+pub fn read_file(mut file: &File, path: &Path, owner: u32) -> Result<Option<Replay>, JournalError> {
     let io_error = |source| JournalError::Io {
         path: path.to_path_buf(),
         source,
     };
     let meta = file.metadata().map_err(io_error)?;
-    trusted(meta.uid(), meta.mode(), path)?;
+    trusted(meta.uid(), owner, meta.mode(), path)?;
     let mut bytes = Vec::with_capacity(meta.len() as usize);
     io::Seek::seek(&mut file, io::SeekFrom::Start(0)).map_err(io_error)?;
     // Not beyond its size of this moment: what is appended meanwhile is for the next look.
@@ -129,16 +137,15 @@ pub fn read_file(mut file: &File, path: &Path) -> Result<Option<Replay>, Journal
 }
 
 /// A journal decides what is started and killed, so only its owner may be able to write it.
-fn trusted(uid: u32, mode: u32, path: &Path) -> Result<(), JournalError> {
-    let us = nix::unistd::geteuid().as_raw();
+fn trusted(uid: u32, owner: u32, mode: u32, path: &Path) -> Result<(), JournalError> {
     let untrusted = |why: String| {
         Err(JournalError::Untrusted {
             path: path.to_path_buf(),
             why,
         })
     };
-    if uid != us {
-        return untrusted(format!("it belongs to uid {uid}, not to us (uid {us})"));
+    if uid != owner {
+        return untrusted(format!("it belongs to uid {uid}, not to us (uid {owner})"));
     }
     if mode & 0o022 != 0 {
         return untrusted("its group or others may write it (chmod go-w)".to_owned());

@@ -29,6 +29,9 @@ use crate::{
 
 impl Keeper {
     pub(super) fn take_command(&mut self, task: u32, command: Command) {
+        if let Command::Open(open) = command {
+            return self.open(task, open);
+        }
         let is_signal = matches!(
             command,
             Command::StopAll(_) | Command::KillAll(_) | Command::KillRun(_)
@@ -59,7 +62,8 @@ impl Keeper {
     fn execute(&mut self, task: u32, command: Command) {
         let key = |process, run| Key { task, process, run };
         match command {
-            Command::Open(open) => self.open(task, open),
+            // Done as soon as they came.
+            Command::Open(_) => {}
             Command::Launch(launch) => {
                 self.queued.push_back((task, launch));
                 self.launch_queued();

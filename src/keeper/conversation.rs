@@ -215,12 +215,22 @@ impl Keeper {
 
     fn carry_out(&mut self, batch: wire::Batch) {
         self.answered = self.answered.max(batch.answers);
+        // A journal begins before anything is noted in it.
+        let (opens, others): (Vec<_>, Vec<_>) = batch
+            .commands
+            .into_iter()
+            .partition(|command| matches!(command.kind, Some(wire::command::Kind::Open(_))));
+        for command in opens {
+            if let Some(kind) = command.kind {
+                self.take_command(command.task, kind);
+            }
+        }
         for note in batch.notes {
             if let Some(record) = note.record {
                 self.record_at(note.task, record);
             }
         }
-        for command in batch.commands {
+        for command in others {
             if let Some(kind) = command.kind {
                 self.take_command(command.task, kind);
             }

@@ -87,7 +87,7 @@ impl Keeper {
         };
         let file = journal_file(&shared).map_err(|error| refuse(error.to_string()))?;
         let path = format!("{}/{JOURNAL}", shared.path);
-        let replay = journal::read_file(&file, path.as_ref())
+        let replay = journal::read_file(&file, path.as_ref(), own_uid())
             .map_err(|error| refuse(error.to_string()))?
             .ok_or_else(|| refuse(format!("{path} is empty: the task never began")))?;
         let journal =
@@ -320,7 +320,8 @@ fn members(records: &[Record]) -> Result<Vec<Member>, String> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             file => file.map_err(|error| failed(&error))?,
         };
-        let read = journal::read_file(&file, path.as_ref()).map_err(|error| failed(&error))?;
+        let read =
+            journal::read_file(&file, path.as_ref(), own_uid()).map_err(|error| failed(&error))?;
         if let Some(replay) = read {
             let journal = Journal::resume(file, replay.end).map_err(|error| failed(&error))?;
             members.push((task, directory, replay, journal));
@@ -331,6 +332,11 @@ fn members(records: &[Record]) -> Result<Vec<Member>, String> {
 
 /// (process, run), within one task.
 type OfTask = (u32, u32);
+
+/// Whose journals are believed.
+fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
 
 /// The runs without an end, and per process the next run's number.
 fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32, u32>) {

@@ -114,6 +114,41 @@ impl Store {
         })
     }
 
+    /// Shows a task that lives elsewhere: ROOT/tasks/ID points to `directory`. Pointers to what is
+    /// not there any more are removed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn point(&self, id: &str, directory: &Path) -> Result<(), StoreError> {
+        let path = self.directory(id)?;
+        let tasks = self.root.join("tasks");
+        let fail = |what, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| StoreError::Io { what, path, source }
+        };
+        fs::create_dir_all(&tasks).map_err(fail("make", &tasks))?;
+        for entry in fs::read_dir(&tasks)
+            .map_err(fail("list", &tasks))?
+            .flatten()
+        {
+            let pointer = entry.path();
+            let is_pointer = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            if is_pointer && !pointer.exists() {
+                fs::remove_file(&pointer).map_err(fail("remove", &pointer))?;
+            }
+        }
+        match std::os::unix::fs::symlink(directory, &path) {
+            // An earlier runner made it.
+            Err(_) if fs::read_link(&path).is_ok_and(|target| target == directory) => Ok(()),
+            made => made.map_err(fail("make", &path)),
+        }
+    }
+
+    /// True when the task belongs to an executor: it ends with that one, and nobody takes it up.
+    pub fn is_members(&self, id: &str) -> bool {
+        self.directory(id).is_ok_and(|path| path.is_symlink())
+    }
+
     /// The ids of all tasks, in the order of their names.
     ///
     /// # Errors
@@ -144,10 +179,9 @@ impl Store {
     /// # Errors
     /// When there is no such task, or its files cannot be used.
     pub fn load(&self, id: &str) -> Result<Option<Stored>, StoreError> {
-        let directory = self.directory(id)?;
-        trusted(id, &directory)?;
+        let (directory, owner) = trusted(id, self.directory(id)?)?;
         let path = directory.join(JOURNAL);
-        let replay = match journal::read(&path) {
+        let replay = match journal::read_of(&path, owner) {
             Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
             }
@@ -174,27 +208,38 @@ impl Store {
     }
 }
 
-fn trusted(id: &str, directory: &Path) -> Result<(), StoreError> {
-    let meta = match fs::symlink_metadata(directory) {
-        Ok(meta) => meta,
+/// The directory of a task as it may be believed, pointers followed, and who owns it. Whoever made the pointer (root
+/// believes everybody) is believed about what it points to.
+fn trusted(id: &str, directory: PathBuf) -> Result<(PathBuf, u32), StoreError> {
+    let look = |directory: &Path| match fs::symlink_metadata(directory) {
+        Ok(meta) => Ok(meta),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(StoreError::Unknown(id.to_owned()));
+            Err(StoreError::Unknown(id.to_owned()))
         }
-        Err(source) => {
-            return Err(StoreError::Io {
-                what: "look at",
-                path: directory.to_path_buf(),
-                source,
-            });
-        }
+        Err(source) => Err(StoreError::Io {
+            what: "look at",
+            path: directory.to_path_buf(),
+            source,
+        }),
     };
+    let mut directory = directory;
+    let mut meta = look(&directory)?;
+    let mut us = nix::unistd::geteuid().as_raw();
+    if meta.is_symlink() && (meta.uid() == us || us == 0) {
+        us = meta.uid();
+        directory = match fs::canonicalize(&directory) {
+            Ok(target) => target,
+            // The agent removed what it pointed to.
+            Err(_) => return Err(StoreError::Unknown(id.to_owned())),
+        };
+        meta = look(&directory)?;
+    }
     let untrusted = |why| {
         Err(StoreError::Untrusted {
-            path: directory.to_path_buf(),
+            path: directory.clone(),
             why,
         })
     };
-    let us = nix::unistd::geteuid().as_raw();
     if !meta.is_dir() {
         return untrusted("it is no directory");
     }
@@ -204,5 +249,5 @@ fn trusted(id: &str, directory: &Path) -> Result<(), StoreError> {
     if meta.mode() & 0o022 != 0 {
         return untrusted("its group or others may write it (chmod go-w)");
     }
-    Ok(())
+    Ok((directory, us))
 }

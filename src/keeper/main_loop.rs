@@ -325,12 +325,14 @@ impl Keeper {
             if self.is_over() {
                 return Ok(());
             }
-            let count = match self.epoll.wait(&mut events, self.timeout()) {
-                Ok(0) if self.is_restless && self.due().is_none() => {
-                    self.is_restless = false;
-                    self.give_back();
-                    0
-                }
+            let mut found = self.epoll.wait(&mut events, self.timeout());
+            if found == Ok(0) && self.is_restless && self.due().is_none() {
+                self.is_restless = false;
+                self.give_back();
+                // At once: whatever runs after that comes back into memory.
+                found = self.epoll.wait(&mut events, EpollTimeout::NONE);
+            }
+            let count = match found {
                 Ok(count) => {
                     self.is_restless |= count > 0;
                     count

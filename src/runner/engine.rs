@@ -9,6 +9,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::sys::{
@@ -77,9 +78,18 @@ fn live(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> io::
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_park(|| {
+            if TRIM.swap(false, Ordering::Relaxed) {
+                trim_code();
+            }
+        })
         .build()?;
     runtime.block_on(async { run(setup, overseer()).await })
 }
+
+/// Memory is to be given back as the very last thing before the next long wait: whatever runs after
+/// that comes back into memory.
+static TRIM: AtomicBool = AtomicBool::new(false);
 
 struct Engine {
     /// By number; locally there is one, and it is 0.
@@ -153,7 +163,7 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
                     engine.unsaid.shrink_to_fit();
                     outbox.shrink_to_fit();
                     inbox.shrink_to_fit();
-                    trim_code();
+                    TRIM.store(true, Ordering::Relaxed);
                     is_restless = false;
                     continue;
                 }

@@ -3,9 +3,12 @@
 mod clients;
 mod commands;
 mod crash;
+mod executor;
+mod executor_faults;
 mod faults;
 mod journal;
 mod logs;
+mod stage;
 mod stop;
 mod support;
 mod tracer;

@@ -23,7 +23,7 @@ use super::{
     writer::Also,
 };
 use crate::{
-    journal::{Again, Cover, End, How, Journal, Kind, LaunchFailure, Lost, Opened, Start},
+    journal::{self, Again, Cover, End, How, Journal, Kind, LaunchFailure, Lost, Opened, Start},
     protocols::dewar::link::{self as wire, command::Kind as Command},
 };
 
@@ -400,7 +400,14 @@ fn journal_in(path: &str) -> std::io::Result<(Journal, Also)> {
     let directory = open(path, flags, Mode::empty())?;
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let file = openat(&directory, JOURNAL, flags, Mode::from_bits_truncate(0o600))?;
-    let journal = Journal::create(file.into())?;
+    let file = std::fs::File::from(file);
+    // One that never became durable is empty; anything else is somebody's record.
+    let own = nix::unistd::geteuid().as_raw();
+    let known = journal::read_file(&file, path.as_ref(), own);
+    if known.map_err(std::io::Error::other)?.is_some() {
+        return Err(std::io::ErrorKind::AlreadyExists.into());
+    }
+    let journal = Journal::create(file)?;
     Ok((journal, Some(sync_directories(directory, path)?)))
 }
 

@@ -460,6 +460,10 @@ impl Keeper {
     }
 
     pub(super) fn record_at(&mut self, task: u32, record: Record) -> u64 {
+        if self.tasks.get(task).is_none() {
+            tracing::error!("a record for task {task}, which is closed: {record:?}");
+            return self.pushed;
+        }
         self.report.records.push(wire::Numbered {
             seq: self.pushed + 1,
             record: Some(record.clone()),

@@ -49,6 +49,7 @@ named! {
     super::messages::executor::Call => "mesos.v1.executor.Call",
     super::messages::executor::Event => "mesos.v1.executor.Event",
     super::messages::TaskInfo => "mesos.v1.TaskInfo",
+    super::messages::TaskStatus => "mesos.v1.TaskStatus",
     super::messages::ExecutorInfo => "mesos.v1.ExecutorInfo",
 }
 

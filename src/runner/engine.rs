@@ -467,7 +467,12 @@ impl Engine {
                 }
             }
             Want::Forget(task) => {
-                self.tasks.remove(&task);
+                if self.tasks.remove(&task).is_some() {
+                    self.batch.commands.push(wire::Command {
+                        kind: Some(Order::Close(wire::Close {})),
+                        task,
+                    });
+                }
             }
             Want::Leave => {
                 self.leaving = true;

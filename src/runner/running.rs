@@ -115,8 +115,11 @@ impl Running {
         }
     }
 
-    /// Somebody wants it to end.
+    /// Somebody wants it to end. One that has ended takes no more notes.
     pub(super) fn kill(&mut self, at_once: bool, budget_us: Option<u64>, batch: &mut wire::Batch) {
+        if self.has_ended() {
+            return;
+        }
         let at = now();
         let fact = Fact::KillRequested {
             now: at_once,
@@ -177,6 +180,9 @@ impl Running {
                 }),
                 Command::KillAll => Order::KillAll(wire::KillAll {}),
                 Command::AwaitEmpty => Order::AwaitEmpty(wire::AwaitEmpty {}),
+                // A member is closed when its overseer has said how it ended: until then its journal
+                // is all that anybody knows.
+                Command::Close if self.number > 0 => continue,
                 Command::Close => Order::Close(wire::Close {}),
             };
             self.order(order, batch);

@@ -7,6 +7,7 @@ use std::{fs, time::Duration};
 use nix::sys::signal::Signal;
 
 use crate::{
+    mesos::{self, Real},
     stage::{Fake, Setting, Spec, Stage, file, last, states, status, task, wait_state},
     support::{Known, signal, wait_for},
 };
@@ -330,7 +331,7 @@ pub fn port_that_was_not_offered(stage: &mut dyn Stage) {
     leaves(stage);
 }
 
-/// One test a scenario against the fake agent.
+/// Two tests a scenario: against the fake agent and against the real one.
 macro_rules! scenarios {
     ($($scenario:ident $setting:expr;)*) => {
         mod fake {
@@ -338,6 +339,16 @@ macro_rules! scenarios {
             $(#[test]
             fn $scenario() {
                 super::$scenario(&mut Fake::new($setting));
+            })*
+        }
+
+        mod real {
+            use super::*;
+            $(#[test]
+            fn $scenario() {
+                if mesos::is_there() {
+                    super::$scenario(&mut Real::new($setting));
+                }
             })*
         }
     };

@@ -8,6 +8,7 @@ mod executor_faults;
 mod faults;
 mod journal;
 mod logs;
+mod mesos;
 mod stage;
 mod stop;
 mod support;

@@ -10,6 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dewar::{
+    fake_agent::{Container, FakeAgent, Options},
+    mesos::messages::{AgentId, TaskId, TaskInfo},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -36,6 +40,9 @@ fn main() {
     }
     if wants("latency") {
         bench.latency();
+    }
+    if wants("executor") {
+        bench.executor();
     }
 }
 
@@ -295,6 +302,73 @@ impl Bench {
         };
         let each = (size(300) - size(100)) / 200.0;
         row("records of one run", each, "bytes", None, "<= 200 bytes");
+    }
+
+    /// The executor under the fake agent.
+    fn executor(&self) {
+        let mut subscribed = Vec::new();
+        let mut launched = Vec::new();
+        for round in 0..21 {
+            let agent = FakeAgent::start(Options::default()).expect("an agent");
+            let sandbox = self.path().join(format!("executor{round}"));
+            let root = self.path().join("root").display().to_string();
+            let command = [env!("CARGO_BIN_EXE_dewar"), "--root", &root, "executor"];
+            let command = command.map(str::to_owned);
+            let began = Instant::now();
+            let container = Container::launch(&command, &sandbox, &agent.environment(&sandbox));
+            let container = container.expect("an executor");
+            while agent.subscriptions() == 0 {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            subscribed.push(began.elapsed().as_secs_f64() * 1000.0);
+            let id = format!("t{round}");
+            let fifo = self.path().join(format!("{id}.fifo"));
+            nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+            // Its first process opens the fifo as the first thing that it does.
+            let data = json!({"processes": [
+                {"name": "mark", "argv": ["touch", fifo]},
+                {"name": "stay", "argv": ["sleep", "1000"]},
+            ]});
+            let info = TaskInfo {
+                name: id.clone(),
+                task_id: TaskId { value: id.clone() },
+                agent_id: AgentId {
+                    value: "a".to_owned(),
+                },
+                data: Some(data.to_string().into_bytes()),
+                ..TaskInfo::default()
+            };
+            let began = Instant::now();
+            agent.launch(vec![info], false);
+            drop(fs::File::open(&fifo).expect("the fifo"));
+            launched.push(began.elapsed().as_secs_f64() * 1000.0);
+            if round == 20 {
+                self.resting_executor(&id);
+            }
+            agent.kill(&id, Some(Duration::ZERO));
+            assert!(
+                container
+                    .wait_dead(Duration::from_secs(30))
+                    .expect("a look")
+            );
+        }
+        let what = "exec of `dewar executor` to SUBSCRIBE";
+        row(what, median(subscribed), "ms", None, "<= 15 ms");
+        let what = "LAUNCH to the first process, durable";
+        row(what, median(launched), "ms", None, "<= 10 ms");
+    }
+
+    fn resting_executor(&self, id: &str) {
+        std::thread::sleep(Duration::from_secs(1));
+        let pids = ours(&self.status(id));
+        let size: f64 = pids.iter().map(|pid| pss(*pid)).sum();
+        let what = "PSS of an executor with one task";
+        row(what, size, "kB", None, "<= 3072 kB");
+        let before: u64 = pids.iter().map(|pid| switches(*pid)).sum();
+        std::thread::sleep(Duration::from_secs(30));
+        let after: u64 = pids.iter().map(|pid| switches(*pid)).sum();
+        let what = "wake-ups of an executor in 30 s";
+        row(what, (after - before) as f64, "", None, "0");
     }
 
     fn recovery(&self) {

@@ -16,7 +16,7 @@ use crate::{
     sandbox::{self, Account},
 };
 
-/// Of a description that is wrong in many places, what fits into a message.
+/// Of a description that is wrong in many places, characters that fit into a message.
 const LONGEST_MESSAGE: usize = 2000;
 /// Mesos' default for processes.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -310,9 +310,8 @@ fn unbuilt(message: String) -> Words {
 }
 
 fn unfit(reason: Reason, message: String) -> Words {
-    let end = message.floor_char_boundary(LONGEST_MESSAGE);
     Words {
-        message: Some(message[..end].to_owned()),
+        message: Some(message.chars().take(LONGEST_MESSAGE).collect()),
         reason: Some(reason),
         data: None,
     }

@@ -287,7 +287,8 @@ pub fn command_without_data(stage: &mut dyn Stage) {
         command: Some("echo from $0; sleep 0.2; exit 5".to_owned()),
         ..Spec::default()
     };
-    stage.launch(&[spec], false);
+    // A master lets a command and an executor meet only in a group.
+    stage.launch(&[spec], true);
     wait_state(stage, "t", "FAILED");
     assert_eq!(states(stage, "t"), ["STARTING", "RUNNING", "FAILED"]);
     assert!(
@@ -380,35 +381,54 @@ scenarios! {
 }
 
 /// The same conversation in every form that it may have.
-#[test]
-fn json_on_the_wire() {
-    for scenario in [finish, kill, agent_restarted_with_unsent_updates] {
-        let setting = Setting {
-            json: true,
-            ..usual()
-        };
-        scenario(&mut Fake::new(setting));
-    }
-}
-
-#[test]
-fn with_a_token() {
-    let setting = Setting {
+fn forms() -> [Setting; 3] {
+    let json = Setting {
+        json: true,
+        ..usual()
+    };
+    let token = Setting {
         token: true,
         ..usual()
     };
-    kill(&mut Fake::new(setting));
+    let domain_socket = Setting {
+        domain_socket: true,
+        ..usual()
+    };
+    [json, token, domain_socket]
 }
 
 #[test]
-fn over_the_domain_socket() {
-    for scenario in [kill, agent_restarted_with_unsent_updates] {
-        let setting = Setting {
-            domain_socket: true,
-            ..usual()
-        };
-        scenario(&mut Fake::new(setting));
+fn every_form_of_the_conversation_with_the_fake_agent() {
+    for setting in forms() {
+        for scenario in [kill, agent_restarted_with_unsent_updates] {
+            scenario(&mut Fake::new(setting.clone()));
+        }
     }
+}
+
+#[test]
+fn every_form_of_the_conversation_with_the_real_agent() {
+    for setting in forms() {
+        for scenario in [kill, agent_restarted_with_unsent_updates] {
+            if mesos::is_there() {
+                scenario(&mut Real::new(setting.clone()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_framework_that_is_torn_down_leaves_nothing_running() {
+    if !mesos::is_there() {
+        return;
+    }
+    let mut stage = Real::new(usual());
+    stage.launch(&[task("t", SLEEPS)], false);
+    wait_state(&stage, "t", "RUNNING");
+    let process = main_process(&stage, "t");
+    stage.teardown();
+    dies(&process);
+    leaves(&stage);
 }
 
 #[test]

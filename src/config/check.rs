@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{decode::Decoded, diagnostic::Diagnostics, node::Span, schema::Process};
+use super::{
+    decode::Decoded,
+    diagnostic::Diagnostics,
+    node::Span,
+    schema::{Condition, Process},
+};
 
 /// Checks names, orders and stages; complains about everything at once.
 pub(super) fn check(decoded: &Decoded, diagnostics: &mut Diagnostics) {
@@ -78,10 +83,29 @@ fn orders(decoded: &Decoded, diagnostics: &mut Diagnostics) {
     for edge in &edges {
         check_edge(edge, diagnostics);
     }
+    for (to, places) in processes.iter().zip(&decoded.after_spans) {
+        for (name, condition) in &to.after {
+            let Some(span) = places.get(name) else {
+                continue;
+            };
+            match by_name.get(name.as_str()).copied() {
+                Some(from) => {
+                    let edge = Edge { from, to, span };
+                    check_condition(&edge, *condition, diagnostics);
+                    edges.push(edge);
+                }
+                None => {
+                    diagnostics
+                        .error(span, format!("unknown process `{name}` in `after`"))
+                        .did_you_mean(name, by_name.keys().copied());
+                }
+            }
+        }
+    }
     cycles(&edges, diagnostics);
 }
 
-fn check_edge(edge: &Edge<'_>, diagnostics: &mut Diagnostics) {
+fn check_stage(edge: &Edge<'_>, diagnostics: &mut Diagnostics) {
     let (from, to) = (&edge.from.name, &edge.to.name);
     if edge.from.is_final != edge.to.is_final {
         diagnostics
@@ -91,6 +115,24 @@ fn check_edge(edge: &Edge<'_>, diagnostics: &mut Diagnostics) {
             )
             .help("final processes start after all regular ones anyway");
     }
+}
+
+fn check_condition(edge: &Edge<'_>, condition: Condition, diagnostics: &mut Diagnostics) {
+    check_stage(edge, diagnostics);
+    let (from, to) = (&edge.from.name, &edge.to.name);
+    if condition == Condition::Healthy && edge.from.health.is_none() {
+        diagnostics
+            .error(
+                edge.span,
+                format!("`{to}` waits for `{from}` to be healthy, but nothing checks it"),
+            )
+            .help(format!("give `{from}` a `health`"));
+    }
+}
+
+fn check_edge(edge: &Edge<'_>, diagnostics: &mut Diagnostics) {
+    check_stage(edge, diagnostics);
+    let (from, to) = (&edge.from.name, &edge.to.name);
     if edge.from.daemon && from != to {
         diagnostics
             .error(

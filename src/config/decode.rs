@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use super::{
     diagnostic::Diagnostics,
     fields::{Fields, wrong_type},
+    health::health,
     node::{Node, Span, Value},
     schema::{
-        Constraint, Destination, FINALIZATION_WAIT, LogMode, Logger, MAX_RUNS, MIN_DURATION,
-        Process, Resources, Rotate, Task,
+        Condition, Constraint, Destination, FINALIZATION_WAIT, LogMode, Logger, MAX_RUNS,
+        MIN_DURATION, Process, Resources, Rotate, Task,
     },
 };
 
-const TASK: [&str; 8] = [
+const TASK: [&str; 9] = [
     "name",
     "processes",
     "constraints",
@@ -23,8 +24,9 @@ const TASK: [&str; 8] = [
     "max_concurrency",
     "finalization_wait",
     "user",
+    "health",
 ];
-const PROCESS: [&str; 17] = [
+const PROCESS: [&str; 19] = [
     "name",
     "cmdline",
     "argv",
@@ -42,17 +44,12 @@ const PROCESS: [&str; 17] = [
     "env",
     "logger",
     "resources",
+    "after",
+    "health",
 ];
 /// Fields of the design that a later version has.
-const PROCESS_LATER: [&str; 6] = [
-    "after",
-    "backoff",
-    "env_file",
-    "health",
-    "stop_signal",
-    "timeout",
-];
-const TASK_LATER: [&str; 2] = ["health", "lifecycle"];
+const PROCESS_LATER: [&str; 4] = ["backoff", "env_file", "stop_signal", "timeout"];
+const TASK_LATER: [&str; 1] = ["lifecycle"];
 
 /// A task and the places of what [`super::check`] may complain about.
 #[derive(Debug)]
@@ -60,6 +57,8 @@ pub(super) struct Decoded {
     pub task: Task,
     pub process_spans: Vec<Span>,
     pub order_spans: Vec<(Span, Vec<Span>)>,
+    /// Of the names in `after`, for every process.
+    pub after_spans: Vec<BTreeMap<String, Span>>,
     pub wait_span: Span,
 }
 
@@ -68,6 +67,7 @@ pub(super) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
     let mut fields = Fields::of(node, "a task", diagnostics)?;
     let mut processes = Vec::new();
     let mut process_spans = Vec::new();
+    let mut after_spans = Vec::new();
     match fields.take("processes") {
         None => {
             let start = fields.span.start;
@@ -82,6 +82,7 @@ pub(super) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
                     if let Some((process, span)) = process(node, diagnostics) {
                         processes.push(process);
                         process_spans.push(span);
+                        after_spans.push(after_places(node));
                     }
                 }
             }
@@ -107,12 +108,16 @@ pub(super) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
             .period("finalization_wait", diagnostics)
             .unwrap_or(FINALIZATION_WAIT),
         user: fields.string("user", diagnostics),
+        health: fields
+            .take("health")
+            .and_then(|node| health(node, diagnostics)),
     };
     fields.finish(&TASK, &TASK_LATER, diagnostics);
     Some(Decoded {
         task,
         process_spans,
         order_spans,
+        after_spans,
         wait_span,
     })
 }
@@ -186,6 +191,10 @@ fn process(node: &Node, diagnostics: &mut Diagnostics) -> Option<(Process, Span)
         umask: umask(&mut fields, diagnostics),
         working_dir: fields.string("working_dir", diagnostics),
         env: env(&mut fields, diagnostics),
+        after: after(&mut fields, diagnostics),
+        health: fields
+            .take("health")
+            .and_then(|node| health(node, diagnostics)),
         logger: fields
             .take("logger")
             .map_or_else(Logger::default, |node| logger(node, diagnostics)),
@@ -193,6 +202,55 @@ fn process(node: &Node, diagnostics: &mut Diagnostics) -> Option<(Process, Span)
     };
     fields.finish(&PROCESS, &PROCESS_LATER, diagnostics);
     Some((process, name_span))
+}
+
+fn after_places(node: &Node) -> BTreeMap<String, Span> {
+    let Some(Value::Map(map)) = node.get("after").map(|node| &node.value) else {
+        return BTreeMap::new();
+    };
+    let entries = map.iter();
+    entries
+        .map(|entry| (entry.key.clone(), entry.key_span.clone()))
+        .collect()
+}
+
+fn after(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> BTreeMap<String, Condition> {
+    let conditions = [
+        ("started", Condition::Started),
+        ("healthy", Condition::Healthy),
+        ("succeeded", Condition::Succeeded),
+        ("completed", Condition::Completed),
+        ("failed", Condition::Failed),
+    ];
+    let mut after = BTreeMap::new();
+    let Some(node) = fields.take("after") else {
+        return after;
+    };
+    let Value::Map(map) = &node.value else {
+        wrong_type(
+            node,
+            "after",
+            "a map of processes and conditions",
+            diagnostics,
+        );
+        return after;
+    };
+    for entry in map {
+        let text = entry.node.text().unwrap_or_default();
+        match conditions.iter().find(|(name, _)| *name == text) {
+            Some((_, condition)) => {
+                after.insert(entry.key.clone(), *condition);
+            }
+            None => {
+                let names = conditions.map(|(name, _)| name);
+                diagnostics
+                    .error(&entry.node.span, format!("unknown condition `{text}`"))
+                    .help(format!("there are: {}", names.join(", ")))
+                    .did_you_mean(&text, names.into_iter());
+            }
+        }
+    }
+    after
 }
 
 /// Octal, as everybody writes masks: `022`, `0o022` or `"022"`.

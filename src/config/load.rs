@@ -6,9 +6,10 @@ use super::{
     check::check,
     decode::decode,
     diagnostic::Diagnostics,
+    health::wrapped,
     json,
     node::{Node, Value},
-    schema::Task,
+    schema::{Health, Task},
     template::Expander,
     yaml,
 };
@@ -21,6 +22,8 @@ pub struct Document {
     source: String,
     tasks: Vec<Node>,
     forgives_unknown: bool,
+    /// What stood around the only task.
+    outer: Option<Node>,
 }
 
 /// A task that is ready to run, with what to warn about.
@@ -74,6 +77,7 @@ impl Document {
                 source: source.to_owned(),
                 tasks,
                 forgives_unknown: false,
+                outer: None,
             }),
         }
     }
@@ -97,8 +101,21 @@ impl Document {
             instance: text("instance").and_then(|text| text.trim().parse().ok()),
             role: text("role"),
         };
-        self.tasks = vec![task.clone()];
+        let task = task.clone();
+        self.outer = self.tasks.pop();
+        self.tasks = vec![task];
         Some(wrapper)
+    }
+
+    /// The health check that was given around the task (see [`unwrap`](Self::unwrap)): a script, or
+    /// GET at the port called `health`, where there is one.
+    pub fn outer_health(&self, bindings: &Bindings) -> Option<Health> {
+        let outer = self.outer.as_ref()?;
+        let mut ignored = Diagnostics::default();
+        let mut expander = Expander::new(&self.source, bindings, &mut ignored);
+        let node = outer.get("health_check_config");
+        let node = node.map(|node| expander.expand(node, &[]));
+        wrapped(node.as_ref(), bindings.ports.get("health").copied())
     }
 
     /// The names of the tasks, as far as they have one before they are resolved.

@@ -8,6 +8,7 @@ mod check;
 mod decode;
 mod diagnostic;
 mod fields;
+mod health;
 mod json;
 mod load;
 mod node;
@@ -20,5 +21,8 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use load::{Bindings, Document, Resolved, Wrapper};
-pub use schema::{Constraint, Destination, LogMode, Logger, Process, Resources, Rotate, Task};
+pub use schema::{
+    Condition, Constraint, Destination, Health, HttpProbe, LogMode, Logger, Probe, Process,
+    Resources, Rotate, Task, TcpProbe,
+};
 pub use units::{Bytes, Period};

@@ -35,6 +35,9 @@ pub struct Task {
     /// Who runs the processes; the default is who runs dewar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// How to tell whether the task as a whole works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 /// One process of a task. Exactly one of `cmdline` and `argv` is set.
@@ -79,11 +82,88 @@ pub struct Process {
     /// Added to the clean environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// What must be true of other processes before this one starts, beside the orders.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub after: BTreeMap<String, Condition>,
+    /// How to tell whether it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// Where its output goes.
     pub logger: Logger,
     /// Declared; not enforced yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+}
+
+/// What must be true of another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// A run of it became its program.
+    Started,
+    /// A run of it was found healthy.
+    Healthy,
+    /// A run of it ended well.
+    Succeeded,
+    /// It is over, well or not.
+    Completed,
+    /// It failed for good. If it ends well, whoever waits for this is not needed and is skipped.
+    Failed,
+}
+
+/// How to tell whether something works.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is tried.
+    #[serde(flatten)]
+    pub probe: Probe,
+    /// Before the first attempt.
+    pub delay: Period,
+    /// Attempts within this time are a grace: their failures are ignored.
+    pub initial_interval: Period,
+    /// Between the end of an attempt and the next.
+    pub interval: Period,
+    /// What an attempt may take.
+    pub timeout: Period,
+    /// One failure in a row more than these is the end.
+    pub max_consecutive_failures: u32,
+    /// Successes in a row that make it healthy.
+    pub min_consecutive_successes: u32,
+    /// Being healthy once ends the grace: Mesos' rule, not Aurora's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grace_ends_early: bool,
+}
+
+/// One way to try.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// GET at 127.0.0.1.
+    Http(HttpProbe),
+    /// A connection to this port of 127.0.0.1.
+    Tcp(TcpProbe),
+    /// A script for bash, in the sandbox; 0 is healthy.
+    Shell(String),
+}
+
+/// What is asked, and which answer is right.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HttpProbe {
+    /// Of 127.0.0.1.
+    pub port: u16,
+    /// With its query.
+    pub path: String,
+    /// The right status; 0: any from 200 to 399.
+    pub status: u16,
+    /// The right body, without case and outer spaces; empty: any.
+    pub body: String,
+}
+
+/// What is connected to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TcpProbe {
+    /// Of 127.0.0.1.
+    pub port: u16,
 }
 
 /// Processes that run strictly one after the other.
@@ -183,6 +263,7 @@ impl Task {
             max_concurrency: 0,
             finalization_wait: FINALIZATION_WAIT,
             user: None,
+            health: None,
         }
     }
 }
@@ -206,6 +287,8 @@ impl Process {
             umask: None,
             working_dir: None,
             env: BTreeMap::new(),
+            after: BTreeMap::new(),
+            health: None,
             logger: Logger::default(),
             resources: None,
         }

@@ -74,7 +74,7 @@ pub(super) enum Action {
 /// How a task that was begun stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Some process of it runs or ran.
+    /// Some process of it runs or ran, and its health check, if any, is content.
     pub has_started: bool,
     /// Its end, once that is on disk.
     pub end: Option<TaskState>,
@@ -85,6 +85,8 @@ pub(super) struct Standing {
 pub(super) struct Words {
     pub message: Option<String>,
     pub reason: Option<Reason>,
+    /// What the task's health check found, if it has one.
+    pub healthy: Option<bool>,
     pub data: Option<Vec<u8>>,
 }
 
@@ -92,8 +94,8 @@ pub(super) struct Words {
 pub(super) trait World {
     /// `None` for a task that has not been begun.
     fn standing(&self, task: u32) -> Option<Standing>;
-    /// What to say of a task's end.
-    fn words(&self, task: u32, end: TaskState) -> Words;
+    /// What to say of a task that enters this state.
+    fn words(&self, task: u32, state: TaskState) -> Words;
     /// A fresh random uuid.
     fn uuid(&mut self) -> [u8; 16];
 }
@@ -491,7 +493,7 @@ impl Core {
                     let words = Words {
                         message: Some("killed before it began".to_owned()),
                         reason: Some(Reason::TaskKilledDuringLaunch),
-                        data: None,
+                        ..Words::default()
                     };
                     self.say(task, TaskState::TaskKilled, words, now, world);
                 } else {
@@ -508,7 +510,8 @@ impl Core {
                 }
                 let is_terminal = entry.is_terminal();
                 if standing.has_started && !is_terminal && !entry.has(TaskState::TaskRunning) {
-                    self.say(task, TaskState::TaskRunning, Words::default(), now, world);
+                    let words = world.words(task, TaskState::TaskRunning);
+                    self.say(task, TaskState::TaskRunning, words, now, world);
                 }
                 if let (Some(end), false) = (standing.end, is_terminal) {
                     let words = world.words(task, end);
@@ -566,6 +569,7 @@ impl Core {
             }),
             source: Some(Source::Executor.into()),
             reason: words.reason.map(Into::into),
+            healthy: words.healthy,
             uuid: Some(world.uuid().to_vec()),
             ..TaskStatus::default()
         };

@@ -180,17 +180,22 @@ struct Seen<'a>(&'a Members);
 impl World for Seen<'_> {
     fn standing(&self, task: u32) -> Option<Standing> {
         let running = self.0.get(&task)?;
-        let history = &running.model().history;
+        let model = running.model();
+        let history = &model.history;
+        let works = model.task.health.is_none() || history.healthy() == Some(true);
         let end = history.state().and_then(report::end_of);
         Some(Standing {
-            has_started: history.has_started(),
+            has_started: history.has_started() && works,
             end: end.filter(|_| running.is_over()),
         })
     }
 
-    fn words(&self, task: u32, end: TaskState) -> Words {
+    fn words(&self, task: u32, state: TaskState) -> Words {
         match self.0.get(&task) {
-            Some(running) => report::words(&running.status([None; 3]), end),
+            Some(running) => {
+                let healthy = running.model().history.healthy();
+                report::words(&running.status([None; 3]), healthy, state)
+            }
             None => Words::default(),
         }
     }

@@ -5,14 +5,18 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::core::Words;
 use crate::{
-    config::{Bindings, Diagnostics, Document, Process, Task, Wrapper},
+    config::{
+        Bindings, Diagnostics, Document, Health, HttpProbe, Period, Probe, Process, Task, TcpProbe,
+        Wrapper,
+    },
     journal::Header,
     keeper::{LIVE, SOCKET},
-    mesos::messages::{CommandInfo, TaskInfo, task_status::Reason},
+    mesos::messages::{CommandInfo, HealthCheck, TaskInfo, task_status::Reason},
     sandbox::{self, Account},
 };
 
@@ -63,6 +67,12 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
     let mut task = described.resolve(&bindings)?;
     if account.name != own.name {
         task.user.get_or_insert(account.name.clone());
+    }
+    if task.health.is_none() {
+        task.health = match &info.health_check {
+            Some(check) => Some(of_mesos(check)?),
+            None => described.outer_health(&bindings),
+        };
     }
     let text = serde_json::to_string(&task).map_err(|error| invalid(error.to_string()))?;
     let (directory, sandbox) =
@@ -127,6 +137,10 @@ impl Described {
         })
     }
 
+    fn outer_health(&self, bindings: &Bindings) -> Option<Health> {
+        self.document.as_ref()?.outer_health(bindings)
+    }
+
     fn port_names(&self) -> Vec<String> {
         let document = self.document.as_ref();
         document.map_or_else(Vec::new, |document| document.ports(0).into_iter().collect())
@@ -148,6 +162,61 @@ impl Described {
         }
         Ok(resolved.task)
     }
+}
+
+/// Mesos' own description of a health check.
+fn of_mesos(check: &HealthCheck) -> Result<Health, Words> {
+    let seconds = |seconds: f64| {
+        let duration = Duration::try_from_secs_f64(seconds).ok();
+        duration.and_then(Period::new).ok_or_else(|| {
+            invalid(format!(
+                "{seconds} seconds of a health check are no duration"
+            ))
+        })
+    };
+    let port = |port: u32| match u16::try_from(port) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(invalid(format!("{port} of a health check is no port"))),
+    };
+    let probe = match (&check.http, &check.tcp, &check.command) {
+        (Some(http), ..) => Probe::Http(HttpProbe {
+            port: port(http.port)?,
+            path: http.path.clone().unwrap_or_else(|| "/".to_owned()),
+            status: http
+                .statuses
+                .first()
+                .and_then(|status| u16::try_from(*status).ok())
+                .unwrap_or(0),
+            body: String::new(),
+        }),
+        (None, Some(tcp), _) => Probe::Tcp(TcpProbe {
+            port: port(tcp.port)?,
+        }),
+        (None, None, Some(command)) => Probe::Shell(command.value.clone().unwrap_or_default()),
+        (None, None, None) => {
+            return Err(invalid(
+                "a health check without http, tcp or command".to_owned(),
+            ));
+        }
+    };
+    let (delay, interval) = (check.delay_seconds(), check.interval_seconds().max(0.001));
+    // Zero means that an attempt may take for ever; a day is as good.
+    let timeout = match check.timeout_seconds() {
+        0.0 => 86_400.0,
+        timeout => timeout,
+    };
+    Ok(Health {
+        probe,
+        delay: seconds(delay)?,
+        // Mesos counts its grace from the launch.
+        initial_interval: seconds((check.grace_period_seconds() - delay).max(0.0))?,
+        interval: seconds(interval)?,
+        timeout: seconds(timeout)?,
+        // Mesos gives the number of failures that are the end, not those that are allowed.
+        max_consecutive_failures: check.consecutive_failures().saturating_sub(1),
+        min_consecutive_successes: 1,
+        grace_ends_early: true,
+    })
 }
 
 /// One process, as Mesos' own command executor would run it.
@@ -313,6 +382,6 @@ fn unfit(reason: Reason, message: String) -> Words {
     Words {
         message: Some(message.chars().take(LONGEST_MESSAGE).collect()),
         reason: Some(reason),
-        data: None,
+        ..Words::default()
     }
 }

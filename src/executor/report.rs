@@ -12,6 +12,8 @@ use crate::{
     runner::{ProcessStatus, RunStatus, TaskStatus},
 };
 
+/// How the plan begins its reason for a task that does not work.
+const UNHEALTHY: &str = "failed health check";
 /// Of standard error, bytes.
 const TAIL: u64 = 512;
 /// Of the process table, bytes: an agent keeps every update.
@@ -28,21 +30,39 @@ pub(super) fn end_of(state: &str) -> Option<TaskState> {
     })
 }
 
-/// What to say of the end of the task of `status`.
-pub(super) fn words(status: &TaskStatus, end: TaskState) -> Words {
-    let message = match end {
+/// What to say of the task of `status` when it enters `state`.
+pub(super) fn words(status: &TaskStatus, healthy: Option<bool>, state: TaskState) -> Words {
+    let message = match state {
+        TaskState::TaskRunning => {
+            return Words {
+                message: healthy.map(|_| "task is healthy".to_owned()),
+                healthy,
+                ..Words::default()
+            };
+        }
         TaskState::TaskFinished => "finished".to_owned(),
         TaskState::TaskKilled => "killed".to_owned(),
         TaskState::TaskLost => match status.states.last().and_then(|last| last.reason.clone()) {
             Some(reason) => format!("lost: {reason}"),
             None => "lost".to_owned(),
         },
+        _ if healthy == Some(false) => {
+            let reasons = status
+                .states
+                .iter()
+                .filter_map(|state| state.reason.as_deref());
+            let reason = reasons
+                .into_iter()
+                .find(|reason| reason.starts_with(UNHEALTHY));
+            reason.unwrap_or(UNHEALTHY).to_owned()
+        }
         _ => failure(status),
     };
     Words {
         message: Some(message),
         // How a process ended is in the message; Mesos has no reason for it.
-        reason: (end == TaskState::TaskFailed).then_some(Reason::CommandExecutorFailed),
+        reason: (state == TaskState::TaskFailed).then_some(Reason::CommandExecutorFailed),
+        healthy,
         data: data(status),
     }
 }

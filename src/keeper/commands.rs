@@ -64,6 +64,7 @@ impl Keeper {
         match command {
             // Done as soon as they came.
             Command::Open(_) => {}
+            Command::Probe(probe) => self.probe(task, probe),
             Command::Launch(launch) => {
                 self.queued.push_back((task, launch));
                 self.launch_queued();
@@ -349,7 +350,7 @@ impl Keeper {
         let runner = self.runner_pid();
         let mut found = Vec::new();
         for pid in proc::children()? {
-            if Some(pid) == runner || self.runs.has_pid(pid) {
+            if Some(pid) == runner || self.runs.has_pid(pid) || self.is_probe(pid) {
                 continue;
             }
             match proc::stat(pid) {

@@ -127,6 +127,7 @@ impl Keeper {
         let is_news = !report.records.is_empty()
             || !report.empty.is_empty()
             || !report.journals.is_empty()
+            || !report.probed.is_empty()
             || report.journal_failed.is_some();
         let Some(runner) = &mut self.runner else {
             return;

@@ -46,13 +46,24 @@ pub(super) fn launch(
     live: &Live,
     slot: usize,
 ) -> io::Result<Launched> {
+    let identity = command.identity.as_ref();
+    let owner = identity.map(|identity| (identity.uid, identity.gid));
+    let outputs = Outputs::open(key, command, owner, &setting.null)?;
+    fork_with(command, setting, live, slot, outputs)
+}
+
+fn fork_with(
+    command: &wire::Launch,
+    setting: &Setting,
+    live: &Live,
+    slot: usize,
+    outputs: Outputs,
+) -> io::Result<Launched> {
     let bytes = |what: &[u8]| CString::new(what).map_err(|_| nul_byte());
     let argv = each(&command.argv)?;
     let environment = each(&command.environment)?;
     let programs = programs(command)?;
     let identity = command.identity.as_ref();
-    let owner = identity.map(|identity| (identity.uid, identity.gid));
-    let outputs = Outputs::open(key, command, owner, &setting.null)?;
     let (ours, theirs) = socketpair(
         AddressFamily::Unix,
         SockType::Stream,
@@ -84,6 +95,25 @@ pub(super) fn launch(
         gate: ours,
         streams: outputs.streams,
     })
+}
+
+/// Forks a health check's script, whose output goes into `output`.
+///
+/// # Errors
+/// Whatever keeps it from being started.
+pub(super) fn launch_probe(
+    command: &wire::Launch,
+    setting: &Setting,
+    live: &Live,
+    slot: usize,
+    output: &File,
+) -> io::Result<Launched> {
+    let outputs = Outputs {
+        stdout: output.try_clone()?.into(),
+        stderr: output.try_clone()?.into(),
+        streams: Vec::new(),
+    };
+    fork_with(command, setting, live, slot, outputs)
 }
 
 struct Outputs {

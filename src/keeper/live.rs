@@ -31,6 +31,13 @@ pub(super) const SLOTS: usize = (WORDS - HEAD) / SLOT_WORDS;
 
 const ERROR: usize = 4;
 
+/// No run: a health check's script.
+const PROBE: Key = Key {
+    task: 0,
+    process: u32::MAX,
+    run: 0,
+};
+
 const FREE: u32 = 0;
 const GATED: u32 = 1;
 const PASSED: u32 = 2;
@@ -103,6 +110,21 @@ impl Live {
         }
         self.state(slot).store(GATED, Ordering::SeqCst);
         Some(slot)
+    }
+
+    /// Takes a free slot for a health check's script.
+    pub(super) fn take_probe_slot(&self) -> Option<usize> {
+        self.take_slot(PROBE)
+    }
+
+    /// A successor keeps no probe of its predecessor's.
+    pub(super) fn forget_probes(&self) {
+        for slot in 0..SLOTS {
+            let is_probe = self.word(base(slot) + 2).load(Ordering::SeqCst) == PROBE.process;
+            if is_probe && self.gate(slot) == Gate::Passed {
+                self.free_slot(slot);
+            }
+        }
     }
 
     pub(super) fn has_free_slot(&self) -> bool {

@@ -29,6 +29,7 @@ use super::{
     go::GoError,
     launch::Setting,
     live::Holder,
+    probes::Probe,
     proc,
     pump::{Pump, PumpEvent},
     root::{IGNORED, SOCKET, Shared},
@@ -70,6 +71,7 @@ pub(super) enum Token {
     Exit,
     Gate,
     Root,
+    Probe,
 }
 
 impl Token {
@@ -78,7 +80,7 @@ impl Token {
     }
 
     fn of(number: u64) -> Option<(Token, usize)> {
-        const ALL: [Token; 9] = [
+        const ALL: [Token; 10] = [
             Token::Signal,
             Token::Link,
             Token::Runner,
@@ -88,6 +90,7 @@ impl Token {
             Token::Exit,
             Token::Gate,
             Token::Root,
+            Token::Probe,
         ];
         let kind = number >> KIND_SHIFT;
         let token = ALL.into_iter().find(|token| *token as u64 == kind)?;
@@ -112,6 +115,7 @@ pub(super) struct Keeper {
 
     pub tasks: Tasks,
     pub runs: Runs,
+    pub probes: Vec<Option<Probe>>,
     /// Per task and process: the run number that may be started next.
     pub next_run: HashMap<(u32, u32), u32>,
     /// Started but never passed their gate, under a keeper that died.
@@ -278,6 +282,7 @@ impl Keeper {
             young_deaths: 0,
             tasks: Tasks::default(),
             runs: Runs::default(),
+            probes: Vec::new(),
             next_run: HashMap::new(),
             unlaunched: BTreeSet::new(),
             strays: None,
@@ -361,6 +366,7 @@ impl Keeper {
             Some((Token::Exit, index)) => self.first_process_died(index),
             Some((Token::Gate, index)) => self.gate_spoke(index),
             Some((Token::Root, _)) => self.root_died(),
+            Some((Token::Probe, index)) => self.probe_died(index),
             None => return Err("an event that nobody asked for".to_owned()),
         }
         Ok(())
@@ -382,6 +388,7 @@ impl Keeper {
             self.start_runner();
         }
         self.end_drained(clock);
+        self.end_overdue_probes(clock);
         self.launch_queued();
         self.run_deferred();
         self.look_after_children();
@@ -434,6 +441,7 @@ impl Keeper {
             .chain(self.flush_by)
             .chain(self.runner_due)
             .chain(self.leave_by)
+            .chain(self.probe_due())
             .min()
     }
 

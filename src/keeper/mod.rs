@@ -17,6 +17,7 @@ mod link;
 mod live;
 mod logs;
 mod main_loop;
+mod probes;
 mod proc;
 mod pump;
 mod root;

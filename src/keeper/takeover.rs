@@ -102,6 +102,7 @@ impl Keeper {
         // Asked while this process has one thread.
         let tells = has_strays && exit_info::is_supported();
         let members = members(&replay.records).map_err(refuse)?;
+        shared.live.forget_probes();
         let mut keeper = Keeper::new(shared)?;
         if has_strays {
             keeper.strays = Some(Strays {

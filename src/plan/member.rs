@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::state::RunState;
+use crate::config::Condition;
 
 /// The rules of a process that matter to the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,10 +17,25 @@ pub(super) struct Rules {
     pub max_runs: u32,
     pub min_us: u64,
     pub stop_us: Option<u64>,
-    /// Who must have finished first.
-    pub before: Vec<usize>,
-    /// Who waits for this one.
+    /// Who waits for something of this one.
     pub after: Vec<usize>,
+}
+
+/// What one process waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// It has finished: an order.
+    Finished,
+    /// This is true of it.
+    Holds(Condition),
+}
+
+/// Something that must be true of another process; once it was, it counts as true for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub process: usize,
+    pub until: Until,
+    pub met: bool,
 }
 
 /// Where a process stands. `Asked` is the only one that a replay forgets: the start is then asked
@@ -82,35 +98,87 @@ impl Totals {
     }
 }
 
+/// What others may wait for, of one process at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outlook {
+    phase: Phase,
+    has_started: bool,
+    was_healthy: bool,
+    has_succeeded: bool,
+    gave_up: bool,
+}
+
+impl Outlook {
+    pub fn satisfies(self, until: Until) -> bool {
+        match until {
+            Until::Finished => self.phase == Phase::Finished,
+            Until::Holds(Condition::Started) => self.has_started,
+            Until::Holds(Condition::Healthy) => self.was_healthy,
+            Until::Holds(Condition::Succeeded) => self.has_succeeded,
+            Until::Holds(Condition::Completed) => self.phase.is_over(),
+            Until::Holds(Condition::Failed) => self.gave_up,
+        }
+    }
+
+    /// It ended well, so what was meant for its failure is not needed.
+    pub fn rules_out(self, until: Until) -> bool {
+        until == Until::Holds(Condition::Failed) && self.phase == Phase::Finished && !self.gave_up
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
     pub rules: Rules,
     pub phase: Phase,
-    /// Predecessors that have not finished.
-    pub unfinished: usize,
+    pub needs: Vec<Need>,
+    /// A run became its program.
+    pub has_started: bool,
+    /// A run was found healthy.
+    pub was_healthy: bool,
+    /// The present run was found healthy.
+    pub run_was_healthy: bool,
+    /// Failed for good, even if that is nobody's concern.
+    pub gave_up: bool,
+    /// The present run was found unhealthy: whatever ends it, it has failed.
+    pub is_unhealthy: bool,
     pub totals: Totals,
     /// The number that the next run gets; the live run's while there is one.
     pub run: u32,
 }
 
 impl Member {
-    pub fn new(rules: Rules) -> Member {
-        let unfinished = rules.before.len();
+    pub fn new(rules: Rules, needs: Vec<Need>) -> Member {
         Member {
-            phase: if unfinished == 0 {
+            phase: if needs.is_empty() {
                 Phase::Ready
             } else {
                 Phase::Blocked
             },
-            unfinished,
+            needs,
+            has_started: false,
+            was_healthy: false,
+            run_was_healthy: false,
+            gave_up: false,
+            is_unhealthy: false,
             rules,
             totals: Totals::default(),
             run: 0,
         }
     }
 
+    /// What others may wait for.
+    pub fn outlook(&self) -> Outlook {
+        Outlook {
+            phase: self.phase,
+            has_started: self.has_started,
+            was_healthy: self.was_healthy,
+            has_succeeded: self.totals.success > 0,
+            gave_up: self.gave_up,
+        }
+    }
+
     /// Where the process stands after a run that ended in `state` at `at` microseconds.
-    pub fn after_run(&self, state: RunState, at: u64) -> Phase {
+    pub fn after_run(&mut self, state: RunState, at: u64) -> Phase {
         let again = Phase::Pausing(at.saturating_add(self.rules.min_us));
         let unsuccessful = self.totals.failed + self.totals.killed + self.totals.lost;
         let limit = |limit: u32, count: u32| limit != 0 && count >= limit;
@@ -127,7 +195,8 @@ impl Member {
     }
 
     /// An ephemeral process that fails for good is merely finished.
-    fn given_up(&self) -> Phase {
+    fn given_up(&mut self) -> Phase {
+        self.gave_up = true;
         if self.rules.ephemeral {
             Phase::Finished
         } else {

@@ -8,8 +8,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    member::{Member, Phase, Rules, Totals},
-    state::{Exit, TaskState},
+    member::{Member, Need, Phase, Rules, Totals, Until},
+    state::{Exit, RunState, TaskState},
 };
 use crate::config::Task;
 
@@ -23,6 +23,24 @@ pub enum Fact {
         /// The run's number, from 0.
         run: u32,
     },
+    /// A run became its program.
+    Executed {
+        /// The process' index in the task.
+        process: usize,
+        /// The run's number, from 0.
+        run: u32,
+    },
+    /// A run was found healthy or not.
+    Checked {
+        /// The process' index in the task.
+        process: usize,
+        /// The run's number, from 0.
+        run: u32,
+        /// What was found.
+        healthy: bool,
+    },
+    /// The task as a whole was found not to work, and why.
+    Unhealthy(String),
     /// A run ended.
     Ended {
         /// The process' index in the task.
@@ -126,6 +144,7 @@ struct Asked {
     kill: bool,
     close: bool,
     killed_runs: BTreeSet<usize>,
+    unhealthy: BTreeSet<(usize, u32)>,
 }
 
 /// The plan and everything it has learnt.
@@ -140,6 +159,8 @@ pub struct Plan {
     entered_at: u64,
     deadline: u64,
     kill: Option<Kill>,
+    /// Why the task as a whole does not work.
+    unhealthy: Option<String>,
     ready: BTreeSet<usize>,
     pausing: BTreeSet<(u64, usize)>,
     /// Nothing of the task is alive, and nothing was started since that was said.
@@ -152,24 +173,43 @@ impl Plan {
     pub fn new(task: &Task) -> Plan {
         let numbered = task.processes.iter().enumerate();
         let index: HashMap<&str, usize> = numbered.map(|(i, p)| (p.name.as_str(), i)).collect();
-        let mut before = vec![BTreeSet::new(); task.processes.len()];
-        let mut after = before.clone();
+        let mut needs: Vec<Vec<Need>> = vec![Vec::new(); task.processes.len()];
+        let mut after = vec![BTreeSet::new(); task.processes.len()];
+        let mut add = |process: usize, dependent: usize, until: Until| {
+            let need = Need {
+                process,
+                until,
+                met: false,
+            };
+            if !needs[dependent].contains(&need) {
+                needs[dependent].push(need);
+            }
+            after[process].insert(dependent);
+        };
         for constraint in &task.constraints {
             let names = constraint.order.iter();
             let order: Vec<usize> = names
                 .filter_map(|name| index.get(name.as_str()).copied())
                 .collect();
             for pair in order.windows(2) {
-                before[pair[1]].insert(pair[0]);
-                after[pair[0]].insert(pair[1]);
+                add(pair[0], pair[1], Until::Finished);
+            }
+        }
+        for (dependent, process) in task.processes.iter().enumerate() {
+            for (name, condition) in &process.after {
+                if let Some(process) = index.get(name.as_str()) {
+                    add(*process, dependent, Until::Holds(*condition));
+                }
             }
         }
         let members: Vec<Member> = task
             .processes
             .iter()
-            .enumerate()
-            .map(|(index, process)| {
-                Member::new(Rules {
+            .zip(needs)
+            .zip(after)
+            .map(|((process, mut needs), after)| {
+                needs.shrink_to_fit();
+                let rules = Rules {
                     is_final: process.is_final,
                     daemon: process.daemon,
                     ephemeral: process.ephemeral,
@@ -177,9 +217,9 @@ impl Plan {
                     max_runs: process.max_runs,
                     min_us: process.min_duration.as_micros(),
                     stop_us: process.stop_timeout.map(|period| period.as_micros()),
-                    before: before[index].iter().copied().collect(),
-                    after: after[index].iter().copied().collect(),
-                })
+                    after: after.into_iter().collect(),
+                };
+                Member::new(rules, needs)
             })
             .collect();
         let ready = (0..members.len())
@@ -195,6 +235,7 @@ impl Plan {
             entered_at: 0,
             deadline: 0,
             kill: None,
+            unhealthy: None,
             ready,
             pausing: BTreeSet::new(),
             empty: false,
@@ -230,6 +271,12 @@ impl Plan {
             .collect()
     }
 
+    /// True when this run is the present one and was found healthy.
+    pub fn was_healthy(&self, process: usize, run: u32) -> bool {
+        let member = &self.members[process];
+        member.run == run && member.run_was_healthy
+    }
+
     /// True when the process may still start (again) in this task.
     pub fn may_start(&self, process: usize) -> bool {
         let member = &self.members[process];
@@ -242,11 +289,8 @@ impl Plan {
 
     /// The predecessors that a process still waits for.
     pub fn waiting_for(&self, process: usize) -> impl Iterator<Item = usize> + '_ {
-        let before = &self.members[process].rules.before;
-        before
-            .iter()
-            .copied()
-            .filter(|other| self.members[*other].phase != Phase::Finished)
+        let needs = self.members[process].needs.iter();
+        needs.filter(|need| !need.met).map(|need| need.process)
     }
 
     /// Takes note of a fact that happened at `at` (microseconds of CLOCK_BOOTTIME). Facts about
@@ -254,6 +298,25 @@ impl Plan {
     pub fn apply(&mut self, fact: &Fact, at: u64) {
         match fact {
             Fact::Started { process, run } => self.started(*process, *run),
+            Fact::Executed { process, run } => {
+                if let Some(member) = self.live_run(*process, *run) {
+                    member.has_started = true;
+                    self.tell_dependents(*process);
+                }
+            }
+            Fact::Checked {
+                process,
+                run,
+                healthy,
+            } => {
+                if let Some(member) = self.live_run(*process, *run) {
+                    member.was_healthy |= healthy;
+                    member.run_was_healthy |= healthy;
+                    member.is_unhealthy |= !healthy;
+                    self.tell_dependents(*process);
+                }
+            }
+            Fact::Unhealthy(reason) => self.unhealthy = Some(reason.clone()),
             Fact::Ended { process, run, exit } => self.ended(*process, *run, *exit, at),
             Fact::Dropped { process, totals } => {
                 if let Some(member) = self.members.get_mut(*process) {
@@ -294,6 +357,12 @@ impl Plan {
         }
     }
 
+    /// The process, if this is its present run.
+    fn live_run(&mut self, process: usize, run: u32) -> Option<&mut Member> {
+        let member = self.members.get_mut(process)?;
+        (member.run == run && member.phase == Phase::Live).then_some(member)
+    }
+
     fn ended(&mut self, process: usize, run: u32, exit: Exit, at: u64) {
         let Some(member) = self.members.get_mut(process) else {
             return;
@@ -301,16 +370,40 @@ impl Plan {
         if run != member.run || member.phase != Phase::Live {
             return;
         }
-        let state = exit.state();
+        let state = match std::mem::take(&mut member.is_unhealthy) {
+            true => RunState::Failed,
+            false => exit.state(),
+        };
         member.totals.add(state);
         member.run += 1;
+        member.run_was_healthy = false;
         let next = member.after_run(state, at);
         self.set_phase(process, next);
-        if next == Phase::Finished {
+        self.tell_dependents(process);
+    }
+
+    /// Something is true of `process` that others may wait for. Who only waited for what cannot
+    /// come any more is skipped, and that is news for others in turn.
+    fn tell_dependents(&mut self, process: usize) {
+        let mut news = vec![process];
+        while let Some(process) = news.pop() {
             for dependent in self.members[process].rules.after.clone() {
+                let other = self.members[process].outlook();
                 let member = &mut self.members[dependent];
-                member.unfinished -= 1;
-                if member.unfinished == 0 && member.phase == Phase::Blocked {
+                let mut is_skipped = false;
+                for need in member.needs.iter_mut() {
+                    if need.process == process && !need.met {
+                        need.met = other.satisfies(need.until);
+                        is_skipped |= other.rules_out(need.until);
+                    }
+                }
+                if member.phase != Phase::Blocked {
+                    continue;
+                }
+                if is_skipped {
+                    self.set_phase(dependent, Phase::Finished);
+                    news.push(dependent);
+                } else if member.needs.iter().all(|need| need.met) {
                     self.set_phase(dependent, Phase::Ready);
                 }
             }
@@ -398,6 +491,7 @@ impl Plan {
                     true
                 }
                 None => {
+                    self.kill_unhealthy(decision);
                     self.schedule(false, now, decision);
                     false
                 }
@@ -420,11 +514,25 @@ impl Plan {
         }
     }
 
+    /// A run that does not work is ended, with its tree.
+    fn kill_unhealthy(&mut self, decision: &mut Decision) {
+        for (process, member) in self.members.iter().enumerate() {
+            let is_live = member.phase == Phase::Live && member.is_unhealthy;
+            if is_live && self.asked.unhealthy.insert((process, member.run)) {
+                let run = member.run;
+                decision.commands.push(Command::KillRun { process, run });
+            }
+        }
+    }
+
     /// Why the ACTIVE stage is over, if it is.
     fn verdict(&self) -> Option<(TaskState, String)> {
         if let Some(kill) = &self.kill {
             let how = if kill.now { "killed at once" } else { "killed" };
             return Some((TaskState::Killed, how.to_owned()));
+        }
+        if let Some(reason) = &self.unhealthy {
+            return Some((TaskState::Failed, format!("failed health check: {reason}")));
         }
         let failed = self.failed_processes();
         if self.max_failures != 0 && failed >= self.max_failures {
@@ -562,13 +670,39 @@ impl Plan {
             .all(|member| member.rules.ephemeral || member.phase.is_over())
     }
 
-    /// Something that counts is not over, and nothing that counts can move. Ephemeral processes
-    /// do not count: nothing else may depend on them.
+    /// Something that counts is not over, and nothing that counts can move: neither by itself nor
+    /// because of an ephemeral process that it waits for.
     fn is_deadlocked(&self, is_final: bool) -> bool {
         !self.is_complete(is_final)
             && !self
                 .of(is_final)
                 .any(|member| !member.rules.ephemeral && member.phase.is_open())
+            && !self.something_may_come(is_final)
+    }
+
+    /// What is blocked and counts waits, maybe through others, for a process that can move.
+    fn something_may_come(&self, is_final: bool) -> bool {
+        let counts = |index: &usize| {
+            let member = &self.members[*index];
+            member.rules.is_final == is_final
+                && !member.rules.ephemeral
+                && member.phase == Phase::Blocked
+        };
+        let mut seen = vec![false; self.members.len()];
+        let mut open: Vec<usize> = (0..self.members.len()).filter(counts).collect();
+        while let Some(index) = open.pop() {
+            for need in self.members[index].needs.iter().filter(|need| !need.met) {
+                let other = &self.members[need.process];
+                if other.phase.is_open() {
+                    return true;
+                }
+                let is_blocked = other.phase == Phase::Blocked;
+                if is_blocked && !std::mem::replace(&mut seen[need.process], true) {
+                    open.push(need.process);
+                }
+            }
+        }
+        false
     }
 
     fn wake_at(&self, now: u64) -> Option<u64> {

@@ -29,6 +29,8 @@ fn process(name: usize) -> Process {
         umask: None,
         working_dir: None,
         env: BTreeMap::new(),
+        after: BTreeMap::new(),
+        health: None,
         logger: Logger::default(),
         resources: None,
     }
@@ -50,6 +52,7 @@ fn task(processes: Vec<Process>, orders: Vec<Vec<usize>>) -> Task {
         max_concurrency: 0,
         finalization_wait: Period::from_secs(30),
         user: None,
+        health: None,
     }
 }
 

@@ -25,12 +25,14 @@ use tokio::{
 use super::{
     clients::{ClientId, Clients, Heard, Request, may_speak},
     overseer::{Members, Overseer, Want},
-    running::Running,
+    probe,
+    running::{Attempt, Running, Subject},
     status::Event,
     timer::BootTimer,
 };
 use crate::{
     clock::now,
+    config::Probe,
     journal::{self, Kind, Record},
     keeper::{
         DISTRUST, Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RUNNER_VERB, RunnerKind,
@@ -103,6 +105,8 @@ struct Engine {
     heard_from: u64,
     durable: u64,
     clients: Clients,
+    /// Where attempts of health checks tell how they ended.
+    attempted: mpsc::UnboundedSender<Attempted>,
     /// Notes and orders for the next batch.
     batch: wire::Batch,
     answer: bool,
@@ -119,8 +123,9 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
     let mut inbox = LinkBuffer::default();
     let (heard, mut requests) = mpsc::channel(64);
     let clients = Clients::new(heard);
+    let (attempted, mut attempts) = mpsc::unbounded_channel();
     let welcome = first_report(&link, &mut inbox).await?;
-    let mut engine = Engine::new(&setup.directory, clients, overseer, welcome)?;
+    let mut engine = Engine::new(&setup.directory, clients, attempted, overseer, welcome)?;
     for report in messages::<wire::Report>(&mut inbox)? {
         engine.hear(report);
     }
@@ -185,6 +190,9 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
                 tokio::task::yield_now().await;
             }
             () = outside(&mut engine.overseer) => {}
+            Some((number, subject, outcome)) = attempts.recv() => {
+                engine.attempt_ended(number, subject, outcome);
+            }
         }
         accepts = true;
         is_restless = true;
@@ -194,6 +202,21 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
     drop(requests);
     engine.clients.finish().await;
     Ok(())
+}
+
+/// An attempt of a health check that has ended: of which task, about what, how.
+type Attempted = (u32, Subject, Result<(), String>);
+
+async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<Attempted>) {
+    let outcome = match &attempt.probe {
+        _ if attempt.snooze.exists() => Ok(()),
+        Probe::Http(http) => probe::http(http, attempt.timeout).await,
+        Probe::Tcp(tcp) => probe::tcp(tcp.port, attempt.timeout).await,
+        // The keeper's, unless it snoozes.
+        Probe::Shell(_) => Ok(()),
+    };
+    // Nobody hears it when the runner is leaving.
+    let _ = tell.send((number, attempt.subject, outcome));
 }
 
 /// What the overseer hears from outside.
@@ -222,6 +245,7 @@ impl Engine {
     fn new(
         directory: &OwnedFd,
         clients: Clients,
+        attempted: mpsc::UnboundedSender<Attempted>,
         mut overseer: Option<Box<dyn Overseer>>,
         welcome: wire::Report,
     ) -> io::Result<Engine> {
@@ -258,6 +282,7 @@ impl Engine {
             heard_from: welcome.records.last().map_or(0, |last| last.seq),
             durable: 0,
             clients,
+            attempted,
             batch: wire::Batch::default(),
             answer: false,
             failed: false,
@@ -282,8 +307,10 @@ impl Engine {
     }
 
     fn hear_news(&mut self, report: wire::Report) {
-        let is_news =
-            !report.records.is_empty() || !report.empty.is_empty() || !report.journals.is_empty();
+        let is_news = !report.records.is_empty()
+            || !report.empty.is_empty()
+            || !report.journals.is_empty()
+            || !report.probed.is_empty();
         self.batch.answers = report.number;
         self.answer |= is_news;
         for numbered in report.records {
@@ -294,6 +321,14 @@ impl Engine {
         if let Some(error) = report.journal_failed {
             tracing::error!("the journal cannot be written: {error}");
             self.failed = true;
+        }
+        for probed in report.probed {
+            let subject = probed.process.map(|process| (process as usize, probed.run));
+            let outcome = match probed.failure.is_empty() {
+                true => Ok(()),
+                false => Err(probed.failure),
+            };
+            self.attempt_ended(probed.task, subject, outcome);
         }
         for number in report.empty {
             if let Some(task) = self.tasks.get_mut(&number) {
@@ -368,6 +403,12 @@ impl Engine {
         }
     }
 
+    fn attempt_ended(&mut self, number: u32, subject: Subject, outcome: Result<(), String>) {
+        if let Some(task) = self.tasks.get_mut(&number) {
+            task.attempted(subject, outcome, &mut self.batch);
+        }
+    }
+
     fn refuse(&mut self, id: ClientId, message: String) {
         let refused = Event::Refused {
             busy: false,
@@ -403,12 +444,16 @@ impl Engine {
     /// Lets overseer and plans decide; returns when they want to be asked again.
     fn decide(&mut self) -> io::Result<Option<u64>> {
         let mut wake_at = self.oversee()?;
-        for task in self.tasks.values_mut() {
+        for (number, task) in &mut self.tasks {
             if self.failed && !task.has_ended() {
                 // The keeper kills everything by itself; there is nothing left to decide.
                 continue;
             }
             wake_at = earlier(wake_at, task.decide(&mut self.batch));
+            for attempt in task.attempts(&mut self.batch) {
+                tokio::spawn(attempt_at(*number, attempt, self.attempted.clone()));
+            }
+            wake_at = earlier(wake_at, task.next_attempt());
         }
         Ok(wake_at)
     }

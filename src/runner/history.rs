@@ -35,6 +35,7 @@ pub struct History {
     deadline: Option<u64>,
     processes: Vec<Story>,
     notices: VecDeque<NoticeEvent>,
+    healthy: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -54,6 +55,8 @@ struct Run {
     forked_us: u64,
     started_us: u64,
     end: Option<(How, u64)>,
+    /// Why a check found that it does not work.
+    unhealthy: Option<Box<str>>,
 }
 
 impl History {
@@ -82,6 +85,7 @@ impl History {
                 })
                 .collect(),
             notices: VecDeque::new(),
+            healthy: None,
         }
     }
 
@@ -108,6 +112,7 @@ impl History {
                     forked_us: record.wall_us,
                     started_us: 0,
                     end: None,
+                    unhealthy: None,
                 });
                 self.run_event(start.process, start.run)
             }
@@ -119,10 +124,29 @@ impl History {
                 self.run(exec.process, exec.run)?.started_us = record.wall_us;
                 self.run_event(exec.process, exec.run)
             }
+            Kind::Health(health) => {
+                let subject = health.process.filter(|_| !health.healthy);
+                if let Some(process) = subject
+                    && let Some(run) = self.run(process, health.run)
+                {
+                    run.unhealthy = Some(health.reason.as_str().into());
+                }
+                self.healthy = match health.process {
+                    None => Some(health.healthy),
+                    Some(_) => self.healthy,
+                };
+                let text = match health.healthy {
+                    true => "healthy".to_owned(),
+                    false => format!("unhealthy: {}", health.reason),
+                };
+                let run = health.process.map(|_| health.run);
+                Some(self.notice(record.wall_us, text, health.process, run))
+            }
             Kind::End(end) => {
                 let how = end.how.clone()?;
-                let state = exit_of(Some(&how)).state();
-                self.run(end.process, end.run)?.end = Some((how, record.wall_us));
+                let run = self.run(end.process, end.run)?;
+                run.end = Some((how, record.wall_us));
+                let state = run.state();
                 let story = self.processes.get_mut(end.process as usize)?;
                 story.totals.add(state);
                 self.run_event(end.process, end.run)
@@ -154,19 +178,12 @@ impl History {
             | Kind::Update(_)
             | Kind::Acknowledged(_)
             | Kind::Subscribed(_) => None,
-            Kind::Notice(notice) => {
-                let event = NoticeEvent {
-                    at: time(record.wall_us),
-                    text: notice.text.clone(),
-                    name: notice.process.and_then(|process| self.name_of(process)),
-                    run: notice.run,
-                };
-                if self.notices.len() == NOTICES {
-                    self.notices.pop_front();
-                }
-                self.notices.push_back(event.clone());
-                Some(Event::Notice(event))
-            }
+            Kind::Notice(notice) => Some(self.notice(
+                record.wall_us,
+                notice.text.clone(),
+                notice.process,
+                notice.run,
+            )),
             Kind::Snapshot(snapshot) => {
                 for dropped in &snapshot.dropped {
                     if let Some(story) = self.processes.get_mut(dropped.process as usize) {
@@ -184,6 +201,31 @@ impl History {
                 None
             }
         }
+    }
+
+    fn notice(
+        &mut self,
+        wall_us: u64,
+        text: String,
+        process: Option<u32>,
+        run: Option<u32>,
+    ) -> Event {
+        let event = NoticeEvent {
+            at: time(wall_us),
+            text,
+            name: process.and_then(|process| self.name_of(process)),
+            run,
+        };
+        if self.notices.len() == NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(event.clone());
+        Event::Notice(event)
+    }
+
+    /// Whether the task as a whole was found to work; `None` before the first verdict.
+    pub fn healthy(&self) -> Option<bool> {
+        self.healthy
     }
 
     /// The task's id.
@@ -289,6 +331,7 @@ impl History {
 impl Run {
     fn state(&self) -> RunState {
         match &self.end {
+            Some(_) if self.unhealthy.is_some() => RunState::Failed,
             Some((how, _)) => exit_of(Some(how)).state(),
             None if self.started_us > 0 => RunState::Running,
             None => RunState::Forked,
@@ -315,6 +358,10 @@ impl Run {
                 _ => None,
             },
             reason: match how {
+                _ if self.unhealthy.is_some() => {
+                    let why = self.unhealthy.as_deref();
+                    why.map(|why| format!("unhealthy: {why}"))
+                }
                 Some(How::LaunchFailed(failure)) => some(&failure.reason),
                 Some(How::Lost(lost)) => some(&lost.reason),
                 _ => None,

@@ -64,6 +64,39 @@ impl Launches {
         }
     }
 
+    /// The task's own directory.
+    pub fn sandbox(&self) -> &Path {
+        Path::new(&self.header.sandbox)
+    }
+
+    /// The launch of a health check's script: as the process that it is about, or as the task.
+    pub fn of_probe(&mut self, task: &Task, subject: Option<(usize, u32)>, script: &str) -> Launch {
+        let own = Process::named("health".to_owned());
+        let spec = match subject {
+            Some((process, _)) => &task.processes[process],
+            None => &own,
+        };
+        let (process, run) = subject.map_or((0, 0), |(process, run)| (process as u32, run));
+        Launch {
+            process,
+            run,
+            name: spec.name.clone(),
+            argv: [SHELL, "-c", script]
+                .map(|word| word.as_bytes().to_vec())
+                .to_vec(),
+            environment: self
+                .environment(spec)
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}").into_bytes())
+                .collect(),
+            directory: self.header.sandbox.clone().into_bytes(),
+            sandbox: self.header.sandbox.clone().into_bytes(),
+            identity: self.identity(spec),
+            umask: None,
+            log: None,
+        }
+    }
+
     fn environment(&self, spec: &Process) -> std::collections::BTreeMap<String, String> {
         let kept = self.header.environment.iter();
         let mut environment: std::collections::BTreeMap<String, String> = kept

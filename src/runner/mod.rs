@@ -4,11 +4,13 @@
 //! It owns no fact: all it knows is the journal, replayed. Killing it costs a replay and nothing
 //! else. It never touches a process.
 
+mod checkup;
 mod clients;
 mod engine;
 mod history;
 mod launches;
 mod overseer;
+mod probe;
 mod replay;
 mod running;
 mod status;

@@ -67,6 +67,20 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             process: start.process as usize,
             run: start.run,
         }),
+        Some(Kind::Exec(exec)) => one(Fact::Executed {
+            process: exec.process as usize,
+            run: exec.run,
+        }),
+        Some(Kind::Health(health)) => one(match health.process {
+            Some(process) => Fact::Checked {
+                process: process as usize,
+                run: health.run,
+                healthy: health.healthy,
+            },
+            // That it works changes nothing.
+            None if health.healthy => return Vec::new(),
+            None => Fact::Unhealthy(health.reason.clone()),
+        }),
         Some(Kind::End(end)) => one(Fact::Ended {
             process: end.process as usize,
             run: end.run,
@@ -107,7 +121,6 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             Kind::Header(_)
             | Kind::Tenure(_)
             | Kind::Again(_)
-            | Kind::Exec(_)
             | Kind::Notice(_)
             | Kind::Opened(_)
             | Kind::Closed(_)

@@ -1,15 +1,18 @@
 //! One task that runs: its model, and the translation of its plan's decisions into notes and orders
 //! for the keeper.
 
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
 use super::{
+    checkup::{Checkup, Verdict},
     launches::Launches,
     replay::Model,
     status::{Event, TaskStatus},
 };
 use crate::{
     clock::now,
-    config::LogMode,
-    journal::{KillRequest, Kind, Record, Replay, Stage, TaskState},
+    config::{Health, LogMode, Probe},
+    journal::{self, KillRequest, Kind, Record, Replay, Stage, TaskState},
     keeper::JOURNAL,
     plan::{self, Command, Decision, Fact, Note},
     protocols::dewar::link::{self as wire, command::Kind as Order},
@@ -24,7 +27,25 @@ pub struct Running {
     journal: String,
     /// Its last words are on disk.
     over: bool,
+    has_checks: bool,
+    checkups: BTreeMap<Subject, Checkup>,
 }
+
+/// What a health check is about: a run of a process, or the task as a whole.
+pub(super) type Subject = Option<(usize, u32)>;
+
+/// An attempt that has to be made.
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    pub subject: Subject,
+    pub probe: Probe,
+    pub timeout: Duration,
+    /// While this file exists every attempt succeeds.
+    pub snooze: PathBuf,
+}
+
+/// In the sandbox.
+const SNOOZE: &str = ".healthchecksnooze";
 
 impl Running {
     /// The task `number` whose journal is in `directory`, of whose records the first `count` are on
@@ -40,12 +61,16 @@ impl Running {
     ) -> Result<Running, serde_json::Error> {
         let model = Model::replay(&replay, count)?;
         let state = model.plan.state();
+        let mut checks = model.task.processes.iter().map(|process| &process.health);
+        let has_checks = model.task.health.is_some() || checks.any(Option::is_some);
         Ok(Running {
             number,
             model,
             launches: Launches::new(replay.header),
             journal: format!("{directory}/{JOURNAL}"),
             over: state.is_some_and(plan::TaskState::is_terminal),
+            has_checks,
+            checkups: BTreeMap::new(),
         })
     }
 
@@ -68,7 +93,11 @@ impl Running {
     /// Knows a record that is not on disk yet. Our own notes come back to us for the history; the
     /// plan knows them already.
     pub(super) fn learn(&mut self, record: &Record) {
-        if !matches!(record.kind, Some(Kind::Stage(_) | Kind::Kill(_))) {
+        let is_note = matches!(
+            record.kind,
+            Some(Kind::Stage(_) | Kind::Kill(_) | Kind::Health(_))
+        );
+        if !is_note {
             self.model.learn(record);
         }
     }
@@ -150,6 +179,121 @@ impl Running {
     pub(super) fn has_ended(&self) -> bool {
         let state = self.model.plan.state();
         state.is_some_and(plan::TaskState::is_terminal)
+    }
+
+    /// The attempts of health checks that are due now. Those that a bash makes are ordered from the
+    /// keeper, the others are returned.
+    pub(super) fn attempts(&mut self, batch: &mut wire::Batch) -> Vec<Attempt> {
+        self.renew_checkups();
+        let clock = now().boot_us;
+        let due: Vec<(Subject, Health)> = self
+            .checkups
+            .iter_mut()
+            .filter_map(|(subject, checkup)| {
+                checkup
+                    .take(clock)
+                    .then(|| (*subject, checkup.health().clone()))
+            })
+            .collect();
+        let mut attempts = Vec::new();
+        for (subject, health) in due {
+            let timeout = health.timeout.duration();
+            match health.probe {
+                Probe::Shell(script) if !self.is_snoozing() => {
+                    let probe = wire::Probe {
+                        launch: Some(self.launches.of_probe(&self.model.task, subject, &script)),
+                        timeout_us: timeout.as_micros() as u64,
+                        of_process: subject.is_some(),
+                    };
+                    self.order(Order::Probe(probe), batch);
+                }
+                probe => attempts.push(Attempt {
+                    subject,
+                    probe,
+                    timeout,
+                    snooze: self.launches.sandbox().join(SNOOZE),
+                }),
+            }
+        }
+        attempts
+    }
+
+    fn is_snoozing(&self) -> bool {
+        self.launches.sandbox().join(SNOOZE).exists()
+    }
+
+    /// Checks follow the runs that there are.
+    fn renew_checkups(&mut self) {
+        if !self.has_checks {
+            return;
+        }
+        let plan = &self.model.plan;
+        let is_active = plan.state() == Some(plan::TaskState::Active);
+        let live = match is_active {
+            true => plan.live(),
+            false => Vec::new(),
+        };
+        self.checkups.retain(|subject, _| match subject {
+            Some(run) => live.contains(run),
+            None => is_active,
+        });
+        let clock = now().boot_us;
+        let task = &self.model.task;
+        for (process, run) in live {
+            if let Some(health) = &task.processes[process].health {
+                let was_healthy = plan.was_healthy(process, run);
+                self.checkups
+                    .entry(Some((process, run)))
+                    .or_insert_with(|| Checkup::new(health.clone(), was_healthy, clock));
+            }
+        }
+        // The task as a whole is asked once something of it runs.
+        if let Some(health) = task
+            .health
+            .as_ref()
+            .filter(|_| is_active && self.model.history.has_started())
+        {
+            let was_healthy = self.model.history.healthy() == Some(true);
+            self.checkups
+                .entry(None)
+                .or_insert_with(|| Checkup::new(health.clone(), was_healthy, clock));
+        }
+    }
+
+    /// When the next attempt is due.
+    pub(super) fn next_attempt(&self) -> Option<u64> {
+        self.checkups.values().filter_map(Checkup::due_at).min()
+    }
+
+    /// How an attempt ended.
+    pub(super) fn attempted(
+        &mut self,
+        subject: Subject,
+        outcome: Result<(), String>,
+        batch: &mut wire::Batch,
+    ) {
+        let Some(checkup) = self.checkups.get_mut(&subject) else {
+            return;
+        };
+        let at = now();
+        let Some(verdict) = checkup.attempted(outcome, at.boot_us) else {
+            return;
+        };
+        let (healthy, reason) = match verdict {
+            Verdict::Healthy => (true, String::new()),
+            Verdict::Unhealthy(reason) => (false, reason),
+        };
+        let (process, run) =
+            subject.map_or((None, 0), |(process, run)| (Some(process as u32), run));
+        let health = journal::Health {
+            process,
+            run,
+            healthy,
+            reason,
+        };
+        let record = Record::new(at, Kind::Health(health));
+        self.model.learn(&record);
+        self.note(record, batch);
     }
 
     /// Lets the plan decide; returns when it wants to be asked again.

@@ -4,6 +4,7 @@
 
 use std::{fs, time::Duration};
 
+use dewar::mesos::messages::{CommandInfo, HealthCheck};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -332,6 +333,62 @@ pub fn port_that_was_not_offered(stage: &mut dyn Stage) {
     leaves(stage);
 }
 
+pub fn health_from_failing_to_healthy_to_failing(stage: &mut dyn Stage) {
+    let spec = Spec {
+        health: Some(HealthCheck {
+            command: Some(CommandInfo {
+                value: Some("test -e works".to_owned()),
+                ..CommandInfo::default()
+            }),
+            delay_seconds: Some(0.0),
+            interval_seconds: Some(0.1),
+            timeout_seconds: Some(5.0),
+            grace_period_seconds: Some(60.0),
+            consecutive_failures: Some(1),
+            ..HealthCheck::default()
+        }),
+        ..task(
+            "t",
+            "processes: [{name: a, cmdline: 'sleep 0.5; touch works; echo $$ > pid; sleep 1000'}]",
+        )
+    };
+    stage.launch(&[spec], false);
+    wait_state(stage, "t", "RUNNING");
+    let running = last(stage, "t");
+    assert_eq!(running.healthy, Some(true));
+    assert!(
+        file(stage, "t", "works").exists(),
+        "RUNNING before it was healthy"
+    );
+    let process = main_process(stage, "t");
+    // The grace is 600 attempts; it ends with the first success, as Mesos has it.
+    fs::remove_file(file(stage, "t", "works")).expect("the file");
+    wait_state(stage, "t", "FAILED");
+    assert_eq!(states(stage, "t"), ["STARTING", "RUNNING", "FAILED"]);
+    let failed = last(stage, "t");
+    assert_eq!(failed.healthy, Some(false));
+    assert!(
+        failed
+            .message()
+            .starts_with("failed health check: command returned"),
+        "{}",
+        failed.message()
+    );
+    assert!(!process.lives());
+    leaves(stage);
+}
+
+pub fn wrapped_health_check(stage: &mut dyn Stage) {
+    let data = r#"{"instance": 0, "role": "ROLE", "environment": "prod",
+        "health_check_config": {"health_checker": {"shell": {"shell_command": "test -e {{thermos.task_id}}"}},
+            "initial_interval_secs": 5.0, "interval_secs": 0.1, "max_consecutive_failures": 0},
+        "task": {"processes": [{"name": "a", "cmdline": "sleep 0.4; touch t; sleep 0.5"}]}}"#;
+    stage.launch(&[task("t", &data.replace("ROLE", &user()))], false);
+    wait_state(stage, "t", "FINISHED");
+    assert_eq!(states(stage, "t"), ["STARTING", "RUNNING", "FINISHED"]);
+    leaves(stage);
+}
+
 /// Two tests a scenario: against the fake agent and against the real one.
 macro_rules! scenarios {
     ($($scenario:ident $setting:expr;)*) => {
@@ -378,6 +435,8 @@ scenarios! {
     command_without_data usual();
     wrapper_ports_and_bindings usual();
     port_that_was_not_offered usual();
+    health_from_failing_to_healthy_to_failing usual();
+    wrapped_health_check usual();
 }
 
 /// The same conversation in every form that it may have.

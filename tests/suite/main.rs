@@ -6,6 +6,7 @@ mod crash;
 mod executor;
 mod executor_faults;
 mod faults;
+mod health;
 mod journal;
 mod logs;
 mod mesos;

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use dewar::{
     fake_agent::{Container, FakeAgent, Fault, Options},
     mesos::messages::{
-        AgentId, CommandInfo, DurationInfo, KillPolicy, Resource, TaskId, TaskInfo, TaskStatus,
-        value,
+        AgentId, CommandInfo, DurationInfo, HealthCheck, KillPolicy, Resource, TaskId, TaskInfo,
+        TaskStatus, value,
     },
 };
 use serde_json::Value;
@@ -21,6 +21,7 @@ pub struct Spec {
     pub command: Option<String>,
     pub grace: Option<Duration>,
     pub ports: Vec<u16>,
+    pub health: Option<HealthCheck>,
 }
 
 /// A task of this YAML.
@@ -136,6 +137,7 @@ pub fn info(spec: &Spec) -> TaskInfo {
             value: "fake-agent".to_owned(),
         },
         data: spec.data.clone().map(String::into_bytes),
+        health_check: spec.health.clone(),
         command: spec.command.clone().map(|value| CommandInfo {
             value: Some(value),
             ..CommandInfo::default()

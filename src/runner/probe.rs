@@ -1,0 +1,103 @@
+//! Attempts of health checks over the network: one that hangs delays nobody else.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::config::HttpProbe;
+
+/// Of a body that is compared.
+const LARGEST_BODY: usize = 64 << 10;
+/// Of a body that is quoted, characters.
+const QUOTED: usize = 10;
+
+/// Connects to a port of this machine.
+pub(super) async fn tcp(port: u16, patience: Duration) -> Result<(), String> {
+    match timeout(patience, connect(port)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("cannot connect to port {port}: {error}")),
+        Err(_) => Err(timed_out()),
+    }
+}
+
+/// Asks a server of this machine.
+pub(super) async fn http(probe: &HttpProbe, patience: Duration) -> Result<(), String> {
+    match timeout(patience, ask(probe)).await {
+        Ok(answer) => judge(probe, answer?),
+        Err(_) => Err(timed_out()),
+    }
+}
+
+pub(super) fn timed_out() -> String {
+    "health check timed out".to_owned()
+}
+
+async fn connect(port: u16) -> io::Result<TcpStream> {
+    TcpStream::connect(("127.0.0.1", port)).await
+}
+
+struct Answer {
+    status: u16,
+    body: Bytes,
+}
+
+async fn ask(probe: &HttpProbe) -> Result<Answer, String> {
+    let port = probe.port;
+    let failed = |error: &dyn std::fmt::Display| {
+        format!("cannot ask http://127.0.0.1:{port}{}: {error}", probe.path)
+    };
+    let stream = connect(port).await.map_err(|error| failed(&error))?;
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| failed(&error))?;
+    let serving = tokio::spawn(connection);
+    let request = Request::get(probe.path.as_str())
+        .header(HOST, format!("127.0.0.1:{port}"))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| failed(&error))?;
+    let response = sender.send_request(request).await;
+    let response = response.map_err(|error| failed(&error))?;
+    let status = response.status().as_u16();
+    let body = match probe.body.is_empty() {
+        true => Bytes::new(),
+        false => {
+            let body = Limited::new(response.into_body(), LARGEST_BODY)
+                .collect()
+                .await;
+            body.map_err(|error| failed(&error))?.to_bytes()
+        }
+    };
+    serving.abort();
+    Ok(Answer { status, body })
+}
+
+fn judge(probe: &HttpProbe, answer: Answer) -> Result<(), String> {
+    let status = answer.status;
+    let is_right = match probe.status {
+        0 => (200..400).contains(&status),
+        wanted => status == wanted,
+    };
+    if !is_right {
+        let wanted = match probe.status {
+            0 => "200 to 399".to_owned(),
+            wanted => wanted.to_string(),
+        };
+        return Err(format!(
+            "response code differs: expected {wanted}, got {status}"
+        ));
+    }
+    let normal = |text: &str| text.trim().to_lowercase();
+    let body = normal(&String::from_utf8_lossy(&answer.body));
+    if !probe.body.is_empty() && body != normal(&probe.body) {
+        let quoted = |text: &str| text.chars().take(QUOTED).collect::<String>();
+        return Err(format!(
+            "response differs from expected response (expected {:?}, got {:?})",
+            quoted(&probe.body),
+            quoted(&body)
+        ));
+    }
+    Ok(())
+}

@@ -8,6 +8,7 @@ use super::{
     diagnostic::Diagnostics,
     fields::{Fields, wrong_type},
     health::health,
+    lifecycle::lifecycle,
     node::{Node, Span, Value},
     schema::{
         Condition, Constraint, Destination, FINALIZATION_WAIT, LogMode, Logger, MAX_RUNS,
@@ -15,7 +16,7 @@ use super::{
     },
 };
 
-const TASK: [&str; 9] = [
+const TASK: [&str; 10] = [
     "name",
     "processes",
     "constraints",
@@ -25,6 +26,7 @@ const TASK: [&str; 9] = [
     "finalization_wait",
     "user",
     "health",
+    "lifecycle",
 ];
 const PROCESS: [&str; 19] = [
     "name",
@@ -49,7 +51,6 @@ const PROCESS: [&str; 19] = [
 ];
 /// Fields of the design that a later version has.
 const PROCESS_LATER: [&str; 4] = ["backoff", "env_file", "stop_signal", "timeout"];
-const TASK_LATER: [&str; 1] = ["lifecycle"];
 
 /// A task and the places of what [`super::check`] may complain about.
 #[derive(Debug)]
@@ -111,8 +112,11 @@ pub(super) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
         health: fields
             .take("health")
             .and_then(|node| health(node, diagnostics)),
+        lifecycle: fields
+            .take("lifecycle")
+            .and_then(|node| lifecycle(node, diagnostics)),
     };
-    fields.finish(&TASK, &TASK_LATER, diagnostics);
+    fields.finish(&TASK, &[], diagnostics);
     Some(Decoded {
         task,
         process_spans,

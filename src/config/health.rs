@@ -121,15 +121,7 @@ pub(super) fn wrapped(node: Option<&Node>, port: Option<u16>) -> Option<Health> 
 
 fn http(node: &Node, diagnostics: &mut Diagnostics) -> Option<Probe> {
     let mut fields = Fields::of(node, "`http`", diagnostics)?;
-    let path = fields.string("path", diagnostics);
-    let path = path.unwrap_or_else(|| "/health".to_owned());
-    let is_path = path.starts_with('/') && path.chars().all(|c| c.is_ascii_graphic());
-    if !is_path {
-        let place = fields.place("path");
-        diagnostics
-            .error(&place, format!("{path:?} is no path"))
-            .help("it begins with `/`; spaces and other signs are written as %20");
-    }
+    let path = path(&mut fields, "path", "/health", diagnostics);
     let probe = HttpProbe {
         port: port(&mut fields, diagnostics)?,
         path,
@@ -150,7 +142,26 @@ fn tcp(node: &Node, diagnostics: &mut Diagnostics) -> Option<Probe> {
     Some(Probe::Tcp(TcpProbe { port }))
 }
 
-fn port(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Option<u16> {
+/// An absolute path, as it stands in a request.
+pub(super) fn path(
+    fields: &mut Fields<'_>,
+    name: &str,
+    default: &str,
+    diagnostics: &mut Diagnostics,
+) -> String {
+    let path = fields.string(name, diagnostics);
+    let path = path.unwrap_or_else(|| default.to_owned());
+    let is_path = path.starts_with('/') && path.chars().all(|c| c.is_ascii_graphic());
+    if !is_path {
+        let place = fields.place(name);
+        diagnostics
+            .error(&place, format!("{path:?} is no path"))
+            .help("it begins with `/`; spaces and other signs are written as %20");
+    }
+    path
+}
+
+pub(super) fn port(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Option<u16> {
     if !fields.has("port") {
         let start = fields.span.start;
         diagnostics

@@ -7,9 +7,9 @@ use super::{
     decode::decode,
     diagnostic::Diagnostics,
     health::wrapped,
-    json,
+    json, lifecycle,
     node::{Node, Value},
-    schema::{Health, Task},
+    schema::{Health, Lifecycle, Task},
     template::Expander,
     yaml,
 };
@@ -116,6 +116,12 @@ impl Document {
         let node = outer.get("health_check_config");
         let node = node.map(|node| expander.expand(node, &[]));
         wrapped(node.as_ref(), bindings.ports.get("health").copied())
+    }
+
+    /// The lifecycle that was given around the task, if the port that it names is known.
+    pub fn outer_lifecycle(&self, bindings: &Bindings) -> Option<Lifecycle> {
+        let node = self.outer.as_ref()?.get("lifecycle");
+        lifecycle::wrapped(node, |name| bindings.ports.get(name).copied())
     }
 
     /// The names of the tasks, as far as they have one before they are resolved.

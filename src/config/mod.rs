@@ -10,6 +10,7 @@ mod diagnostic;
 mod fields;
 mod health;
 mod json;
+mod lifecycle;
 mod load;
 mod node;
 mod schema;
@@ -22,7 +23,7 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use load::{Bindings, Document, Resolved, Wrapper};
 pub use schema::{
-    Condition, Constraint, Destination, Health, HttpProbe, LogMode, Logger, Probe, Process,
-    Resources, Rotate, Task, TcpProbe,
+    Condition, Constraint, Destination, Health, HttpProbe, Lifecycle, LogMode, Logger, Probe,
+    Process, Resources, Rotate, Task, TcpProbe,
 };
 pub use units::{Bytes, Period};

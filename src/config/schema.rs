@@ -38,6 +38,24 @@ pub struct Task {
     /// How to tell whether the task as a whole works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// How to ask it to end, before it is sent signals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Lifecycle>,
+}
+
+/// Ending a task over HTTP: POST at 127.0.0.1, twice, each with its time to work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// Of 127.0.0.1.
+    pub port: u16,
+    /// Asked first.
+    pub graceful_shutdown_endpoint: String,
+    /// Asked when the first has not helped.
+    pub shutdown_endpoint: String,
+    /// What the first is given.
+    pub graceful_shutdown_wait: Period,
+    /// What the second is given.
+    pub shutdown_wait: Period,
 }
 
 /// One process of a task. Exactly one of `cmdline` and `argv` is set.
@@ -264,6 +282,7 @@ impl Task {
             finalization_wait: FINALIZATION_WAIT,
             user: None,
             health: None,
+            lifecycle: None,
         }
     }
 }

@@ -74,6 +74,11 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
             None => described.outer_health(&bindings),
         };
     }
+    if task.lifecycle.is_none()
+        && let Some(document) = &described.document
+    {
+        task.lifecycle = document.outer_lifecycle(&bindings);
+    }
     let text = serde_json::to_string(&task).map_err(|error| invalid(error.to_string()))?;
     let (directory, sandbox) =
         directories(id, &account, place).map_err(|error| unbuilt(error.to_string()))?;

@@ -103,6 +103,11 @@ pub enum Command {
         /// The run's number, from 0.
         run: u32,
     },
+    /// Ask the task over HTTP to end: gracefully, or (`abort`) at once.
+    Post {
+        /// The second request.
+        abort: bool,
+    },
     /// Ask everything to stop.
     StopAll,
     /// SIGKILL to the tree of this run.
@@ -145,6 +150,9 @@ struct Asked {
     close: bool,
     killed_runs: BTreeSet<usize>,
     unhealthy: BTreeSet<(usize, u32)>,
+    /// Requests made over HTTP, and how long the last one has.
+    posts: u32,
+    post_until: u64,
 }
 
 /// The plan and everything it has learnt.
@@ -154,6 +162,8 @@ pub struct Plan {
     max_failures: u32,
     max_concurrency: u32,
     wait_us: u64,
+    /// How long each request to end has, where there are such.
+    post_us: Option<[u64; 2]>,
     state: Option<TaskState>,
     outcome: TaskState,
     entered_at: u64,
@@ -230,6 +240,10 @@ impl Plan {
             max_failures: task.max_failures,
             max_concurrency: task.max_concurrency,
             wait_us: task.finalization_wait.as_micros(),
+            post_us: task.lifecycle.as_ref().map(|lifecycle| {
+                let waits = [lifecycle.graceful_shutdown_wait, lifecycle.shutdown_wait];
+                waits.map(|wait| wait.as_micros())
+            }),
             state: None,
             outcome: TaskState::Success,
             entered_at: 0,
@@ -562,6 +576,9 @@ impl Plan {
         if now >= self.deadline {
             return self.finish(now, decision);
         }
+        if self.asks_politely(now, decision) {
+            return false;
+        }
         if !std::mem::replace(&mut self.asked.stop, true) {
             decision.commands.push(Command::StopAll);
             decision.commands.push(Command::AwaitEmpty);
@@ -579,6 +596,35 @@ impl Plan {
         false
     }
 
+    /// What works is asked over HTTP before it is sent signals: twice, each time with a while to
+    /// follow. True while that goes on.
+    fn asks_politely(&mut self, now: u64, decision: &mut Decision) -> bool {
+        let Some(waits) = self.post_us.filter(|_| !self.asked.stop) else {
+            return false;
+        };
+        // What is over by itself needs nobody to ask.
+        if self.kill.is_none() && self.unhealthy.is_none() {
+            return false;
+        }
+        if self.asked.posts > 0 && now < self.asked.post_until {
+            return true;
+        }
+        let Some(wait) = waits.get(self.asked.posts as usize) else {
+            return false;
+        };
+        let abort = self.asked.posts > 0;
+        self.asked.posts += 1;
+        self.asked.post_until = now.saturating_add(*wait);
+        decision.commands.push(Command::Post { abort });
+        decision.commands.push(Command::AwaitEmpty);
+        true
+    }
+
+    /// The last request to end did not reach anybody: its time is over.
+    pub fn post_failed(&mut self) {
+        self.asked.post_until = 0;
+    }
+
     /// Processes whose own stop_timeout is over although the task's budget is not.
     fn impatient(&self, now: u64) -> impl Iterator<Item = usize> + '_ {
         (0..self.members.len()).filter(move |process| {
@@ -591,7 +637,9 @@ impl Plan {
         let member = &self.members[process];
         let stop_us = member.rules.stop_us?;
         let has_run = member.phase == Phase::Live || member.run > 0;
-        has_run.then(|| self.entered_at.saturating_add(stop_us))
+        // Not before it was asked: a polite request comes first.
+        let asked_at = self.entered_at.max(self.asked.post_until);
+        has_run.then(|| asked_at.saturating_add(stop_us))
     }
 
     /// Kills what is left; once nothing is, the task is over.
@@ -716,6 +764,7 @@ impl Plan {
                 .filter(|process| !self.asked.killed_runs.contains(process))
                 .filter_map(|process| self.stop_deadline(process))
                 .chain([self.deadline])
+                .chain((!self.asked.stop && self.asked.posts > 0).then_some(self.asked.post_until))
                 .min(),
             TaskState::Finalizing if now < self.deadline => {
                 let pausing = self.pausing.iter().find(|(_, process)| {

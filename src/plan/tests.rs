@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{Command, Decision, Exit, Fact, Note, Plan, RunState, TaskState};
-use crate::config::{Constraint, Logger, Period, Process, Task};
+use crate::config::{Condition, Constraint, Logger, Period, Process, Task};
 
 fn process(name: usize) -> Process {
     Process {
@@ -53,6 +53,7 @@ fn task(processes: Vec<Process>, orders: Vec<Vec<usize>>) -> Task {
         finalization_wait: Period::from_secs(30),
         user: None,
         health: None,
+        lifecycle: None,
     }
 }
 
@@ -72,48 +73,70 @@ fn any_task() -> impl Strategy<Value = Task> {
     (
         processes,
         prop::collection::vec((0..9usize, 0..9usize), 0..14),
+        prop::collection::vec((0..9usize, 0..9usize, any_condition()), 0..5),
         0..3u32,
         0..4u32,
         1..20u64,
     )
-        .prop_map(|(flags, pairs, max_failures, max_concurrency, wait)| {
-            let processes: Vec<Process> = flags
-                .into_iter()
-                .enumerate()
-                .map(
-                    |(index, (failures, daemon, ephemeral, is_final, min, runs, stop))| Process {
-                        max_failures: failures,
-                        max_runs: runs,
-                        daemon,
-                        ephemeral,
-                        is_final,
-                        min_duration: Period::from_secs(min),
-                        stop_timeout: stop.map(Period::from_secs),
-                        ..process(index)
-                    },
-                )
-                .collect();
-            let fits = |(from, to): &(usize, usize)| {
-                let (Some(from), Some(to)) = (processes.get(*from), processes.get(*to)) else {
-                    return false;
+        .prop_map(
+            |(flags, pairs, conditions, max_failures, max_concurrency, wait)| {
+                let mut processes: Vec<Process> = flags
+                    .into_iter()
+                    .enumerate()
+                    .map(
+                        |(index, (failures, daemon, ephemeral, is_final, min, runs, stop))| {
+                            Process {
+                                max_failures: failures,
+                                max_runs: runs,
+                                daemon,
+                                ephemeral,
+                                is_final,
+                                min_duration: Period::from_secs(min),
+                                stop_timeout: stop.map(Period::from_secs),
+                                ..process(index)
+                            }
+                        },
+                    )
+                    .collect();
+                for (from, to, condition) in conditions {
+                    let stage = |index: usize| processes.get(index).map(|process| process.is_final);
+                    if from < to && to < processes.len() && stage(from) == stage(to) {
+                        let name = processes[from].name.clone();
+                        processes[to].after.insert(name, condition);
+                    }
+                }
+                let fits = |(from, to): &(usize, usize)| {
+                    let (Some(from), Some(to)) = (processes.get(*from), processes.get(*to)) else {
+                        return false;
+                    };
+                    from.name < to.name
+                        && from.is_final == to.is_final
+                        && !from.daemon
+                        && (!from.ephemeral || to.ephemeral)
                 };
-                from.name < to.name
-                    && from.is_final == to.is_final
-                    && !from.daemon
-                    && (!from.ephemeral || to.ephemeral)
-            };
-            let orders = pairs
-                .into_iter()
-                .filter(fits)
-                .map(|(from, to)| vec![from, to])
-                .collect();
-            Task {
-                max_failures,
-                max_concurrency,
-                finalization_wait: Period::from_secs(wait),
-                ..task(processes.clone(), orders)
-            }
-        })
+                let orders = pairs
+                    .into_iter()
+                    .filter(fits)
+                    .map(|(from, to)| vec![from, to])
+                    .collect();
+                Task {
+                    max_failures,
+                    max_concurrency,
+                    finalization_wait: Period::from_secs(wait),
+                    ..task(processes.clone(), orders)
+                }
+            },
+        )
+}
+
+fn any_condition() -> impl Strategy<Value = Condition> {
+    prop::sample::select(vec![
+        Condition::Started,
+        Condition::Healthy,
+        Condition::Succeeded,
+        Condition::Completed,
+        Condition::Failed,
+    ])
 }
 
 /// One thing that happens to a simulated task.
@@ -121,6 +144,8 @@ fn any_task() -> impl Strategy<Value = Task> {
 enum Step {
     /// The N-th live run ends like this.
     End(usize, Exit),
+    /// The N-th live run is found healthy or not.
+    Check(usize, bool),
     /// Time passes, milliseconds.
     Wait(u64),
     /// The runner dies and a new one replays.
@@ -142,6 +167,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         12 => (0..8usize, exit).prop_map(|(which, exit)| Step::End(which, exit)),
+        3 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, healthy)| Step::Check(which, healthy)),
         4 => (1..3000u64).prop_map(Step::Wait),
         3 => Just(Step::Crash),
         1 => any::<bool>().prop_map(|now| Step::Kill { now }),
@@ -153,6 +179,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 struct Naive<'t> {
     task: &'t Task,
     ends: Vec<(usize, RunState)>,
+    started: BTreeSet<usize>,
+    healthy: BTreeSet<usize>,
 }
 
 impl Naive<'_> {
@@ -180,7 +208,49 @@ impl Naive<'_> {
     fn has_finished(&self, process: usize) -> bool {
         let rules = &self.task.processes[process];
         let succeeded = !rules.daemon && self.count(process, RunState::Success) > 0;
-        succeeded || (rules.ephemeral && self.gave_up(process))
+        succeeded || (rules.ephemeral && self.gave_up(process)) || self.is_skipped(process)
+    }
+
+    fn after(&self, process: usize) -> impl Iterator<Item = (usize, Condition)> + '_ {
+        let after = self.task.processes[process].after.iter();
+        after.filter_map(|(name, condition)| {
+            let other = self.task.processes.iter().position(|p| p.name == *name);
+            other.map(|other| (other, *condition))
+        })
+    }
+
+    /// It was meant for the failure of something that ended well.
+    fn is_skipped(&self, process: usize) -> bool {
+        self.after(process).any(|(other, condition)| {
+            condition == Condition::Failed && self.has_finished(other) && !self.gave_up(other)
+        })
+    }
+
+    fn holds(&self, process: usize, condition: Condition) -> bool {
+        match condition {
+            Condition::Started => self.started.contains(&process),
+            Condition::Healthy => self.healthy.contains(&process),
+            Condition::Succeeded => self.count(process, RunState::Success) > 0,
+            Condition::Completed => self.has_failed(process) || self.has_finished(process),
+            Condition::Failed => self.gave_up(process),
+        }
+    }
+
+    /// What it still waits for.
+    fn waits_for(&self, process: usize) -> Vec<usize> {
+        let orders = self.predecessors(process);
+        let orders = orders.filter(|other| !self.has_finished(*other));
+        let conditions = self.after(process);
+        let conditions = conditions.filter(|(other, condition)| !self.holds(*other, *condition));
+        orders.chain(conditions.map(|(other, _)| other)).collect()
+    }
+
+    /// It waits, maybe through others, for something that can move.
+    fn may_come(&self, process: usize) -> bool {
+        self.waits_for(process).into_iter().any(|other| {
+            let is_over = self.has_failed(other) || self.has_finished(other);
+            self.may_run(other) || (!is_over && self.may_come(other))
+        })
     }
 
     fn predecessors(&self, process: usize) -> impl Iterator<Item = usize> + '_ {
@@ -195,10 +265,9 @@ impl Naive<'_> {
     }
 
     fn may_run(&self, process: usize) -> bool {
-        let blocked = self
-            .predecessors(process)
-            .any(|other| !self.has_finished(other));
-        !blocked && !self.has_failed(process) && !self.has_finished(process)
+        self.waits_for(process).is_empty()
+            && !self.has_failed(process)
+            && !self.has_finished(process)
     }
 
     /// What the regular plan has come to by now.
@@ -219,7 +288,9 @@ impl Naive<'_> {
         if counted.iter().all(over) {
             return Some(TaskState::Success);
         }
-        let stuck = counted.iter().all(|p| over(p) || !self.may_run(*p));
+        let stuck = counted
+            .iter()
+            .all(|p| over(p) || (!self.may_run(*p) && !self.may_come(*p)));
         stuck.then_some(TaskState::Failed)
     }
 }
@@ -233,6 +304,8 @@ struct World<'t> {
     live: BTreeSet<(usize, u32)>,
     started: BTreeSet<(usize, u32)>,
     ended_at: BTreeMap<usize, u64>,
+    /// Runs that were found unhealthy: they have failed whatever ends them.
+    unhealthy: BTreeSet<(usize, u32)>,
     awaiting: bool,
     closed: bool,
     states: Vec<TaskState>,
@@ -250,12 +323,15 @@ impl<'t> World<'t> {
             live: BTreeSet::new(),
             started: BTreeSet::new(),
             ended_at: BTreeMap::new(),
+            unhealthy: BTreeSet::new(),
             awaiting: false,
             closed: false,
             states: Vec::new(),
             naive: Naive {
                 task,
                 ends: Vec::new(),
+                started: BTreeSet::new(),
+                healthy: BTreeSet::new(),
             },
             killed: false,
         }
@@ -308,7 +384,7 @@ impl<'t> World<'t> {
         for command in decision.commands {
             match command {
                 Command::Start { process, run } => self.start(process, run),
-                Command::StopAll | Command::KillRun { .. } => {}
+                Command::StopAll | Command::KillRun { .. } | Command::Post { .. } => {}
                 Command::KillAll => self.kill_all(),
                 Command::AwaitEmpty => self.awaiting = true,
                 Command::Close => self.closed = true,
@@ -345,11 +421,17 @@ impl<'t> World<'t> {
         }
         self.live.insert((process, run));
         self.fact(Fact::Started { process, run });
+        self.naive.started.insert(process);
+        self.fact(Fact::Executed { process, run });
     }
 
     fn end(&mut self, process: usize, run: u32, exit: Exit) {
         if self.live.remove(&(process, run)) {
-            self.naive.ends.push((process, exit.state()));
+            let state = match self.unhealthy.contains(&(process, run)) {
+                true => RunState::Failed,
+                false => exit.state(),
+            };
+            self.naive.ends.push((process, state));
             self.ended_at.insert(process, self.now);
             self.fact(Fact::Ended { process, run, exit });
         }
@@ -375,6 +457,20 @@ impl<'t> World<'t> {
                 let count = self.live.len().max(1);
                 if let Some((process, run)) = self.live.iter().copied().nth(which % count) {
                     self.end(process, run, exit);
+                }
+            }
+            Step::Check(which, healthy) => {
+                let count = self.live.len().max(1);
+                if let Some((process, run)) = self.live.iter().copied().nth(which % count) {
+                    match healthy {
+                        true => self.naive.healthy.insert(process),
+                        false => self.unhealthy.insert((process, run)),
+                    };
+                    self.fact(Fact::Checked {
+                        process,
+                        run,
+                        healthy,
+                    });
                 }
             }
             Step::Wait(ms) => self.now += ms * 1000,

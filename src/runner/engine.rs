@@ -10,6 +10,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use nix::sys::{
@@ -26,7 +27,7 @@ use super::{
     clients::{ClientId, Clients, Heard, Request, may_speak},
     overseer::{Members, Overseer, Want},
     probe,
-    running::{Attempt, Running, Subject},
+    running::{Attempt, Post, Running, Subject},
     status::Event,
     timer::BootTimer,
 };
@@ -107,6 +108,8 @@ struct Engine {
     clients: Clients,
     /// Where attempts of health checks tell how they ended.
     attempted: mpsc::UnboundedSender<Attempted>,
+    /// Where requests to end that nobody took are told, by task.
+    unanswered: mpsc::UnboundedSender<u32>,
     /// Notes and orders for the next batch.
     batch: wire::Batch,
     answer: bool,
@@ -124,8 +127,15 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
     let (heard, mut requests) = mpsc::channel(64);
     let clients = Clients::new(heard);
     let (attempted, mut attempts) = mpsc::unbounded_channel();
+    let (unanswered, mut failed_posts) = mpsc::unbounded_channel();
     let welcome = first_report(&link, &mut inbox).await?;
-    let mut engine = Engine::new(&setup.directory, clients, attempted, overseer, welcome)?;
+    let mut engine = Engine::new(
+        &setup.directory,
+        clients,
+        (attempted, unanswered),
+        overseer,
+        welcome,
+    )?;
     for report in messages::<wire::Report>(&mut inbox)? {
         engine.hear(report);
     }
@@ -193,6 +203,11 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
             Some((number, subject, outcome)) = attempts.recv() => {
                 engine.attempt_ended(number, subject, outcome);
             }
+            Some(number) = failed_posts.recv() => {
+                if let Some(task) = engine.tasks.get_mut(&number) {
+                    task.post_failed();
+                }
+            }
         }
         accepts = true;
         is_restless = true;
@@ -217,6 +232,17 @@ async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<A
     };
     // Nobody hears it when the runner is leaving.
     let _ = tell.send((number, attempt.subject, outcome));
+}
+
+/// How long a task may take to answer a request to end.
+const POST_PATIENCE: Duration = Duration::from_secs(5);
+
+async fn post_to(number: u32, post: Post, unanswered: mpsc::UnboundedSender<u32>) {
+    if let Err(error) = probe::post(post.port, &post.path, POST_PATIENCE).await {
+        tracing::info!("asking the task to end: {error}");
+        // Nobody hears it when the runner is leaving.
+        let _ = unanswered.send(number);
+    }
 }
 
 /// What the overseer hears from outside.
@@ -245,7 +271,7 @@ impl Engine {
     fn new(
         directory: &OwnedFd,
         clients: Clients,
-        attempted: mpsc::UnboundedSender<Attempted>,
+        (attempted, unanswered): (mpsc::UnboundedSender<Attempted>, mpsc::UnboundedSender<u32>),
         mut overseer: Option<Box<dyn Overseer>>,
         welcome: wire::Report,
     ) -> io::Result<Engine> {
@@ -283,6 +309,7 @@ impl Engine {
             durable: 0,
             clients,
             attempted,
+            unanswered,
             batch: wire::Batch::default(),
             answer: false,
             failed: false,
@@ -450,6 +477,9 @@ impl Engine {
                 continue;
             }
             wake_at = earlier(wake_at, task.decide(&mut self.batch));
+            if let Some(post) = task.take_post() {
+                tokio::spawn(post_to(*number, post, self.unanswered.clone()));
+            }
             for attempt in task.attempts(&mut self.batch) {
                 tokio::spawn(attempt_at(*number, attempt, self.attempted.clone()));
             }

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, client::conn::http1, header::HOST};
+use hyper::{Method, Request, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -26,9 +26,21 @@ pub(super) async fn tcp(port: u16, patience: Duration) -> Result<(), String> {
 
 /// Asks a server of this machine.
 pub(super) async fn http(probe: &HttpProbe, patience: Duration) -> Result<(), String> {
-    match timeout(patience, ask(probe)).await {
+    let asked = send(Method::GET, probe.port, &probe.path, !probe.body.is_empty());
+    match timeout(patience, asked).await {
         Ok(answer) => judge(probe, answer?),
         Err(_) => Err(timed_out()),
+    }
+}
+
+/// Asks a server of this machine to end.
+pub(super) async fn post(port: u16, path: &str, patience: Duration) -> Result<(), String> {
+    match timeout(patience, send(Method::POST, port, path, false)).await {
+        Ok(answer) => match answer?.status {
+            200..400 => Ok(()),
+            status => Err(format!("POST {path} was answered by {status}")),
+        },
+        Err(_) => Err(format!("POST {path} was not answered in time")),
     }
 }
 
@@ -45,25 +57,26 @@ struct Answer {
     body: Bytes,
 }
 
-async fn ask(probe: &HttpProbe) -> Result<Answer, String> {
-    let port = probe.port;
+async fn send(method: Method, port: u16, path: &str, wants_body: bool) -> Result<Answer, String> {
     let failed = |error: &dyn std::fmt::Display| {
-        format!("cannot ask http://127.0.0.1:{port}{}: {error}", probe.path)
+        format!("cannot ask http://127.0.0.1:{port}{path}: {error}")
     };
     let stream = connect(port).await.map_err(|error| failed(&error))?;
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| failed(&error))?;
     let serving = tokio::spawn(connection);
-    let request = Request::get(probe.path.as_str())
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(HOST, format!("127.0.0.1:{port}"))
         .body(Empty::<Bytes>::new())
         .map_err(|error| failed(&error))?;
     let response = sender.send_request(request).await;
     let response = response.map_err(|error| failed(&error))?;
     let status = response.status().as_u16();
-    let body = match probe.body.is_empty() {
-        true => Bytes::new(),
-        false => {
+    let body = match wants_body {
+        false => Bytes::new(),
+        true => {
             let body = Limited::new(response.into_body(), LARGEST_BODY)
                 .collect()
                 .await;

@@ -27,6 +27,8 @@ pub struct Running {
     journal: String,
     /// Its last words are on disk.
     over: bool,
+    /// A request to end that has to be made.
+    post: Option<Post>,
     has_checks: bool,
     checkups: BTreeMap<Subject, Checkup>,
 }
@@ -42,6 +44,13 @@ pub(super) struct Attempt {
     pub timeout: Duration,
     /// While this file exists every attempt succeeds.
     pub snooze: PathBuf,
+}
+
+/// A request to a task that it end itself.
+#[derive(Clone, Debug)]
+pub(super) struct Post {
+    pub port: u16,
+    pub path: String,
 }
 
 /// In the sandbox.
@@ -69,6 +78,7 @@ impl Running {
             launches: Launches::new(replay.header),
             journal: format!("{directory}/{JOURNAL}"),
             over: state.is_some_and(plan::TaskState::is_terminal),
+            post: None,
             has_checks,
             checkups: BTreeMap::new(),
         })
@@ -260,6 +270,28 @@ impl Running {
         }
     }
 
+    /// The request to end that has to be made now, if there is one.
+    pub(super) fn take_post(&mut self) -> Option<Post> {
+        self.post.take()
+    }
+
+    /// Nobody took the request to end.
+    pub(super) fn post_failed(&mut self) {
+        self.model.plan.post_failed();
+    }
+
+    fn request(&self, abort: bool) -> Option<Post> {
+        let lifecycle = self.model.task.lifecycle.as_ref()?;
+        let path = match abort {
+            true => &lifecycle.shutdown_endpoint,
+            false => &lifecycle.graceful_shutdown_endpoint,
+        };
+        Some(Post {
+            port: lifecycle.port,
+            path: path.clone(),
+        })
+    }
+
     /// When the next attempt is due.
     pub(super) fn next_attempt(&self) -> Option<u64> {
         self.checkups.values().filter_map(Checkup::due_at).min()
@@ -316,6 +348,10 @@ impl Running {
             let order = match command {
                 Command::Start { process, run } => {
                     Order::Launch(self.launches.of(&self.model.task, process, run))
+                }
+                Command::Post { abort } => {
+                    self.post = self.request(abort);
+                    continue;
                 }
                 Command::StopAll => Order::StopAll(wire::StopAll {}),
                 Command::KillRun { process, run } => Order::KillRun(wire::KillRun {

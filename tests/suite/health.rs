@@ -237,3 +237,57 @@ processes:
     let said = String::from_utf8_lossy(&output.stderr).replace(&file.display().to_string(), "FILE");
     insta::assert_snapshot!(said);
 }
+
+const SERVER: &str = r#"
+import http.server, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        open("events", "a").write(self.path + "\n")
+        self.send_response(200)
+        self.end_headers()
+        if self.path == sys.argv[2]:
+            self.wfile.flush()
+            os._exit(0)
+    def log_message(self, *_): pass
+server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+open("up", "w").close()
+server.serve_forever()
+"#;
+
+/// Runs a server that ends at a request to `ends_at`, kills the task, and returns what happened.
+fn ended_over_http(ends_at: &str) -> String {
+    let bench = Bench::new();
+    let script = bench.file("server.py", SERVER).display().to_string();
+    let task = format!(
+        "
+lifecycle: {{http: {{port: '{{{{thermos.ports[http]}}}}', graceful_shutdown_wait: 300ms, shutdown_wait: 300ms}}}}
+processes:
+  - {{name: server, cmdline: 'trap \"echo TERM >> events; exit 1\" TERM; python3 {script} {{{{thermos.ports[http]}}}} {ends_at} & wait $!; wait $!'}}
+  - {{name: last, final: true, cmdline: 'echo final >> events'}}
+"
+    );
+    let file = bench.file("task.yaml", &task).display().to_string();
+    assert_eq!(
+        code(&bench.run(&["run", &file, "--id", "t", "--detach"])),
+        0
+    );
+    wait_for("the server", || {
+        bench.sandbox("t").join("up").exists().then_some(())
+    });
+    assert_eq!(code(&bench.run(&["kill", "t"])), 0);
+    assert_eq!(bench.task("t").expect("the task")["state"], "KILLED");
+    events(&bench)
+}
+
+#[test]
+fn a_task_is_asked_over_http_before_it_is_sent_signals() {
+    assert_eq!(ended_over_http("/quitquitquit"), "/quitquitquit\nfinal\n");
+    assert_eq!(
+        ended_over_http("/abortabortabort"),
+        "/quitquitquit\n/abortabortabort\nfinal\n"
+    );
+    assert_eq!(
+        ended_over_http("/never"),
+        "/quitquitquit\n/abortabortabort\nTERM\nfinal\n"
+    );
+}

@@ -9,6 +9,8 @@ mod core;
 mod overseer;
 mod prepare;
 mod report;
+#[cfg(test)]
+mod tests;
 mod updates;
 
 pub use begin::{EXECUTOR_RUNNER, EXECUTOR_RUNNER_VERB, ExecutorError, begin};

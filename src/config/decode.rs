@@ -112,6 +112,7 @@ pub(super) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
         health: fields
             .take("health")
             .and_then(|node| health(node, diagnostics)),
+        check: None,
         lifecycle: fields
             .take("lifecycle")
             .and_then(|node| lifecycle(node, diagnostics)),

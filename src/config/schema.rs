@@ -38,6 +38,9 @@ pub struct Task {
     /// How to tell whether the task as a whole works.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Something that is only asked and reported, for a scheduler; no task file has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Health>,
     /// How to ask it to end, before it is sent signals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
@@ -282,6 +285,7 @@ impl Task {
             finalization_wait: FINALIZATION_WAIT,
             user: None,
             health: None,
+            check: None,
             lifecycle: None,
         }
     }

@@ -12,7 +12,8 @@ use super::updates::Update;
 use crate::{
     journal::{self, Kind, Moment, Record},
     mesos::messages::{
-        AgentId, ExecutorId, FrameworkId, KillPolicy, TaskId, TaskInfo, TaskState, TaskStatus,
+        AgentId, CheckInfo, CheckStatusInfo, ExecutorId, FrameworkId, KillPolicy, TaskId, TaskInfo,
+        TaskState, TaskStatus, check_info, check_status_info,
         executor::{Call, Event, call, event},
         task_status::{Reason, Source},
     },
@@ -76,6 +77,8 @@ pub(super) enum Action {
 pub(super) struct Standing {
     /// Some process of it runs or ran, and its health check, if any, is content.
     pub has_started: bool,
+    /// What its check last said, once it has; `Some(None)`: no result.
+    pub checked: Option<Option<i32>>,
     /// Its end, once that is on disk.
     pub end: Option<TaskState>,
 }
@@ -513,6 +516,7 @@ impl Core {
                     let words = world.words(task, TaskState::TaskRunning);
                     self.say(task, TaskState::TaskRunning, words, now, world);
                 }
+                self.report_check(task, standing, now, world);
                 if let (Some(end), false) = (standing.end, is_terminal) {
                     let words = world.words(task, end);
                     self.say(task, end, words, now, world);
@@ -525,6 +529,27 @@ impl Core {
         {
             actions.push(Action::Forget(task));
         }
+    }
+
+    /// A check that has another result is an update of its own, once the task is RUNNING.
+    fn report_check(&mut self, task: u32, standing: Standing, now: Moment, world: &mut dyn World) {
+        let Some(entry) = self.tasks.get(&task) else {
+            return;
+        };
+        let (Some(check), Some(value)) = (&entry.info.check, standing.checked) else {
+            return;
+        };
+        let status = check_status(check, value);
+        let last = entry.updates.last();
+        let is_known = last.is_some_and(|last| last.status.check_status.as_ref() == Some(&status));
+        if is_known || !entry.has(TaskState::TaskRunning) || entry.is_terminal() {
+            return;
+        }
+        let words = Words {
+            reason: Some(Reason::TaskCheckStatusUpdated),
+            ..world.words(task, TaskState::TaskRunning)
+        };
+        self.say(task, TaskState::TaskRunning, words, now, world);
     }
 
     /// A group lives and dies together: unless a member finished well, its end is everybody's.
@@ -570,6 +595,13 @@ impl Core {
             source: Some(Source::Executor.into()),
             reason: words.reason.map(Into::into),
             healthy: words.healthy,
+            check_status: entry.info.check.as_ref().map(|check| {
+                let standing = world.standing(task);
+                check_status(
+                    check,
+                    standing.and_then(|standing| standing.checked).flatten(),
+                )
+            }),
             uuid: Some(world.uuid().to_vec()),
             ..TaskStatus::default()
         };
@@ -707,6 +739,29 @@ fn is_terminal(state: TaskState) -> bool {
             | TaskState::TaskRunning
             | TaskState::TaskKilling
     )
+}
+
+/// What a check found, in the form of its kind.
+fn check_status(check: &CheckInfo, value: Option<i32>) -> CheckStatusInfo {
+    let mut status = CheckStatusInfo {
+        r#type: check.r#type,
+        ..CheckStatusInfo::default()
+    };
+    match check.r#type() {
+        check_info::Type::Command => {
+            status.command = Some(check_status_info::Command { exit_code: value });
+        }
+        check_info::Type::Http => {
+            let status_code = value.and_then(|value| u32::try_from(value).ok());
+            status.http = Some(check_status_info::Http { status_code });
+        }
+        check_info::Type::Tcp => {
+            let succeeded = value.map(|value| value != 0);
+            status.tcp = Some(check_status_info::Tcp { succeeded });
+        }
+        check_info::Type::Unknown => {}
+    }
+    status
 }
 
 /// A kill policy's grace period, microseconds.

@@ -186,6 +186,7 @@ impl World for Seen<'_> {
         let end = history.state().and_then(report::end_of);
         Some(Standing {
             has_started: history.has_started() && works,
+            checked: history.checked(),
             end: end.filter(|_| running.is_over()),
         })
     }

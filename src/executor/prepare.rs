@@ -16,7 +16,9 @@ use crate::{
     },
     journal::Header,
     keeper::{LIVE, SOCKET},
-    mesos::messages::{CommandInfo, HealthCheck, TaskInfo, task_status::Reason},
+    mesos::messages::{
+        CheckInfo, CommandInfo, HealthCheck, TaskInfo, health_check, task_status::Reason,
+    },
     sandbox::{self, Account},
 };
 
@@ -73,6 +75,9 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
             Some(check) => Some(of_mesos(check)?),
             None => described.outer_health(&bindings),
         };
+    }
+    if let Some(check) = &info.check {
+        task.check = Some(of_check(check)?);
     }
     if task.lifecycle.is_none()
         && let Some(document) = &described.document
@@ -167,6 +172,34 @@ impl Described {
         }
         Ok(resolved.task)
     }
+}
+
+/// Mesos' own description of a check that is only reported.
+fn of_check(check: &CheckInfo) -> Result<Health, Words> {
+    let command = check.command.as_ref().map(|check| check.command.clone());
+    let http = check.http.as_ref().map(|http| health_check::HttpCheckInfo {
+        port: http.port,
+        path: http.path.clone(),
+        ..health_check::HttpCheckInfo::default()
+    });
+    let tcp = check
+        .tcp
+        .as_ref()
+        .map(|tcp| health_check::TcpCheckInfo { port: tcp.port });
+    let health = of_mesos(&HealthCheck {
+        command,
+        http,
+        tcp,
+        delay_seconds: Some(check.delay_seconds()),
+        interval_seconds: Some(check.interval_seconds()),
+        timeout_seconds: Some(check.timeout_seconds()),
+        ..HealthCheck::default()
+    })?;
+    Ok(Health {
+        // It never ends for what it finds.
+        max_consecutive_failures: u32::MAX,
+        ..health
+    })
 }
 
 /// Mesos' own description of a health check.

@@ -182,9 +182,14 @@ impl Play {
     }
 
     fn stand(&mut self, task: u32, has_started: bool, end: Option<TaskState>) {
-        self.tasks
-            .standing
-            .insert(task, Standing { has_started, end });
+        self.tasks.standing.insert(
+            task,
+            Standing {
+                has_started,
+                end,
+                checked: None,
+            },
+        );
         self.settle();
     }
 

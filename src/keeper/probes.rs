@@ -50,7 +50,8 @@ impl Keeper {
             task,
             process: probe.of_process.then_some(command.process),
             run: command.run,
-            failure: String::new(),
+            is_check: probe.is_check,
+            ..wire::Probed::default()
         };
         let started = self.start_probe(&command, about.clone(), probe.timeout_us);
         if let Err(error) = started {
@@ -137,7 +138,12 @@ impl Keeper {
         self.shared.live.free_slot(probe.slot);
         self.children_changed = true;
         let id = Id::Pid(Pid::from_raw(probe.pid));
-        let failure = match waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        let end = waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+        let value = match end {
+            Ok(WaitStatus::Exited(_, code)) if !probe.is_overdue => Some(code),
+            _ => None,
+        };
+        let failure = match end {
             _ if probe.is_overdue => "health check timed out".to_owned(),
             Ok(WaitStatus::Exited(_, 0)) => String::new(),
             Ok(WaitStatus::Exited(_, code)) => {
@@ -149,6 +155,7 @@ impl Keeper {
         };
         self.report.probed.push(wire::Probed {
             failure,
+            value,
             ..probe.about
         });
     }

@@ -53,6 +53,7 @@ fn task(processes: Vec<Process>, orders: Vec<Vec<usize>>) -> Task {
         finalization_wait: Period::from_secs(30),
         user: None,
         health: None,
+        check: None,
         lifecycle: None,
     }
 }

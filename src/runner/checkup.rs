@@ -6,6 +6,31 @@
 
 use crate::config::Health;
 
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Why it counts as a failure, if it does.
+    pub result: Result<(), String>,
+    /// An exit code, a status, 1 or 0 for a connection.
+    pub value: Option<i32>,
+}
+
+impl Outcome {
+    pub fn good() -> Outcome {
+        Outcome {
+            result: Ok(()),
+            value: None,
+        }
+    }
+
+    pub fn bad(why: String) -> Outcome {
+        Outcome {
+            result: Err(why),
+            value: None,
+        }
+    }
+}
+
 /// What follows from an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {

@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::{
+    checkup::Outcome,
     clients::{ClientId, Clients, Heard, Request, may_speak},
     overseer::{Members, Overseer, Want},
     probe,
@@ -220,15 +221,15 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
 }
 
 /// An attempt of a health check that has ended: of which task, about what, how.
-type Attempted = (u32, Subject, Result<(), String>);
+type Attempted = (u32, Subject, Outcome);
 
 async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<Attempted>) {
     let outcome = match &attempt.probe {
-        _ if attempt.snooze.exists() => Ok(()),
+        _ if attempt.snooze.exists() => Outcome::good(),
         Probe::Http(http) => probe::http(http, attempt.timeout).await,
         Probe::Tcp(tcp) => probe::tcp(tcp.port, attempt.timeout).await,
         // The keeper's, unless it snoozes.
-        Probe::Shell(_) => Ok(()),
+        Probe::Shell(_) => Outcome::good(),
     };
     // Nobody hears it when the runner is leaving.
     let _ = tell.send((number, attempt.subject, outcome));
@@ -350,10 +351,18 @@ impl Engine {
             self.failed = true;
         }
         for probed in report.probed {
-            let subject = probed.process.map(|process| (process as usize, probed.run));
-            let outcome = match probed.failure.is_empty() {
+            let subject = match probed.process {
+                Some(process) => Subject::Run(process as usize, probed.run),
+                None if probed.is_check => Subject::Report,
+                None => Subject::Task,
+            };
+            let result = match probed.failure.is_empty() {
                 true => Ok(()),
                 false => Err(probed.failure),
+            };
+            let outcome = Outcome {
+                result,
+                value: probed.value,
             };
             self.attempt_ended(probed.task, subject, outcome);
         }
@@ -430,7 +439,7 @@ impl Engine {
         }
     }
 
-    fn attempt_ended(&mut self, number: u32, subject: Subject, outcome: Result<(), String>) {
+    fn attempt_ended(&mut self, number: u32, subject: Subject, outcome: Outcome) {
         if let Some(task) = self.tasks.get_mut(&number) {
             task.attempted(subject, outcome, &mut self.batch);
         }

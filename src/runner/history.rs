@@ -36,6 +36,7 @@ pub struct History {
     processes: Vec<Story>,
     notices: VecDeque<NoticeEvent>,
     healthy: Option<bool>,
+    checked: Option<Option<i32>>,
 }
 
 #[derive(Debug)]
@@ -86,6 +87,7 @@ impl History {
                 .collect(),
             notices: VecDeque::new(),
             healthy: None,
+            checked: None,
         }
     }
 
@@ -171,6 +173,10 @@ impl History {
                 }))
             }
             Kind::Kill(_) => None,
+            Kind::Checked(checked) => {
+                self.checked = Some(checked.value);
+                None
+            }
             // An executor's own.
             Kind::Opened(_)
             | Kind::Closed(_)
@@ -226,6 +232,12 @@ impl History {
     /// Whether the task as a whole was found to work; `None` before the first verdict.
     pub fn healthy(&self) -> Option<bool> {
         self.healthy
+    }
+
+    /// What the last report said: an exit code, a status, 1 or 0 for a connection, or that there is
+    /// no result. `None` before the first.
+    pub fn checked(&self) -> Option<Option<i32>> {
+        self.checked
     }
 
     /// The task's id.

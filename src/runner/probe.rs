@@ -8,6 +8,7 @@ use hyper::{Method, Request, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
+use super::checkup::Outcome;
 use crate::config::HttpProbe;
 
 /// Of a body that is compared.
@@ -16,20 +17,28 @@ const LARGEST_BODY: usize = 64 << 10;
 const QUOTED: usize = 10;
 
 /// Connects to a port of this machine.
-pub(super) async fn tcp(port: u16, patience: Duration) -> Result<(), String> {
-    match timeout(patience, connect(port)).await {
+pub(super) async fn tcp(port: u16, patience: Duration) -> Outcome {
+    let result = match timeout(patience, connect(port)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(format!("cannot connect to port {port}: {error}")),
-        Err(_) => Err(timed_out()),
+        Err(_) => return Outcome::bad(timed_out()),
+    };
+    Outcome {
+        value: Some(i32::from(result.is_ok())),
+        result,
     }
 }
 
 /// Asks a server of this machine.
-pub(super) async fn http(probe: &HttpProbe, patience: Duration) -> Result<(), String> {
+pub(super) async fn http(probe: &HttpProbe, patience: Duration) -> Outcome {
     let asked = send(Method::GET, probe.port, &probe.path, !probe.body.is_empty());
     match timeout(patience, asked).await {
-        Ok(answer) => judge(probe, answer?),
-        Err(_) => Err(timed_out()),
+        Ok(Ok(answer)) => Outcome {
+            value: Some(i32::from(answer.status)),
+            result: judge(probe, answer),
+        },
+        Ok(Err(why)) => Outcome::bad(why),
+        Err(_) => Outcome::bad(timed_out()),
     }
 }
 
@@ -44,7 +53,7 @@ pub(super) async fn post(port: u16, path: &str, patience: Duration) -> Result<()
     }
 }
 
-pub(super) fn timed_out() -> String {
+fn timed_out() -> String {
     "health check timed out".to_owned()
 }
 

@@ -121,6 +121,7 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             Kind::Header(_)
             | Kind::Tenure(_)
             | Kind::Again(_)
+            | Kind::Checked(_)
             | Kind::Notice(_)
             | Kind::Opened(_)
             | Kind::Closed(_)

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
-    checkup::{Checkup, Verdict},
+    checkup::{Checkup, Outcome, Verdict},
     launches::Launches,
     replay::Model,
     status::{Event, TaskStatus},
@@ -29,12 +29,22 @@ pub struct Running {
     over: bool,
     /// A request to end that has to be made.
     post: Option<Post>,
+    /// The result of the last report.
+    reported: Option<Option<i32>>,
     has_checks: bool,
     checkups: BTreeMap<Subject, Checkup>,
 }
 
-/// What a health check is about: a run of a process, or the task as a whole.
-pub(super) type Subject = Option<(usize, u32)>;
+/// What is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// Whether the task as a whole works.
+    Task,
+    /// Whether a run of a process works.
+    Run(usize, u32),
+    /// What a scheduler only wants to know.
+    Report,
+}
 
 /// An attempt that has to be made.
 #[derive(Clone, Debug)]
@@ -70,8 +80,11 @@ impl Running {
     ) -> Result<Running, serde_json::Error> {
         let model = Model::replay(&replay, count)?;
         let state = model.plan.state();
+        let reported = model.history.checked();
         let mut checks = model.task.processes.iter().map(|process| &process.health);
-        let has_checks = model.task.health.is_some() || checks.any(Option::is_some);
+        let has_checks = model.task.health.is_some()
+            || model.task.check.is_some()
+            || checks.any(Option::is_some);
         Ok(Running {
             number,
             model,
@@ -79,6 +92,7 @@ impl Running {
             journal: format!("{directory}/{JOURNAL}"),
             over: state.is_some_and(plan::TaskState::is_terminal),
             post: None,
+            reported,
             has_checks,
             checkups: BTreeMap::new(),
         })
@@ -105,7 +119,7 @@ impl Running {
     pub(super) fn learn(&mut self, record: &Record) {
         let is_note = matches!(
             record.kind,
-            Some(Kind::Stage(_) | Kind::Kill(_) | Kind::Health(_))
+            Some(Kind::Stage(_) | Kind::Kill(_) | Kind::Health(_) | Kind::Checked(_))
         );
         if !is_note {
             self.model.learn(record);
@@ -207,13 +221,18 @@ impl Running {
             .collect();
         let mut attempts = Vec::new();
         for (subject, health) in due {
+            let run = match subject {
+                Subject::Run(process, run) => Some((process, run)),
+                Subject::Task | Subject::Report => None,
+            };
             let timeout = health.timeout.duration();
             match health.probe {
                 Probe::Shell(script) if !self.is_snoozing() => {
                     let probe = wire::Probe {
-                        launch: Some(self.launches.of_probe(&self.model.task, subject, &script)),
+                        launch: Some(self.launches.of_probe(&self.model.task, run, &script)),
                         timeout_us: timeout.as_micros() as u64,
-                        of_process: subject.is_some(),
+                        of_process: run.is_some(),
+                        is_check: subject == Subject::Report,
                     };
                     self.order(Order::Probe(probe), batch);
                 }
@@ -244,8 +263,8 @@ impl Running {
             false => Vec::new(),
         };
         self.checkups.retain(|subject, _| match subject {
-            Some(run) => live.contains(run),
-            None => is_active,
+            Subject::Run(process, run) => live.contains(&(*process, *run)),
+            Subject::Task | Subject::Report => is_active,
         });
         let clock = now().boot_us;
         let task = &self.model.task;
@@ -253,7 +272,7 @@ impl Running {
             if let Some(health) = &task.processes[process].health {
                 let was_healthy = plan.was_healthy(process, run);
                 self.checkups
-                    .entry(Some((process, run)))
+                    .entry(Subject::Run(process, run))
                     .or_insert_with(|| Checkup::new(health.clone(), was_healthy, clock));
             }
         }
@@ -265,8 +284,17 @@ impl Running {
         {
             let was_healthy = self.model.history.healthy() == Some(true);
             self.checkups
-                .entry(None)
+                .entry(Subject::Task)
                 .or_insert_with(|| Checkup::new(health.clone(), was_healthy, clock));
+        }
+        if let Some(check) = task
+            .check
+            .as_ref()
+            .filter(|_| is_active && self.model.history.has_started())
+        {
+            self.checkups
+                .entry(Subject::Report)
+                .or_insert_with(|| Checkup::new(check.clone(), false, clock));
         }
     }
 
@@ -301,22 +329,34 @@ impl Running {
     pub(super) fn attempted(
         &mut self,
         subject: Subject,
-        outcome: Result<(), String>,
+        outcome: Outcome,
         batch: &mut wire::Batch,
     ) {
         let Some(checkup) = self.checkups.get_mut(&subject) else {
             return;
         };
         let at = now();
-        let Some(verdict) = checkup.attempted(outcome, at.boot_us) else {
+        let value = outcome.value;
+        let verdict = checkup.attempted(outcome.result, at.boot_us);
+        if subject == Subject::Report {
+            if self.reported != Some(value) {
+                self.reported = Some(value);
+                let checked = journal::Checked { value };
+                self.note(Record::new(at, Kind::Checked(checked)), batch);
+            }
+            return;
+        }
+        let Some(verdict) = verdict else {
             return;
         };
         let (healthy, reason) = match verdict {
             Verdict::Healthy => (true, String::new()),
             Verdict::Unhealthy(reason) => (false, reason),
         };
-        let (process, run) =
-            subject.map_or((None, 0), |(process, run)| (Some(process as u32), run));
+        let (process, run) = match subject {
+            Subject::Run(process, run) => (Some(process as u32), run),
+            Subject::Task | Subject::Report => (None, 0),
+        };
         let health = journal::Health {
             process,
             run,

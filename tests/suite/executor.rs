@@ -4,7 +4,7 @@
 
 use std::{fs, time::Duration};
 
-use dewar::mesos::messages::{CommandInfo, HealthCheck};
+use dewar::mesos::messages::{CheckInfo, CommandInfo, HealthCheck, check_info};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -378,6 +378,54 @@ pub fn health_from_failing_to_healthy_to_failing(stage: &mut dyn Stage) {
     leaves(stage);
 }
 
+pub fn check_that_is_only_reported(stage: &mut dyn Stage) {
+    let spec = Spec {
+        check: Some(CheckInfo {
+            r#type: Some(check_info::Type::Command.into()),
+            command: Some(check_info::Command {
+                command: CommandInfo {
+                    value: Some("test -e works || exit 3".to_owned()),
+                    ..CommandInfo::default()
+                },
+            }),
+            delay_seconds: Some(0.0),
+            interval_seconds: Some(0.1),
+            timeout_seconds: Some(5.0),
+            ..CheckInfo::default()
+        }),
+        ..task("t", SLEEPS)
+    };
+    stage.launch(&[spec], false);
+    let found = |stage: &dyn Stage| -> Vec<Option<i32>> {
+        let updates = stage.updates();
+        let checks = updates
+            .iter()
+            .filter_map(|status| status.check_status.clone());
+        checks
+            .map(|check| check.command.and_then(|command| command.exit_code))
+            .collect()
+    };
+    wait_for("the first result", || {
+        found(stage).contains(&Some(3)).then_some(())
+    });
+    fs::write(file(stage, "t", "works"), "").expect("a file");
+    wait_for("another result", || {
+        found(stage).contains(&Some(0)).then_some(())
+    });
+    assert_eq!(
+        last(stage, "t").reason().as_str_name(),
+        "REASON_TASK_CHECK_STATUS_UPDATED"
+    );
+    stage.kill("t", None);
+    wait_state(stage, "t", "KILLED");
+    assert_eq!(
+        states(stage, "t"),
+        ["STARTING", "RUNNING", "RUNNING", "RUNNING", "KILLED"]
+    );
+    assert_eq!(found(stage), [None, None, Some(3), Some(0), Some(0)]);
+    leaves(stage);
+}
+
 pub fn wrapped_health_check(stage: &mut dyn Stage) {
     let data = r#"{"instance": 0, "role": "ROLE", "environment": "prod",
         "health_check_config": {"health_checker": {"shell": {"shell_command": "test -e {{thermos.task_id}}"}},
@@ -437,6 +485,7 @@ scenarios! {
     port_that_was_not_offered usual();
     health_from_failing_to_healthy_to_failing usual();
     wrapped_health_check usual();
+    check_that_is_only_reported usual();
 }
 
 /// The same conversation in every form that it may have.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use dewar::{
     fake_agent::{Container, FakeAgent, Fault, Options},
     mesos::messages::{
-        AgentId, CommandInfo, DurationInfo, HealthCheck, KillPolicy, Resource, TaskId, TaskInfo,
-        TaskStatus, value,
+        AgentId, CheckInfo, CommandInfo, DurationInfo, HealthCheck, KillPolicy, Resource, TaskId,
+        TaskInfo, TaskStatus, value,
     },
 };
 use serde_json::Value;
@@ -22,6 +22,7 @@ pub struct Spec {
     pub grace: Option<Duration>,
     pub ports: Vec<u16>,
     pub health: Option<HealthCheck>,
+    pub check: Option<CheckInfo>,
 }
 
 /// A task of this YAML.
@@ -138,6 +139,7 @@ pub fn info(spec: &Spec) -> TaskInfo {
         },
         data: spec.data.clone().map(String::into_bytes),
         health_check: spec.health.clone(),
+        check: spec.check.clone(),
         command: spec.command.clone().map(|value| CommandInfo {
             value: Some(value),
             ..CommandInfo::default()

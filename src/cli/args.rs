@@ -64,8 +64,8 @@ Everything else comes from the agent, in MESOS_* variables."
   dewar fake-agent web.yaml
   dewar fake-agent web.yaml --wire json --fault 500ms:drop --fault 1s:down=2s
 
-A fault is TIME:WHAT; WHAT is drop, down=TIME, refuse=N, mute=N, duplicate, pieces=BYTES, garbage,
-kill or shutdown. Ctrl-C kills the task as a scheduler would.
+A fault is TIME:WHAT; WHAT is drop, down=TIME, refuse=N, mute=N, late=TIME, duplicate,
+pieces=BYTES, garbage, kill or shutdown. Ctrl-C kills the task as a scheduler would.
 Exit codes: as `run`.")]
     FakeAgent(FakeAgentArgs),
     /// Check a task file: every mistake, with its place

@@ -423,3 +423,65 @@ fn unfit(reason: Reason, message: String) -> Words {
         ..Words::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DATA: &str = r#"{"instance": "3", "role": "www", "health_check_config": {"health_checker":
+        {"shell": {"shell_command": "test -e {{thermos.task_id}}"}}, "interval_secs": 1e3},
+        "lifecycle": {"http": {"port": "health"}}, "task": {"processes": [{"name": "a",
+        "cmdline": "{{thermos.ports[health]}}", "max_failures": 1.5}], "constraints": []}}"#;
+
+    /// Everything that happens to task data before a directory is made.
+    fn digest(data: Vec<u8>) -> Result<Task, Words> {
+        let info = TaskInfo {
+            data: Some(data),
+            ..TaskInfo::default()
+        };
+        let mut described = Described::read(&info)?;
+        let ports = described.port_names().into_iter().map(|name| (name, 1));
+        let bindings = Bindings {
+            ports: ports.collect(),
+            ..Bindings::default()
+        };
+        let mut task = described.resolve(&bindings)?;
+        task.health = described.outer_health(&bindings);
+        if let Some(document) = &described.document {
+            task.lifecycle = document.outer_lifecycle(&bindings);
+        }
+        Ok(task)
+    }
+
+    #[test]
+    fn what_is_around_a_task_belongs_to_it() {
+        let task = digest(DATA.as_bytes().to_vec()).unwrap();
+        let health = task.health.unwrap();
+        assert_eq!(health.probe, Probe::Shell("test -e ".to_owned()));
+        assert_eq!(health.interval, Period::from_secs(1000));
+        assert_eq!(task.lifecycle.unwrap().port, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_in_words(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Err(words) = digest(data) {
+                prop_assert!(words.message.is_some_and(|message| message.chars().count() <= LONGEST_MESSAGE));
+            }
+        }
+
+        #[test]
+        fn damaged_data_is_no_panic(
+            at in any::<prop::sample::Index>(),
+            length in 0..20usize,
+            piece in "[\\PC]{0,12}",
+        ) {
+            let mut data = DATA.as_bytes().to_vec();
+            let at = at.index(data.len());
+            data.splice(at..(at + length).min(data.len()), piece.into_bytes());
+            let _ = digest(data);
+        }
+    }
+}

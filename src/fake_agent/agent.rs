@@ -92,6 +92,7 @@ struct State {
     connections: Vec<AbortHandle>,
     refuse: u32,
     mute: u32,
+    late: Duration,
     duplicate: bool,
     pieces: Option<usize>,
     recovered_at: Option<Instant>,
@@ -110,7 +111,7 @@ impl Shared {
 
     /// Takes in a call; the events of its stream, if it opens one.
     pub fn call(
-        &self,
+        self: &Arc<Shared>,
         call: Call,
         wire: Wire,
     ) -> Result<Option<mpsc::UnboundedReceiver<Bytes>>, Refusal> {
@@ -142,6 +143,13 @@ impl Shared {
             Answer::Accepted(events) => {
                 for event in events {
                     match state.mute {
+                        0 if state.late > Duration::ZERO => {
+                            let (late, shared) = (state.late, Arc::clone(self));
+                            thread::spawn(move || {
+                                thread::sleep(late);
+                                shared.lock().send(vec![event]);
+                            });
+                        }
                         0 => state.send(vec![event]),
                         _ => state.mute -= 1,
                     }
@@ -215,6 +223,7 @@ impl FakeAgent {
                 connections: Vec::new(),
                 refuse: 0,
                 mute: 0,
+                late: Duration::ZERO,
                 duplicate: false,
                 pieces: None,
                 recovered_at: None,
@@ -323,6 +332,7 @@ impl FakeAgent {
             }
             Fault::Refuse(count) => state.refuse = count,
             Fault::Mute(count) => state.mute = count,
+            Fault::Late(time) => state.late = time,
             Fault::Duplicate => state.duplicate = true,
             Fault::Pieces(size) => state.pieces = Some(size),
             Fault::Garbage => state.put(b"this is no record\n"),

@@ -17,6 +17,8 @@ pub enum Fault {
     Refuse(u32),
     /// Says nothing of this many acknowledgements.
     Mute(u32),
+    /// Acknowledges this much later from here on.
+    Late(Duration),
     /// Sends every event twice from here on.
     Duplicate,
     /// Cuts the stream into pieces of this many bytes from here on.
@@ -41,7 +43,7 @@ pub struct ScheduledFault {
 /// Why a text is no fault.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{0:?} is no fault: expected TIME:WHAT, where WHAT is drop, down=TIME, refuse=N, mute=N, duplicate, pieces=BYTES, garbage, kill or shutdown"
+    "{0:?} is no fault: expected TIME:WHAT, where WHAT is drop, down=TIME, refuse=N, mute=N, late=TIME, duplicate, pieces=BYTES, garbage, kill or shutdown"
 )]
 pub struct FaultError(String);
 
@@ -67,6 +69,7 @@ impl FromStr for ScheduledFault {
                 _ => return Err(error()),
             },
             Some(("down", value)) => Fault::Down(duration(value).map_err(|_| error())?),
+            Some(("late", value)) => Fault::Late(duration(value).map_err(|_| error())?),
             Some(("refuse", value)) => Fault::Refuse(number(value)?),
             Some(("mute", value)) => Fault::Mute(number(value)?),
             Some(("pieces", value)) => Fault::Pieces((number(value)? as usize).max(1)),

@@ -61,7 +61,7 @@ pub(super) async fn serve(
     }
 }
 
-async fn answer(request: Request<Incoming>, shared: &Shared) -> Reply {
+async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
     let header = |name| {
         let value = request.headers().get(name);
         value

@@ -4,7 +4,10 @@
 
 use std::{fs, time::Duration};
 
-use dewar::mesos::messages::{CheckInfo, CommandInfo, HealthCheck, check_info};
+use dewar::{
+    fake_agent::Fault,
+    mesos::messages::{CheckInfo, CommandInfo, HealthCheck, check_info},
+};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -557,6 +560,69 @@ fn an_agent_that_comes_back_too_late_finds_nothing_running() {
         "it was not ended gracefully"
     );
     assert_eq!(states(&stage, "t"), ["STARTING", "RUNNING"]);
+}
+
+#[test]
+fn a_real_agent_that_comes_back_too_late_says_what_became_of_the_task() {
+    if !mesos::is_there() {
+        return;
+    }
+    let mut stage = Real::new(Setting {
+        recovery: Duration::from_millis(1000),
+        grace: Duration::from_secs(2),
+        ..usual()
+    });
+    stage.launch(&[task("t", SLEEPS)], false);
+    wait_state(&stage, "t", "RUNNING");
+    let process = main_process(&stage, "t");
+    stage.agent_down();
+    dies(&process);
+    leaves(&stage);
+    assert!(
+        file(&stage, "t", "finalized").exists(),
+        "it was not ended gracefully"
+    );
+    stage.agent_up();
+    wait_for("the agent's word", || {
+        (states(&stage, "t").len() > 2).then_some(())
+    });
+    let status = last(&stage, "t");
+    assert!(
+        ["TASK_LOST", "TASK_FAILED"].contains(&status.state().as_str_name()),
+        "{status:?}"
+    );
+    assert_eq!(states(&stage, "t").len(), 3);
+}
+
+#[test]
+fn a_stream_that_drops_is_made_again_and_nothing_is_said_twice() {
+    let mut stage = Fake::new(usual());
+    stage.launch(&[task("t", SLEEPS)], false);
+    wait_state(&stage, "t", "RUNNING");
+    for round in 2..5 {
+        stage.agent.inflict(Fault::Drop);
+        wait_for("the next subscription", || {
+            (stage.agent.subscriptions() >= round).then_some(())
+        });
+    }
+    wait_for("a stream", || stage.agent.has_stream().then_some(()));
+    stage.kill("t", None);
+    wait_state(&stage, "t", "KILLED");
+    assert_eq!(states(&stage, "t"), ["STARTING", "RUNNING", "KILLED"]);
+    leaves(&stage);
+}
+
+#[test]
+fn a_late_acknowledgement_is_waited_for() {
+    let mut stage = Fake::new(usual());
+    stage.agent.inflict(Fault::Late(Duration::from_millis(700)));
+    stage.launch(
+        &[task("t", "processes: [{name: a, cmdline: 'true'}]")],
+        false,
+    );
+    wait_state(&stage, "t", "FINISHED");
+    assert_eq!(states(&stage, "t"), ["STARTING", "RUNNING", "FINISHED"]);
+    leaves(&stage);
 }
 
 #[test]

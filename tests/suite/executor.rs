@@ -401,9 +401,7 @@ pub fn check_that_is_only_reported(stage: &mut dyn Stage) {
     stage.launch(&[spec], false);
     let found = |stage: &dyn Stage| -> Vec<Option<i32>> {
         let updates = stage.updates();
-        let checks = updates
-            .iter()
-            .filter_map(|status| status.check_status.clone());
+        let checks = updates.iter().filter_map(|status| status.check_status);
         checks
             .map(|check| check.command.and_then(|command| command.exit_code))
             .collect()

@@ -8,12 +8,15 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use super::updates::Update;
+use super::{
+    actions::{Action, News, Setting, Standing, Words, World},
+    report::check_status,
+    updates::Update,
+};
 use crate::{
     journal::{self, Kind, Moment, Record},
     mesos::messages::{
-        AgentId, CheckInfo, CheckStatusInfo, ExecutorId, FrameworkId, KillPolicy, TaskId, TaskInfo,
-        TaskState, TaskStatus, check_info, check_status_info,
+        AgentId, ExecutorId, FrameworkId, KillPolicy, TaskId, TaskInfo, TaskState, TaskStatus,
         executor::{Call, Event, call, event},
         task_status::{Reason, Source},
     },
@@ -26,82 +29,6 @@ const LINGER_US: u64 = 1_000_000;
 /// How long a first subscription may take without checkpointing. Microseconds.
 const FIRST_CONTACT_US: u64 = 60_000_000;
 const FIRST_PAUSE_US: u64 = 50_000;
-
-/// Who we are and what the agent expects, microseconds.
-#[derive(Clone, Debug)]
-pub(super) struct Setting {
-    pub framework_id: String,
-    pub executor_id: String,
-    /// `None`: without checkpointing nobody comes back.
-    pub recovery_us: Option<u64>,
-    pub backoff_max_us: u64,
-    pub grace_us: u64,
-}
-
-/// What came from the agent's side.
-#[derive(Debug)]
-pub(super) enum News {
-    /// The agent accepted the subscription.
-    Connected,
-    Event(Box<Event>),
-    /// The subscription failed or ended.
-    Disconnected(String),
-    /// The agent took this update (which is not yet an acknowledgement), or did not.
-    Posted {
-        uuid: Vec<u8>,
-        refused: Option<String>,
-    },
-}
-
-/// What to do.
-#[derive(Debug, PartialEq)]
-pub(super) enum Action {
-    Note(Box<Kind>),
-    /// Make this task's sandbox and plan; [`Core::unfit`] says when that fails.
-    Begin(u32),
-    Kill {
-        task: u32,
-        budget_us: Option<u64>,
-    },
-    Forget(u32),
-    Subscribe(Box<Call>),
-    Post {
-        uuid: Vec<u8>,
-        call: Box<Call>,
-    },
-    Leave,
-}
-
-/// How a task that was begun stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// Some process of it runs or ran, and its health check, if any, is content.
-    pub has_started: bool,
-    /// What its check last said, once it has; `Some(None)`: no result.
-    pub checked: Option<Option<i32>>,
-    /// Its end, once that is on disk.
-    pub end: Option<TaskState>,
-}
-
-/// What an update says beside the state.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Words {
-    pub message: Option<String>,
-    pub reason: Option<Reason>,
-    /// What the task's health check found, if it has one.
-    pub healthy: Option<bool>,
-    pub data: Option<Vec<u8>>,
-}
-
-/// What the core asks of the world while it decides.
-pub(super) trait World {
-    /// `None` for a task that has not been begun.
-    fn standing(&self, task: u32) -> Option<Standing>;
-    /// What to say of a task that enters this state.
-    fn words(&self, task: u32, state: TaskState) -> Words;
-    /// A fresh random uuid.
-    fn uuid(&mut self) -> [u8; 16];
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -739,29 +666,6 @@ fn is_terminal(state: TaskState) -> bool {
             | TaskState::TaskRunning
             | TaskState::TaskKilling
     )
-}
-
-/// What a check found, in the form of its kind.
-fn check_status(check: &CheckInfo, value: Option<i32>) -> CheckStatusInfo {
-    let mut status = CheckStatusInfo {
-        r#type: check.r#type,
-        ..CheckStatusInfo::default()
-    };
-    match check.r#type() {
-        check_info::Type::Command => {
-            status.command = Some(check_status_info::Command { exit_code: value });
-        }
-        check_info::Type::Http => {
-            let status_code = value.and_then(|value| u32::try_from(value).ok());
-            status.http = Some(check_status_info::Http { status_code });
-        }
-        check_info::Type::Tcp => {
-            let succeeded = value.map(|value| value != 0);
-            status.tcp = Some(check_status_info::Tcp { succeeded });
-        }
-        check_info::Type::Unknown => {}
-    }
-    status
 }
 
 /// A kill policy's grace period, microseconds.

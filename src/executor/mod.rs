@@ -4,6 +4,7 @@
 //! actions to the runner and the agent. Every update is in the executor's journal before it is sent.
 //! This room starts no process and writes no journal: it asks the runner to.
 
+mod actions;
 mod begin;
 mod core;
 mod overseer;

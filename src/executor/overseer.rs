@@ -11,7 +11,8 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    core::{Action, Core, News, Setting, Standing, Words, World},
+    actions::{Action, News, Setting, Standing, Words, World},
+    core::Core,
     prepare::{Place, prepare},
     report,
 };

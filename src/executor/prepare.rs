@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::core::Words;
+use super::actions::Words;
 use crate::{
     config::{
         Bindings, Diagnostics, Document, Health, HttpProbe, Period, Probe, Process, Task, TcpProbe,

@@ -6,9 +6,11 @@ use std::{
     path::Path,
 };
 
-use super::core::Words;
+use super::actions::Words;
 use crate::{
-    mesos::messages::{TaskState, task_status::Reason},
+    mesos::messages::{
+        CheckInfo, CheckStatusInfo, TaskState, check_info, check_status_info, task_status::Reason,
+    },
     runner::{ProcessStatus, RunStatus, TaskStatus},
 };
 
@@ -144,4 +146,27 @@ fn data(status: &TaskStatus) -> Option<Vec<u8>> {
     });
     let bytes = table.to_string().into_bytes();
     (bytes.len() <= LARGEST_DATA).then_some(bytes)
+}
+
+/// What a check found, in the form of its kind.
+pub(super) fn check_status(check: &CheckInfo, value: Option<i32>) -> CheckStatusInfo {
+    let mut status = CheckStatusInfo {
+        r#type: check.r#type,
+        ..CheckStatusInfo::default()
+    };
+    match check.r#type() {
+        check_info::Type::Command => {
+            status.command = Some(check_status_info::Command { exit_code: value });
+        }
+        check_info::Type::Http => {
+            let status_code = value.and_then(|value| u32::try_from(value).ok());
+            status.http = Some(check_status_info::Http { status_code });
+        }
+        check_info::Type::Tcp => {
+            let succeeded = value.map(|value| value != 0);
+            status.tcp = Some(check_status_info::Tcp { succeeded });
+        }
+        check_info::Type::Unknown => {}
+    }
+    status
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::core::{Action, Core, News, Setting, Standing, Words, World};
+use super::{
+    actions::{Action, News, Setting, Standing, Words, World},
+    core::Core,
+};
 use crate::{
     journal::{Kind, Moment, Record},
     mesos::messages::{

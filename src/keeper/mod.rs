@@ -20,6 +20,7 @@ mod main_loop;
 mod probes;
 mod proc;
 mod pump;
+mod recording;
 mod root;
 mod runner_process;
 mod runs;

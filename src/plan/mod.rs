@@ -4,12 +4,15 @@
 //! clock, no file and no process here. `now` is CLOCK_BOOTTIME in microseconds.
 //! The same facts give the same plan, whichever process replays them.
 
+mod facts;
 mod member;
 mod state;
+mod stopping;
 mod task;
 #[cfg(test)]
 mod tests;
 
+pub use facts::{Command, Decision, Fact, Note};
 pub use member::Totals;
 pub use state::{Exit, RunState, TaskState};
-pub use task::{Command, Decision, Fact, Note, Plan};
+pub use task::Plan;

@@ -8,174 +8,52 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
+    facts::{Command, Decision, Fact, Note},
     member::{Member, Need, Phase, Rules, Totals, Until},
     state::{Exit, RunState, TaskState},
 };
 use crate::config::Task;
 
-/// Something that happened, from the journal or from the keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// A run's start is recorded.
-    Started {
-        /// The process' index in the task.
-        process: usize,
-        /// The run's number, from 0.
-        run: u32,
-    },
-    /// A run became its program.
-    Executed {
-        /// The process' index in the task.
-        process: usize,
-        /// The run's number, from 0.
-        run: u32,
-    },
-    /// A run was found healthy or not.
-    Checked {
-        /// The process' index in the task.
-        process: usize,
-        /// The run's number, from 0.
-        run: u32,
-        /// What was found.
-        healthy: bool,
-    },
-    /// The task as a whole was found not to work, and why.
-    Unhealthy(String),
-    /// A run ended.
-    Ended {
-        /// The process' index in the task.
-        process: usize,
-        /// The run's number, from 0.
-        run: u32,
-        /// How.
-        exit: Exit,
-    },
-    /// Runs that a compaction dropped.
-    Dropped {
-        /// The process' index in the task.
-        process: usize,
-        /// What they came to.
-        totals: Totals,
-    },
-    /// The task entered a state.
-    Entered {
-        /// Which.
-        state: TaskState,
-        /// How the task will end (from CLEANING on).
-        outcome: TaskState,
-        /// Time until everything is killed, microseconds.
-        budget_us: u64,
-    },
-    /// Somebody wants the task to end.
-    KillRequested {
-        /// SIGKILL at once.
-        now: bool,
-        /// Instead of finalization_wait, microseconds.
-        budget_us: Option<u64>,
-    },
-    /// The machine was restarted: earlier times mean nothing any more.
-    Rebooted,
-}
-
-/// Something to record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// The task enters a state.
-    Enter {
-        /// Which.
-        state: TaskState,
-        /// How the task will end (from CLEANING on).
-        outcome: TaskState,
-        /// Time until everything is killed, microseconds.
-        budget_us: u64,
-        /// For people.
-        reason: String,
-    },
-}
-
-/// Something to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Start this run.
-    Start {
-        /// The process' index in the task.
-        process: usize,
-        /// The run's number, from 0.
-        run: u32,
-    },
-    /// Ask the task over HTTP to end: gracefully, or (`abort`) at once.
-    Post {
-        /// The second request.
-        abort: bool,
-    },
-    /// Ask everything to stop.
-    StopAll,
-    /// SIGKILL to the tree of this run.
-    KillRun {
-        /// The process' index in the task.
-        process: usize,
-        /// The run's number, from 0.
-        run: u32,
-    },
-    /// SIGKILL to everything.
-    KillAll,
-    /// Say when nothing is left.
-    AwaitEmpty,
-    /// The task is over.
-    Close,
-}
-
-/// What [`Plan::decide`] wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// To be recorded before the commands are carried out.
-    pub notes: Vec<Note>,
-    /// To be carried out in this order.
-    pub commands: Vec<Command>,
-    /// Call again at this moment (microseconds of CLOCK_BOOTTIME), if nothing happens before.
-    pub wake_at: Option<u64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Kill {
-    now: bool,
-    budget_us: Option<u64>,
+pub(super) struct Kill {
+    pub(super) now: bool,
+    pub(super) budget_us: Option<u64>,
 }
 
 /// What was already asked of the keeper in this stage; a new runner asks again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Asked {
-    stop: bool,
-    kill: bool,
-    close: bool,
-    killed_runs: BTreeSet<usize>,
-    unhealthy: BTreeSet<(usize, u32)>,
+pub(super) struct Asked {
+    pub(super) stop: bool,
+    pub(super) kill: bool,
+    pub(super) close: bool,
+    pub(super) killed_runs: BTreeSet<usize>,
+    pub(super) unhealthy: BTreeSet<(usize, u32)>,
     /// Requests made over HTTP, and how long the last one has.
-    posts: u32,
-    post_until: u64,
+    pub(super) posts: u32,
+    pub(super) post_until: u64,
 }
 
 /// The plan and everything it has learnt.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    members: Vec<Member>,
-    max_failures: u32,
-    max_concurrency: u32,
-    wait_us: u64,
+    pub(super) members: Vec<Member>,
+    pub(super) max_failures: u32,
+    pub(super) max_concurrency: u32,
+    pub(super) wait_us: u64,
     /// How long each request to end has, where there are such.
-    post_us: Option<[u64; 2]>,
-    state: Option<TaskState>,
-    outcome: TaskState,
-    entered_at: u64,
-    deadline: u64,
-    kill: Option<Kill>,
+    pub(super) post_us: Option<[u64; 2]>,
+    pub(super) state: Option<TaskState>,
+    pub(super) outcome: TaskState,
+    pub(super) entered_at: u64,
+    pub(super) deadline: u64,
+    pub(super) kill: Option<Kill>,
     /// Why the task as a whole does not work.
-    unhealthy: Option<String>,
-    ready: BTreeSet<usize>,
-    pausing: BTreeSet<(u64, usize)>,
+    pub(super) unhealthy: Option<String>,
+    pub(super) ready: BTreeSet<usize>,
+    pub(super) pausing: BTreeSet<(u64, usize)>,
     /// Nothing of the task is alive, and nothing was started since that was said.
-    empty: bool,
-    asked: Asked,
+    pub(super) empty: bool,
+    pub(super) asked: Asked,
 }
 
 impl Plan {
@@ -568,94 +446,13 @@ impl Plan {
         None
     }
 
-    fn clean(&mut self, now: u64, decision: &mut Decision) -> bool {
-        if self.empty && now < self.deadline {
-            self.enter(TaskState::Finalizing, String::new(), now, decision);
-            return true;
-        }
-        if now >= self.deadline {
-            return self.finish(now, decision);
-        }
-        if self.asks_politely(now, decision) {
-            return false;
-        }
-        if !std::mem::replace(&mut self.asked.stop, true) {
-            decision.commands.push(Command::StopAll);
-            decision.commands.push(Command::AwaitEmpty);
-        }
-        for process in self.impatient(now).collect::<Vec<_>>() {
-            self.asked.killed_runs.insert(process);
-            // Its first process may be gone already while its tree is not.
-            let member = &self.members[process];
-            let ended = u32::from(member.phase != Phase::Live);
-            decision.commands.push(Command::KillRun {
-                process,
-                run: member.run.saturating_sub(ended),
-            });
-        }
-        false
-    }
-
-    /// What works is asked over HTTP before it is sent signals: twice, each time with a while to
-    /// follow. True while that goes on.
-    fn asks_politely(&mut self, now: u64, decision: &mut Decision) -> bool {
-        let Some(waits) = self.post_us.filter(|_| !self.asked.stop) else {
-            return false;
-        };
-        // What is over by itself needs nobody to ask.
-        if self.kill.is_none() && self.unhealthy.is_none() {
-            return false;
-        }
-        if self.asked.posts > 0 && now < self.asked.post_until {
-            return true;
-        }
-        let Some(wait) = waits.get(self.asked.posts as usize) else {
-            return false;
-        };
-        let abort = self.asked.posts > 0;
-        self.asked.posts += 1;
-        self.asked.post_until = now.saturating_add(*wait);
-        decision.commands.push(Command::Post { abort });
-        decision.commands.push(Command::AwaitEmpty);
-        true
-    }
-
-    /// The last request to end did not reach anybody: its time is over.
-    pub fn post_failed(&mut self) {
-        self.asked.post_until = 0;
-    }
-
-    /// Processes whose own stop_timeout is over although the task's budget is not.
-    fn impatient(&self, now: u64) -> impl Iterator<Item = usize> + '_ {
-        (0..self.members.len()).filter(move |process| {
-            !self.asked.killed_runs.contains(process)
-                && self.stop_deadline(*process).is_some_and(|at| now >= at)
-        })
-    }
-
-    fn stop_deadline(&self, process: usize) -> Option<u64> {
-        let member = &self.members[process];
-        let stop_us = member.rules.stop_us?;
-        let has_run = member.phase == Phase::Live || member.run > 0;
-        // Not before it was asked: a polite request comes first.
-        let asked_at = self.entered_at.max(self.asked.post_until);
-        has_run.then(|| asked_at.saturating_add(stop_us))
-    }
-
-    /// Kills what is left; once nothing is, the task is over.
-    fn finish(&mut self, now: u64, decision: &mut Decision) -> bool {
-        if self.empty {
-            self.enter(self.outcome, String::new(), now, decision);
-            return true;
-        }
-        if !std::mem::replace(&mut self.asked.kill, true) {
-            decision.commands.push(Command::KillAll);
-            decision.commands.push(Command::AwaitEmpty);
-        }
-        false
-    }
-
-    fn enter(&mut self, state: TaskState, reason: String, now: u64, decision: &mut Decision) {
+    pub(super) fn enter(
+        &mut self,
+        state: TaskState,
+        reason: String,
+        now: u64,
+        decision: &mut Decision,
+    ) {
         let budget_us = match (&self.kill, state) {
             (Some(Kill { now: true, .. }), TaskState::Cleaning) => 0,
             (Some(kill), TaskState::Cleaning) => kill.budget_us.unwrap_or(self.wait_us),

@@ -1,4 +1,4 @@
-//! The runner's loop: reports in, decisions out, clients told.
+//! What the runner does with what it hears: reports in, decisions out, clients told.
 //!
 //! A task's plan learns at once; its history, and through it clients and the overseer, only what is
 //! on disk.
@@ -9,216 +9,26 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use nix::sys::{
-    resource::{Resource, getrlimit, setrlimit},
-    signal::Signal,
-};
-use tokio::{
-    io::Interest,
-    net::{UnixListener, UnixStream},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
 use super::{
     checkup::Outcome,
-    clients::{ClientId, Clients, Heard, Request, may_speak},
+    clients::{ClientId, Clients, Heard, Request},
     overseer::{Members, Overseer, Want},
     probe,
     running::{Attempt, Post, Running, Subject},
     status::Event,
-    timer::BootTimer,
 };
 use crate::{
     clock::now,
     config::Probe,
     journal::{self, Kind, Record},
-    keeper::{
-        DISTRUST, Holder, JOURNAL, LIVE, LinkBuffer, LiveView, RUNNER_VERB, RunnerKind,
-        RunnerSetup, frame_message, messages, trim_code,
-    },
+    keeper::{Holder, JOURNAL, LIVE, LiveView, frame_message},
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
-
-/// A pause of this length means that we mostly wait again, microseconds.
-const SETTLE_US: u64 = 100_000;
-
-/// How the runner of a person's task is started.
-pub const LOCAL: RunnerKind = RunnerKind {
-    verb: RUNNER_VERB,
-    main: |setup| runner_main(setup, || None),
-};
-
-/// The life of a runner; `overseer` is made within its runtime. Returns its exit code.
-pub fn runner_main(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> u8 {
-    match live(setup, overseer) {
-        Ok(()) => 0,
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            tracing::error!("the journal cannot be trusted: {error}");
-            DISTRUST
-        }
-        Err(error) => {
-            tracing::error!("the runner cannot go on: {error}");
-            70
-        }
-    }
-}
-
-fn live(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> io::Result<()> {
-    // We die with our keeper, even when we are stopped: the next one has its own runner.
-    let keeper = nix::unistd::getppid();
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    if nix::unistd::getppid() != keeper {
-        return Ok(());
-    }
-    nix::sys::prctl::set_name(c"dewar-runner")?;
-    // Clients take descriptors; nothing is ever started from here that could inherit the limit.
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .on_thread_park(|| {
-            if TRIM.swap(false, Ordering::Relaxed) {
-                trim_code();
-            }
-        })
-        .build()?;
-    runtime.block_on(async { run(setup, overseer()).await })
-}
-
-/// Memory is to be given back as the very last thing before the next long wait: whatever runs after
-/// that comes back into memory.
-static TRIM: AtomicBool = AtomicBool::new(false);
-
-struct Engine {
-    /// By number; locally there is one, and it is 0.
-    tasks: Members,
-    overseer: Option<Box<dyn Overseer>>,
-    live: File,
-    /// Known, but not yet on disk: number, task, record.
-    unsaid: VecDeque<(u64, u32, Record)>,
-    /// The overseer is heard when the records up to this one are on disk: what an earlier runner
-    /// wanted comes first.
-    heard_from: u64,
-    durable: u64,
-    clients: Clients,
-    /// Where attempts of health checks tell how they ended.
-    attempted: mpsc::UnboundedSender<Attempted>,
-    /// Where requests to end that nobody took are told, by task.
-    unanswered: mpsc::UnboundedSender<u32>,
-    /// Notes and orders for the next batch.
-    batch: wire::Batch,
-    answer: bool,
-    /// The journal cannot be written.
-    failed: bool,
-    leaving: bool,
-}
-
-async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Result<()> {
-    let stream = std::os::unix::net::UnixStream::from(setup.link);
-    let link = UnixStream::from_std(stream)?;
-    let listener = std::os::unix::net::UnixListener::from(setup.listener);
-    let listener = UnixListener::from_std(listener)?;
-    let mut inbox = LinkBuffer::default();
-    let (heard, mut requests) = mpsc::channel(64);
-    let clients = Clients::new(heard);
-    let (attempted, mut attempts) = mpsc::unbounded_channel();
-    let (unanswered, mut failed_posts) = mpsc::unbounded_channel();
-    let welcome = first_report(&link, &mut inbox).await?;
-    let mut engine = Engine::new(
-        &setup.directory,
-        clients,
-        (attempted, unanswered),
-        overseer,
-        welcome,
-    )?;
-    for report in messages::<wire::Report>(&mut inbox)? {
-        engine.hear(report);
-    }
-    let timer = BootTimer::new()?;
-    if let Some(client) = setup.client {
-        let client = std::os::unix::net::UnixStream::from(client);
-        client.set_nonblocking(true)?;
-        engine.clients.add(UnixStream::from_std(client)?);
-    }
-    // After an error (no descriptors left, mostly) nobody is accepted until something happens.
-    let mut accepts = true;
-    let mut outbox: Vec<u8> = Vec::new();
-    let mut is_restless = true;
-    loop {
-        let wake_at = engine.decide()?;
-        outbox.extend(engine.take_batch());
-        send(&link, &mut outbox)?;
-        if engine.is_over() {
-            break;
-        }
-        let rest_at = is_restless.then(|| now().boot_us + SETTLE_US);
-        timer.set(wake_at.into_iter().chain(rest_at).min())?;
-        let interest = match outbox.is_empty() {
-            true => Interest::READABLE,
-            false => Interest::READABLE | Interest::WRITABLE,
-        };
-        tokio::select! {
-            ready = link.ready(interest) => {
-                if ready?.is_readable() && !receive(&link, &mut inbox)? {
-                    // The keeper is gone, and its successor has a runner of its own.
-                    return Ok(());
-                }
-                for report in messages::<wire::Report>(&mut inbox)? {
-                    engine.hear(report);
-                }
-            }
-            fired = timer.fired() => {
-                fired?;
-                if rest_at.is_some_and(|at| at <= now().boot_us) {
-                    engine.unsaid.shrink_to_fit();
-                    outbox.shrink_to_fit();
-                    inbox.shrink_to_fit();
-                    TRIM.store(true, Ordering::Relaxed);
-                    is_restless = false;
-                    continue;
-                }
-            }
-            accepted = listener.accept(), if accepts && engine.clients.has_room() => {
-                match accepted {
-                    Ok((client, _)) if may_speak(&client) => engine.clients.add(client),
-                    Ok(_) => tracing::warn!("a client of another user was turned away"),
-                    Err(error) => {
-                        tracing::warn!("cannot accept a client: {error}");
-                        accepts = false;
-                        continue;
-                    }
-                }
-            },
-            Some(heard) = requests.recv() => {
-                engine.serve(heard);
-                // A client that was let go gives its descriptor back before the next is accepted.
-                tokio::task::yield_now().await;
-            }
-            () = outside(&mut engine.overseer) => {}
-            Some((number, subject, outcome)) = attempts.recv() => {
-                engine.attempt_ended(number, subject, outcome);
-            }
-            Some(number) = failed_posts.recv() => {
-                if let Some(task) = engine.tasks.get_mut(&number) {
-                    task.post_failed();
-                }
-            }
-        }
-        accepts = true;
-        is_restless = true;
-    }
-    // Everything that was said must get out, but nobody who does not read is waited for: the
-    // keeper ends us in time.
-    drop(requests);
-    engine.clients.finish().await;
-    Ok(())
-}
 
 /// An attempt of a health check that has ended: of which task, about what, how.
 type Attempted = (u32, Subject, Outcome);
@@ -246,30 +56,33 @@ async fn post_to(number: u32, post: Post, unanswered: mpsc::UnboundedSender<u32>
     }
 }
 
-/// What the overseer hears from outside.
-async fn outside(overseer: &mut Option<Box<dyn Overseer>>) {
-    match overseer {
-        Some(overseer) => std::future::poll_fn(|context| overseer.poll(context)).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The keeper's welcome. What came behind it stays in `inbox`.
-async fn first_report(link: &UnixStream, inbox: &mut LinkBuffer) -> io::Result<wire::Report> {
-    loop {
-        link.readable().await?;
-        if !receive(link, inbox)? {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        if let Some(report) = inbox.first::<wire::Report>()? {
-            return Ok(report);
-        }
-    }
+pub(super) struct Engine {
+    /// By number; locally there is one, and it is 0.
+    pub tasks: Members,
+    pub overseer: Option<Box<dyn Overseer>>,
+    live: File,
+    /// Known, but not yet on disk: number, task, record.
+    pub unsaid: VecDeque<(u64, u32, Record)>,
+    /// The overseer is heard when the records up to this one are on disk: what an earlier runner
+    /// wanted comes first.
+    heard_from: u64,
+    durable: u64,
+    pub clients: Clients,
+    /// Where attempts of health checks tell how they ended.
+    attempted: mpsc::UnboundedSender<Attempted>,
+    /// Where requests to end that nobody took are told, by task.
+    unanswered: mpsc::UnboundedSender<u32>,
+    /// Notes and orders for the next batch.
+    batch: wire::Batch,
+    answer: bool,
+    /// The journal cannot be written.
+    failed: bool,
+    leaving: bool,
 }
 
 impl Engine {
     /// Replays the journals that the keeper's first report names.
-    fn new(
+    pub fn new(
         directory: &OwnedFd,
         clients: Clients,
         (attempted, unanswered): (mpsc::UnboundedSender<Attempted>, mpsc::UnboundedSender<u32>),
@@ -323,7 +136,7 @@ impl Engine {
         Ok(engine)
     }
 
-    fn hear(&mut self, report: wire::Report) {
+    pub fn hear(&mut self, report: wire::Report) {
         for numbered in &report.records {
             if let (Some(task), Some(record)) =
                 (self.tasks.get_mut(&numbered.task), &numbered.record)
@@ -407,7 +220,7 @@ impl Engine {
         }
     }
 
-    fn serve(&mut self, heard: Heard) {
+    pub fn serve(&mut self, heard: Heard) {
         let (id, request) = match heard {
             Heard::Request(id, request) => (id, request),
             Heard::Nonsense(id, message) => return self.refuse(id, message),
@@ -439,7 +252,7 @@ impl Engine {
         }
     }
 
-    fn attempt_ended(&mut self, number: u32, subject: Subject, outcome: Outcome) {
+    pub fn attempt_ended(&mut self, number: u32, subject: Subject, outcome: Outcome) {
         if let Some(task) = self.tasks.get_mut(&number) {
             task.attempted(subject, outcome, &mut self.batch);
         }
@@ -478,7 +291,7 @@ impl Engine {
     }
 
     /// Lets overseer and plans decide; returns when they want to be asked again.
-    fn decide(&mut self) -> io::Result<Option<u64>> {
+    pub fn decide(&mut self) -> io::Result<Option<u64>> {
         let mut wake_at = self.oversee()?;
         for (number, task) in &mut self.tasks {
             if self.failed && !task.has_ended() {
@@ -569,13 +382,13 @@ impl Engine {
         Ok(())
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         let is_done = |task: &Running| task.is_over();
         self.leaving || (self.overseer.is_none() && self.tasks.values().all(is_done))
     }
 
     /// The bytes of the batch, if there is anything to say.
-    fn take_batch(&mut self) -> Vec<u8> {
+    pub fn take_batch(&mut self) -> Vec<u8> {
         let has_content = !self.batch.notes.is_empty() || !self.batch.commands.is_empty();
         if !has_content && !std::mem::take(&mut self.answer) {
             return Vec::new();
@@ -629,32 +442,4 @@ fn replay(open: &wire::OpenJournal, welcome: &wire::Report) -> io::Result<journa
         Some(Kind::Header(header)) => Ok(journal::Replay::of_header(header.clone())),
         _ => Err(distrust("there is no header".to_owned())),
     }
-}
-
-/// Reads what is there; false at the end.
-fn receive(link: &UnixStream, inbox: &mut LinkBuffer) -> io::Result<bool> {
-    let mut chunk = [0; 16 << 10];
-    loop {
-        match link.try_read(&mut chunk) {
-            Ok(0) => return Ok(false),
-            Ok(count) => inbox.extend(&chunk[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn send(link: &UnixStream, outbox: &mut Vec<u8>) -> io::Result<()> {
-    while !outbox.is_empty() {
-        match link.try_write(outbox) {
-            Ok(count) => {
-                outbox.drain(..count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // The keeper died; reading finds the end.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => outbox.clear(),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -9,6 +9,7 @@ mod clients;
 mod engine;
 mod history;
 mod launches;
+mod main_loop;
 mod overseer;
 mod probe;
 mod replay;
@@ -19,8 +20,8 @@ mod take_up;
 mod timer;
 
 pub use clients::{Request, write_request};
-pub use engine::{LOCAL, runner_main};
 pub use history::History;
+pub use main_loop::{LOCAL, runner_main};
 pub use overseer::{Members, Overseer, Want};
 pub use replay::{Model, facts_of};
 pub use running::Running;

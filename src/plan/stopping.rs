@@ -1,0 +1,98 @@
+//! How a task stops: asked politely, then signals, each process with its own patience, all within
+//! one budget; at its end everything is killed.
+
+use super::{
+    facts::{Command, Decision},
+    member::Phase,
+    state::TaskState,
+    task::Plan,
+};
+
+impl Plan {
+    pub(super) fn clean(&mut self, now: u64, decision: &mut Decision) -> bool {
+        if self.empty && now < self.deadline {
+            self.enter(TaskState::Finalizing, String::new(), now, decision);
+            return true;
+        }
+        if now >= self.deadline {
+            return self.finish(now, decision);
+        }
+        if self.asks_politely(now, decision) {
+            return false;
+        }
+        if !std::mem::replace(&mut self.asked.stop, true) {
+            decision.commands.push(Command::StopAll);
+            decision.commands.push(Command::AwaitEmpty);
+        }
+        for process in self.impatient(now).collect::<Vec<_>>() {
+            self.asked.killed_runs.insert(process);
+            // Its first process may be gone already while its tree is not.
+            let member = &self.members[process];
+            let ended = u32::from(member.phase != Phase::Live);
+            decision.commands.push(Command::KillRun {
+                process,
+                run: member.run.saturating_sub(ended),
+            });
+        }
+        false
+    }
+
+    /// What works is asked over HTTP before it is sent signals: twice, each time with a while to
+    /// follow. True while that goes on.
+    fn asks_politely(&mut self, now: u64, decision: &mut Decision) -> bool {
+        let Some(waits) = self.post_us.filter(|_| !self.asked.stop) else {
+            return false;
+        };
+        // What is over by itself needs nobody to ask.
+        if self.kill.is_none() && self.unhealthy.is_none() {
+            return false;
+        }
+        if self.asked.posts > 0 && now < self.asked.post_until {
+            return true;
+        }
+        let Some(wait) = waits.get(self.asked.posts as usize) else {
+            return false;
+        };
+        let abort = self.asked.posts > 0;
+        self.asked.posts += 1;
+        self.asked.post_until = now.saturating_add(*wait);
+        decision.commands.push(Command::Post { abort });
+        decision.commands.push(Command::AwaitEmpty);
+        true
+    }
+
+    /// The last request to end did not reach anybody: its time is over.
+    pub fn post_failed(&mut self) {
+        self.asked.post_until = 0;
+    }
+
+    /// Processes whose own stop_timeout is over although the task's budget is not.
+    fn impatient(&self, now: u64) -> impl Iterator<Item = usize> + '_ {
+        (0..self.members.len()).filter(move |process| {
+            !self.asked.killed_runs.contains(process)
+                && self.stop_deadline(*process).is_some_and(|at| now >= at)
+        })
+    }
+
+    pub(super) fn stop_deadline(&self, process: usize) -> Option<u64> {
+        let member = &self.members[process];
+        let stop_us = member.rules.stop_us?;
+        let has_run = member.phase == Phase::Live || member.run > 0;
+        // Not before it was asked: a polite request comes first.
+        let asked_at = self.entered_at.max(self.asked.post_until);
+        has_run.then(|| asked_at.saturating_add(stop_us))
+    }
+
+    /// Kills what is left; once nothing is, the task is over.
+    pub(super) fn finish(&mut self, now: u64, decision: &mut Decision) -> bool {
+        if self.empty {
+            self.enter(self.outcome, String::new(), now, decision);
+            return true;
+        }
+        if !std::mem::replace(&mut self.asked.kill, true) {
+            decision.commands.push(Command::KillAll);
+            decision.commands.push(Command::AwaitEmpty);
+        }
+        false
+    }
+}

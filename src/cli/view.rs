@@ -390,3 +390,69 @@ fn size() -> Option<(u16, u16)> {
     let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
     (size.ws_col > 0).then_some((size.ws_col, size.ws_row))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = r#"{"task_id": "t", "name": "t", "state": "ACTIVE", "user": "u", "sandbox": "/s",
+        "journal": "/j", "root_pid": 1, "keeper_pid": 2, "runner_pid": 3, "covered": true, "ports": {},
+        "states": [], "deadline": null, "notices": [], "processes": [PROCESSES]}"#;
+
+    fn process(name: &str, state: &str, waiting_for: &str, runs: &str) -> String {
+        format!(
+            r#"{{"name": "{name}", "final": false, "ephemeral": false, "daemon": false, "state": "{state}",
+            "waiting_for": [{waiting_for}], "totals": {{"success": 0, "failed": 0, "killed": 0, "lost": 0}},
+            "runs": [{runs}]}}"#
+        )
+    }
+
+    fn run(number: u32, state: &str, code: &str, reason: &str) -> String {
+        format!(
+            r#"{{"run": {number}, "state": "{state}", "exit_code": {code}, "signal": null, "reason": {reason},
+            "pid": 4711, "forked_at": null, "started_at": null, "stopped_at": null}}"#
+        )
+    }
+
+    #[test]
+    fn the_table_fits_its_terminal() {
+        let runs = [
+            run(0, "FAILED", "1", "null"),
+            run(1, "RUNNING", "null", "null"),
+        ]
+        .join(",");
+        let broken = run(
+            0,
+            "FAILED",
+            "null",
+            r#""cannot execute x: no such file, and more to say""#,
+        );
+        let processes = [
+            process("install", "SUCCESS", "", &run(0, "SUCCESS", "0", "null")),
+            process("server", "RUNNING", "", &runs),
+            process(
+                "wide \\u001b[31m and very long indeed, it is",
+                "FAILED",
+                "",
+                &broken,
+            ),
+            process("client", "WAITING", r#""server", "install""#, ""),
+        ];
+        let text = STATUS.replace("PROCESSES", &processes.join(","));
+        let (watched, _) = Watched::begin(serde_json::from_str(&text).unwrap());
+        let style = Style {
+            colours: false,
+            is_terminal: true,
+        };
+        for columns in [80, 50] {
+            let lines = table(&watched, style, columns);
+            assert!(lines.iter().all(|line| !line.contains('\x1b')));
+            assert!(
+                lines
+                    .iter()
+                    .all(|line| line.chars().count() < usize::from(columns))
+            );
+        }
+        insta::assert_snapshot!(table(&watched, style, 80).join("\n"));
+    }
+}

@@ -295,3 +295,92 @@ processes:
         ]
     );
 }
+
+/// What a terminal shows after these bytes: lines, cursor up, return, clear to the end; colours are
+/// left out.
+fn screen(bytes: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut row = 0;
+    let mut rest = bytes;
+    while let Some(next) = rest.chars().next() {
+        if let Some(escape) = rest.strip_prefix("\x1b[") {
+            let end = escape
+                .find(|c: char| c.is_ascii_alphabetic())
+                .expect("an end");
+            let count: usize = escape[..end].parse().unwrap_or(1);
+            match &escape[end..=end] {
+                "A" => row = usize::saturating_sub(row, count),
+                "J" => {
+                    lines.truncate(row + 1);
+                    lines[row].clear();
+                }
+                "m" => {}
+                other => panic!("an escape sequence that is not expected: {other}"),
+            }
+            rest = &escape[end + 1..];
+            continue;
+        }
+        match next {
+            '\n' => {
+                row += 1;
+                if row == lines.len() {
+                    lines.push(String::new());
+                }
+            }
+            '\r' => {}
+            other => lines[row].push(other),
+        }
+        rest = &rest[next.len_utf8()..];
+    }
+    lines
+}
+
+#[test]
+fn on_a_terminal_a_table_is_redrawn() {
+    use std::io::Read;
+    let bench = Bench::new();
+    let file = bench.file(
+        "task.yaml",
+        "processes: [{name: first, cmdline: 'sleep 0.1'}, {name: second, cmdline: 'true'}]\nconstraints: [{order: [first, second]}]",
+    );
+    let size = nix::pty::Winsize {
+        ws_row: 24,
+        ws_col: 80,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let terminal = nix::pty::openpty(&size, None).expect("a terminal");
+    let file = file.display().to_string();
+    let mut command = bench.dewar(&["run", &file, "--id", "t"]);
+    let end = |fd: &std::os::fd::OwnedFd| {
+        std::process::Stdio::from(fd.try_clone().expect("a descriptor"))
+    };
+    command
+        .stdout(end(&terminal.slave))
+        .stderr(end(&terminal.slave));
+    let mut child = command.spawn().expect("dewar");
+    drop((command, terminal.slave));
+    let mut bytes = Vec::new();
+    // Ends with EIO when the last writer is gone.
+    let _ = std::fs::File::from(terminal.master).read_to_end(&mut bytes);
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    let text = String::from_utf8(bytes).expect("text");
+    assert!(text.contains("\x1b[2A"), "nothing was redrawn: {text:?}");
+    let shown: Vec<String> = screen(&text)
+        .iter()
+        .map(
+            |line| match line.find("first ").or_else(|| line.find("second")) {
+                // Times and pids are luck.
+                Some(at) => line[at..]
+                    .split_whitespace()
+                    .take(2)
+                    .collect::<Vec<_>>()
+                    .join(" "),
+                None => String::new(),
+            },
+        )
+        .filter(|line| !line.is_empty())
+        .collect();
+    let tail = &shown[shown.len().saturating_sub(2)..];
+    assert_eq!(tail, ["first SUCCESS", "second SUCCESS"], "{text:?}");
+}

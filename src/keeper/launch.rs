@@ -141,7 +141,7 @@ impl Outputs {
         let directory = logs::directory(sandbox, &command.name, command.run, owner)?;
         let stdout = logs::open_log(directory.as_fd(), "stdout", owner)?;
         let stderr = logs::open_log(directory.as_fd(), "stderr", owner)?;
-        if log.rotate_bytes == 0 {
+        if log.rotate_bytes == 0 && !log.echo {
             return Ok(Outputs {
                 stdout: stdout.into(),
                 stderr: stderr.into(),
@@ -181,7 +181,12 @@ impl Sink {
         Sink {
             key,
             policy: Policy {
-                bytes: log.rotate_bytes,
+                echo: log.echo.then(|| command.name.clone()),
+                // Without rotation a file grows for ever.
+                bytes: match log.rotate_bytes {
+                    0 => u64::MAX,
+                    bytes => bytes,
+                },
                 backups: log.backups,
                 owner,
             },

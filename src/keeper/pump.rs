@@ -33,6 +33,8 @@ const WAKE: u64 = u64::MAX;
 /// How a log rotates.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
+    /// Also to our own output, with this name in front of every line.
+    pub echo: Option<String>,
     pub bytes: u64,
     pub backups: u32,
     pub owner: Option<(u32, u32)>,
@@ -89,6 +91,8 @@ pub(super) struct Stream {
     /// Bytes of the line that the file ends in.
     line: u64,
     dropped: u64,
+    /// The last echoed line is not finished.
+    echoing: bool,
 }
 
 impl Stream {
@@ -111,6 +115,7 @@ impl Stream {
             size,
             line: 0,
             dropped: 0,
+            echoing: false,
         })
     }
 
@@ -134,6 +139,7 @@ impl Stream {
     }
 
     fn take(&mut self, mut bytes: &[u8]) {
+        self.echo(bytes);
         while !bytes.is_empty() {
             let (piece, rotate) = self.piece(bytes);
             if let Err(error) = self.file.write_all(&bytes[..piece]) {
@@ -146,6 +152,33 @@ impl Stream {
                 self.rotate();
             }
             bytes = &bytes[piece..];
+        }
+    }
+
+    /// To our own standard output or error, which may be a pipe that nobody reads: what it does not
+    /// take at once is not waited for; it is in the file.
+    fn echo(&mut self, bytes: &[u8]) {
+        let Some(name) = &self.policy.echo else {
+            return;
+        };
+        let mut text = Vec::with_capacity(bytes.len() + name.len() + 3);
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if !self.echoing {
+                text.extend_from_slice(name.as_bytes());
+                text.extend_from_slice(b" | ");
+            }
+            text.extend_from_slice(line);
+            self.echoing = !line.ends_with(b"\n");
+        }
+        for piece in text.chunks(libc::PIPE_BUF) {
+            let echoed = match self.name {
+                "stderr" => echo(io::stderr().as_fd(), piece),
+                _ => echo(io::stdout().as_fd(), piece),
+            };
+            if let Err(error) = echoed {
+                tracing::debug!("echoing {} of {:?}: {error}", self.name, self.key);
+                return;
+            }
         }
     }
 
@@ -196,6 +229,17 @@ impl Stream {
             Err(error) => tracing::warn!("rotating {} of {:?}: {error}", self.name, self.key),
         }
     }
+}
+
+/// Writes a piece that a pipe takes whole or not at all, unless it would have to wait.
+fn echo(output: BorrowedFd<'_>, piece: &[u8]) -> io::Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(output, PollFlags::POLLOUT)];
+    if poll(&mut fds, PollTimeout::ZERO)? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    nix::unistd::write(output, piece)?;
+    Ok(())
 }
 
 /// What the pump tells its keeper.

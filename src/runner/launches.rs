@@ -21,15 +21,18 @@ const SHELL: &str = "/bin/bash";
 pub(super) struct Launches {
     header: Header,
     accounts: HashMap<String, (Account, Vec<u32>)>,
+    /// What is for a console goes to the container's output: nobody follows the task's.
+    echoes: bool,
 }
 
 impl Launches {
-    pub fn new(mut header: Header) -> Launches {
+    pub fn new(mut header: Header, echoes: bool) -> Launches {
         // The task is known in its decoded form; its text may be most of the header.
         header.task = String::new();
         Launches {
             header,
             accounts: HashMap::new(),
+            echoes,
         }
     }
 
@@ -60,7 +63,7 @@ impl Launches {
             sandbox: self.header.sandbox.clone().into_bytes(),
             identity: self.identity(spec),
             umask: spec.umask,
-            log: Some(log(spec)),
+            log: Some(log(spec, self.echoes)),
         }
     }
 
@@ -151,7 +154,7 @@ fn argv(spec: &Process) -> Vec<String> {
     words.chain(["-c".to_owned(), script]).collect()
 }
 
-fn log(spec: &Process) -> Log {
+fn log(spec: &Process, echoes: bool) -> Log {
     let rotates = spec.logger.mode == LogMode::Rotate;
     Log {
         keep: spec.logger.destination != crate::config::Destination::None,
@@ -161,5 +164,6 @@ fn log(spec: &Process) -> Log {
             0
         },
         backups: spec.logger.rotate.backups,
+        echo: echoes && spec.logger.destination.is_shown(),
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::now,
-    config::{Health, LogMode, Probe},
+    config::{Health, Probe},
     journal::{self, KillRequest, Kind, Record, Replay, Stage, TaskState},
     keeper::JOURNAL,
     plan::{self, Command, Decision, Fact, Note},
@@ -88,7 +88,7 @@ impl Running {
         Ok(Running {
             number,
             model,
-            launches: Launches::new(replay.header),
+            launches: Launches::new(replay.header, number > 0),
             journal: format!("{directory}/{JOURNAL}"),
             over: state.is_some_and(plan::TaskState::is_terminal),
             post: None,
@@ -161,8 +161,11 @@ impl Running {
             self.order(order, batch);
         }
         for (process, run) in self.model.plan.live() {
-            if self.model.task.processes[process].logger.mode == LogMode::Rotate {
-                let launch = self.launches.of(&self.model.task, process, run);
+            let launch = self.launches.of(&self.model.task, process, run);
+            let is_pumped = launch
+                .log
+                .is_some_and(|log| log.rotate_bytes > 0 || log.echo);
+            if is_pumped {
                 self.order(Order::ReadOutput(launch), batch);
             }
         }

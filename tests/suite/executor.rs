@@ -427,6 +427,23 @@ pub fn check_that_is_only_reported(stage: &mut dyn Stage) {
     leaves(stage);
 }
 
+pub fn what_is_for_a_console_is_in_the_containers_output(stage: &mut dyn Stage) {
+    let data = "processes: [{name: a, cmdline: 'echo one; echo two >&2; sleep 0.2; echo three', logger: {destination: both}}, {name: b, cmdline: 'echo quiet'}]";
+    stage.launch(&[task("t", data)], false);
+    wait_state(stage, "t", "FINISHED");
+    leaves(stage);
+    let read = |name: &str| fs::read_to_string(stage.sandbox().join(name)).expect("output");
+    assert!(
+        read("stdout").contains("a | one\na | three\n"),
+        "{}",
+        read("stdout")
+    );
+    assert!(read("stderr").contains("a | two\n"), "{}", read("stderr"));
+    assert!(!read("stdout").contains("quiet"));
+    let log = fs::read_to_string(file(stage, "t", ".logs/a/0/stdout")).expect("a log");
+    assert_eq!(log, "one\nthree\n");
+}
+
 pub fn wrapped_health_check(stage: &mut dyn Stage) {
     let data = r#"{"instance": 0, "role": "ROLE", "environment": "prod",
         "health_check_config": {"health_checker": {"shell": {"shell_command": "test -e {{thermos.task_id}}"}},
@@ -486,6 +503,7 @@ scenarios! {
     port_that_was_not_offered usual();
     health_from_failing_to_healthy_to_failing usual();
     wrapped_health_check usual();
+    what_is_for_a_console_is_in_the_containers_output usual();
     check_that_is_only_reported usual();
 }
 

@@ -53,6 +53,10 @@ pub(super) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
         Some(path) => std::path::absolute(path).map_err(Failure::rejected)?,
         None => scratch.path().join("sandbox"),
     };
+    if sandbox.join(".dewar").exists() {
+        let message = format!("an executor has used {} before", sandbox.display());
+        return Err(Failure::rejected(message).hint("give another --sandbox DIR"));
+    }
     let agent = FakeAgent::start(Options {
         token: args.token.clone(),
         socket: args
@@ -85,6 +89,14 @@ pub(super) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
     watch_executor(Arc::clone(&container), send.clone());
     schedule(&args.faults, &send);
     let end = follow(&agent, &container, &id, &news, &send);
+    if end == Code::Failed {
+        // Whatever the executor had to say about itself.
+        if let Ok(said) = std::fs::read_to_string(sandbox.join("stderr"))
+            && !said.is_empty()
+        {
+            complain(said.trim_end());
+        }
+    }
     // Updates are over; what is left is the executor's own end.
     if !container
         .wait_dead(LEAVES_WITHIN)

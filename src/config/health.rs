@@ -80,10 +80,14 @@ pub(super) fn wrapped(node: Option<&Node>, port: Option<u16>) -> Option<Health> 
             .unwrap_or(default)
     };
     let seconds = |name: &str, default: f64| {
-        let duration = Duration::try_from_secs_f64(number(name, default)).ok();
-        duration
-            .and_then(Period::new)
-            .unwrap_or(Period::from_secs(1))
+        // Nothing at all would be a busy loop, or no time to answer.
+        let seconds = match number(name, default) {
+            0.0 if name != "initial_interval_secs" => default,
+            seconds => seconds,
+        };
+        let duration = Duration::try_from_secs_f64(seconds).ok();
+        let period = duration.and_then(Period::new);
+        period.unwrap_or(Period::from_secs(1))
     };
     let checker = node.and_then(|node| node.get("health_checker"));
     let text = |checker: Option<&Node>, name: &str| {
@@ -125,14 +129,23 @@ fn http(node: &Node, diagnostics: &mut Diagnostics) -> Option<Probe> {
     let probe = HttpProbe {
         port: port(&mut fields, diagnostics)?,
         path,
-        status: fields
-            .count("status", diagnostics)
-            .and_then(|status| u16::try_from(status).ok())
-            .unwrap_or(0),
+        status: status(&mut fields, diagnostics),
         body: fields.string("body", diagnostics).unwrap_or_default(),
     };
     fields.finish(&["port", "path", "status", "body"], &[], diagnostics);
     Some(Probe::Http(probe))
+}
+
+fn status(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> u16 {
+    let place = fields.place("status");
+    match fields.count("status", diagnostics) {
+        None => 0,
+        Some(status @ 100..=599) => status as u16,
+        Some(status) => {
+            diagnostics.error(&place, format!("{status} is no status of HTTP: 100 to 599"));
+            0
+        }
+    }
 }
 
 fn tcp(node: &Node, diagnostics: &mut Diagnostics) -> Option<Probe> {

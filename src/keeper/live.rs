@@ -117,14 +117,26 @@ impl Live {
         self.take_slot(PROBE)
     }
 
-    /// A successor keeps no probe of its predecessor's.
-    pub(super) fn forget_probes(&self) {
-        for slot in 0..SLOTS {
-            let is_probe = self.word(base(slot) + 2).load(Ordering::SeqCst) == PROBE.process;
-            if is_probe && self.gate(slot) == Gate::Passed {
+    /// Which process the script is: pid, and the lower half of its start time.
+    pub(super) fn set_probe(&self, slot: usize, pid: i32, start_ticks: u64) {
+        self.word(base(slot) + 1)
+            .store(pid as u32, Ordering::SeqCst);
+        self.word(base(slot) + 3)
+            .store(start_ticks as u32, Ordering::SeqCst);
+    }
+
+    /// Frees the slots of a dead keeper's scripts and tells which processes they are: pid, and the
+    /// lower half of the start time. One whose slot does not say so never passed its gate.
+    pub(super) fn forget_probes(&self) -> Vec<(i32, u32)> {
+        let word =
+            |slot: usize, offset: usize| self.word(base(slot) + offset).load(Ordering::SeqCst);
+        let probes = (0..SLOTS)
+            .filter(|slot| word(*slot, 0) != FREE && word(*slot, 2) == PROBE.process)
+            .map(|slot| {
                 self.free_slot(slot);
-            }
-        }
+                (word(slot, 1) as i32, word(slot, 3))
+            });
+        probes.filter(|(pid, _)| *pid > 0).collect()
     }
 
     pub(super) fn has_free_slot(&self) -> bool {

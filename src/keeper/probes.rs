@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::{FcntlArg, SealFlag},
     sys::{
         memfd::{MFdFlags, memfd_create},
         socket::{MsgFlags, send},
@@ -24,6 +25,8 @@ use super::{
 };
 use crate::{clock::now, protocols::dewar::link as wire};
 
+/// Of its output, bytes.
+const LARGEST: u64 = 1 << 20;
 /// Of its output, in the reason.
 const QUOTED: u64 = 200;
 
@@ -68,7 +71,7 @@ impl Keeper {
         about: wire::Probed,
         timeout_us: u64,
     ) -> std::io::Result<()> {
-        let output = File::from(memfd_create(c"health", MFdFlags::MFD_CLOEXEC)?);
+        let output = bounded_file()?;
         let slot = self.shared.live.take_probe_slot();
         let slot = slot.ok_or_else(|| std::io::Error::other("too many launches at once"))?;
         let launched = launch_probe(command, &self.setting, &self.shared.live, slot, &output);
@@ -79,20 +82,30 @@ impl Keeper {
                 return Err(error);
             }
         };
-        send(launched.gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL)?;
         let pid = launched.child.pid;
+        let start_ticks = proc::stat(pid).map_or(0, |stat| stat.start_ticks);
+        self.shared.live.set_probe(slot, pid, start_ticks);
         let index = self.probes.iter().position(Option::is_none);
         let index = index.unwrap_or_else(|| {
             self.probes.push(None);
             self.probes.len() - 1
         });
         let pidfd = launched.child.pidfd;
-        self.watch(pidfd.as_fd(), Token::Probe.number(index))?;
+        let watched = self
+            .watch(pidfd.as_fd(), Token::Probe.number(index))
+            .and_then(|()| {
+                Ok(send(launched.gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL).map(drop)?)
+            });
+        if let Err(error) = watched {
+            // It leaves by itself: its gate closes.
+            self.shared.live.free_slot(slot);
+            return Err(error);
+        }
         self.tasks.add_session(pid, about.task);
         self.probes[index] = Some(Probe {
             about,
             pid,
-            start_ticks: proc::stat(pid).map_or(0, |stat| stat.start_ticks),
+            start_ticks,
             pidfd,
             slot,
             _gate: launched.gate,
@@ -161,6 +174,13 @@ impl Keeper {
     }
 }
 
+/// Kills the probe of a dead keeper, if this is still it.
+pub(super) fn end_orphan(pid: i32, start_ticks: u32) {
+    if let Some(stat) = proc::stat(pid).filter(|stat| stat.start_ticks as u32 == start_ticks) {
+        kill_session(pid, stat.start_ticks);
+    }
+}
+
 /// Everything in the session that a probe leads, and below it.
 fn kill_session(pid: i32, start_ticks: u64) {
     let killed = tree::kill_all(|snapshot| {
@@ -175,14 +195,25 @@ fn kill_session(pid: i32, start_ticks: u64) {
     }
 }
 
+/// A file in memory that takes so much and no more: writing beyond that is an error of the script's.
+fn bounded_file() -> std::io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let file = File::from(memfd_create(c"health", flags)?);
+    file.set_len(LARGEST)?;
+    let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
+    nix::fcntl::fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
+}
+
 /// The end of what it wrote; nothing if that cannot be read.
 fn tail(output: &mut File) -> String {
-    let size = output.metadata().map_or(0, |meta| meta.len());
     let mut bytes = Vec::new();
-    let start = SeekFrom::Start(size.saturating_sub(QUOTED));
-    let read = output
-        .seek(start)
-        .and_then(|_| output.take(QUOTED).read_to_end(&mut bytes));
+    // The script's descriptors share their place with ours.
+    let read = output.stream_position().and_then(|end| {
+        let start = end.saturating_sub(QUOTED);
+        output.seek(SeekFrom::Start(start))?;
+        output.take(end - start).read_to_end(&mut bytes)
+    });
     if let Err(error) = read {
         tracing::warn!("a health check's output: {error}");
     }

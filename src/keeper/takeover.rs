@@ -19,6 +19,7 @@ use super::{
     go::GoError,
     live::Gate,
     main_loop::{Keeper, Token, journal_file},
+    probes,
     proc::{self, Stat},
     root::{JOURNAL, Shared},
     runs::{Key, Phase, Run},
@@ -102,7 +103,9 @@ impl Keeper {
         // Asked while this process has one thread.
         let tells = has_strays && exit_info::is_supported();
         let members = members(&replay.records).map_err(refuse)?;
-        shared.live.forget_probes();
+        for (pid, start_ticks) in shared.live.forget_probes() {
+            probes::end_orphan(pid, start_ticks);
+        }
         let mut keeper = Keeper::new(shared)?;
         if has_strays {
             keeper.strays = Some(Strays {

@@ -106,6 +106,7 @@ pub(super) struct Outlook {
     was_healthy: bool,
     has_succeeded: bool,
     gave_up: bool,
+    is_skipped: bool,
 }
 
 impl Outlook {
@@ -120,9 +121,16 @@ impl Outlook {
         }
     }
 
-    /// It ended well, so what was meant for its failure is not needed.
+    /// It ended well, so what was meant for its failure is not needed; or it was not needed itself,
+    /// and neither is what was meant for its runs.
     pub fn rules_out(self, until: Until) -> bool {
-        until == Until::Holds(Condition::Failed) && self.phase == Phase::Finished && !self.gave_up
+        match until {
+            Until::Holds(Condition::Failed) => self.phase == Phase::Finished && !self.gave_up,
+            Until::Holds(Condition::Started | Condition::Healthy | Condition::Succeeded) => {
+                self.is_skipped
+            }
+            Until::Finished | Until::Holds(Condition::Completed) => false,
+        }
     }
 }
 
@@ -139,6 +147,8 @@ pub(super) struct Member {
     pub run_was_healthy: bool,
     /// Failed for good, even if that is nobody's concern.
     pub gave_up: bool,
+    /// What it waited for cannot come any more, and nobody needs it.
+    pub is_skipped: bool,
     /// The present run was found unhealthy: whatever ends it, it has failed.
     pub is_unhealthy: bool,
     pub totals: Totals,
@@ -159,6 +169,7 @@ impl Member {
             was_healthy: false,
             run_was_healthy: false,
             gave_up: false,
+            is_skipped: false,
             is_unhealthy: false,
             rules,
             totals: Totals::default(),
@@ -174,6 +185,7 @@ impl Member {
             was_healthy: self.was_healthy,
             has_succeeded: self.totals.success > 0,
             gave_up: self.gave_up,
+            is_skipped: self.is_skipped,
         }
     }
 

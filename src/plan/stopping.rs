@@ -21,6 +21,7 @@ impl Plan {
             return false;
         }
         if !std::mem::replace(&mut self.asked.stop, true) {
+            self.asked.stopped_at = (self.asked.posts > 0).then_some(now);
             decision.commands.push(Command::StopAll);
             decision.commands.push(Command::AwaitEmpty);
         }
@@ -61,9 +62,11 @@ impl Plan {
         true
     }
 
-    /// The last request to end did not reach anybody: its time is over.
-    pub fn post_failed(&mut self) {
-        self.asked.post_until = 0;
+    /// This request to end did not reach anybody: if it is the present one, its time is over.
+    pub fn post_failed(&mut self, abort: bool) {
+        if self.asked.posts == 1 + u32::from(abort) {
+            self.asked.post_until = 0;
+        }
     }
 
     /// Processes whose own stop_timeout is over although the task's budget is not.
@@ -79,7 +82,7 @@ impl Plan {
         let stop_us = member.rules.stop_us?;
         let has_run = member.phase == Phase::Live || member.run > 0;
         // Not before it was asked: a polite request comes first.
-        let asked_at = self.entered_at.max(self.asked.post_until);
+        let asked_at = self.asked.stopped_at.unwrap_or(self.entered_at);
         has_run.then(|| asked_at.saturating_add(stop_us))
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Asked {
     /// Requests made over HTTP, and how long the last one has.
     pub(super) posts: u32,
     pub(super) post_until: u64,
+    /// When it was sent signals, if it was asked politely before.
+    pub(super) stopped_at: Option<u64>,
 }
 
 /// The plan and everything it has learnt.
@@ -293,6 +295,7 @@ impl Plan {
                     continue;
                 }
                 if is_skipped {
+                    member.is_skipped = true;
                     self.set_phase(dependent, Phase::Finished);
                     news.push(dependent);
                 } else if member.needs.iter().all(|need| need.met) {
@@ -394,6 +397,7 @@ impl Plan {
                 if over || now >= self.deadline {
                     return self.finish(now, decision);
                 }
+                self.kill_unhealthy(decision);
                 self.schedule(true, now, decision);
                 false
             }
@@ -550,6 +554,11 @@ impl Plan {
         false
     }
 
+    /// It is being asked to end, and was sent no signals yet.
+    fn is_polite(&self) -> bool {
+        self.asked.posts > 0 && !self.asked.stop
+    }
+
     fn wake_at(&self, now: u64) -> Option<u64> {
         match self.state? {
             TaskState::Active => {
@@ -557,11 +566,14 @@ impl Plan {
                 let next = self.pausing.first().map(|(until, _)| *until);
                 next.filter(|until| *until > now)
             }
+            // The next request to end, or the signals, come first.
+            TaskState::Cleaning if now < self.deadline && self.is_polite() => {
+                Some(self.asked.post_until.min(self.deadline))
+            }
             TaskState::Cleaning if now < self.deadline => (0..self.members.len())
                 .filter(|process| !self.asked.killed_runs.contains(process))
                 .filter_map(|process| self.stop_deadline(process))
                 .chain([self.deadline])
-                .chain((!self.asked.stop && self.asked.posts > 0).then_some(self.asked.post_until))
                 .min(),
             TaskState::Finalizing if now < self.deadline => {
                 let pausing = self.pausing.iter().find(|(_, process)| {

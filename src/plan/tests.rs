@@ -220,11 +220,15 @@ impl Naive<'_> {
         })
     }
 
-    /// It was meant for the failure of something that ended well.
+    /// It was meant for the failure of something that ended well, or for the runs of something that
+    /// was itself skipped.
     fn is_skipped(&self, process: usize) -> bool {
-        self.after(process).any(|(other, condition)| {
-            condition == Condition::Failed && self.has_finished(other) && !self.gave_up(other)
-        })
+        self.after(process)
+            .any(|(other, condition)| match condition {
+                Condition::Failed => self.has_finished(other) && !self.gave_up(other),
+                Condition::Completed => false,
+                _ => self.is_skipped(other),
+            })
     }
 
     fn holds(&self, process: usize, condition: Condition) -> bool {

@@ -9,7 +9,6 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::sync::mpsc;
@@ -45,14 +44,14 @@ async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<A
     let _ = tell.send((number, attempt.subject, outcome));
 }
 
-/// How long a task may take to answer a request to end.
-const POST_PATIENCE: Duration = Duration::from_secs(5);
+/// A request to end that nobody took: of which task, and whether it was the second.
+type Unanswered = (u32, bool);
 
-async fn post_to(number: u32, post: Post, unanswered: mpsc::UnboundedSender<u32>) {
-    if let Err(error) = probe::post(post.port, &post.path, POST_PATIENCE).await {
+async fn post_to(number: u32, post: Post, unanswered: mpsc::UnboundedSender<Unanswered>) {
+    if let Err(error) = probe::post(post.port, &post.path, post.patience).await {
         tracing::info!("asking the task to end: {error}");
         // Nobody hears it when the runner is leaving.
-        let _ = unanswered.send(number);
+        let _ = unanswered.send((number, post.abort));
     }
 }
 
@@ -71,7 +70,7 @@ pub(super) struct Engine {
     /// Where attempts of health checks tell how they ended.
     attempted: mpsc::UnboundedSender<Attempted>,
     /// Where requests to end that nobody took are told, by task.
-    unanswered: mpsc::UnboundedSender<u32>,
+    unanswered: mpsc::UnboundedSender<Unanswered>,
     /// Notes and orders for the next batch.
     batch: wire::Batch,
     answer: bool,
@@ -85,7 +84,10 @@ impl Engine {
     pub fn new(
         directory: &OwnedFd,
         clients: Clients,
-        (attempted, unanswered): (mpsc::UnboundedSender<Attempted>, mpsc::UnboundedSender<u32>),
+        (attempted, unanswered): (
+            mpsc::UnboundedSender<Attempted>,
+            mpsc::UnboundedSender<Unanswered>,
+        ),
         mut overseer: Option<Box<dyn Overseer>>,
         welcome: wire::Report,
     ) -> io::Result<Engine> {

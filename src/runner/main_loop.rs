@@ -164,9 +164,9 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
             Some((number, subject, outcome)) = attempts.recv() => {
                 engine.attempt_ended(number, subject, outcome);
             }
-            Some(number) = failed_posts.recv() => {
+            Some((number, abort)) = failed_posts.recv() => {
                 if let Some(task) = engine.tasks.get_mut(&number) {
-                    task.post_failed();
+                    task.post_failed(abort);
                 }
             }
         }

@@ -56,9 +56,16 @@ pub(super) struct Attempt {
     pub snooze: PathBuf,
 }
 
+/// How long a task may take to answer a request to end, at most.
+const POST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A request to a task that it end itself.
 #[derive(Clone, Debug)]
 pub(super) struct Post {
+    /// The second request.
+    pub abort: bool,
+    /// What an answer may take.
+    pub patience: Duration,
     pub port: u16,
     pub path: String,
 }
@@ -261,7 +268,8 @@ impl Running {
         }
         let plan = &self.model.plan;
         let is_active = plan.state() == Some(plan::TaskState::Active);
-        let live = match is_active {
+        let runs = is_active || plan.state() == Some(plan::TaskState::Finalizing);
+        let live = match runs {
             true => plan.live(),
             false => Vec::new(),
         };
@@ -307,17 +315,22 @@ impl Running {
     }
 
     /// Nobody took the request to end.
-    pub(super) fn post_failed(&mut self) {
-        self.model.plan.post_failed();
+    pub(super) fn post_failed(&mut self, abort: bool) {
+        self.model.plan.post_failed(abort);
     }
 
     fn request(&self, abort: bool) -> Option<Post> {
         let lifecycle = self.model.task.lifecycle.as_ref()?;
-        let path = match abort {
-            true => &lifecycle.shutdown_endpoint,
-            false => &lifecycle.graceful_shutdown_endpoint,
+        let (path, wait) = match abort {
+            true => (&lifecycle.shutdown_endpoint, lifecycle.shutdown_wait),
+            false => (
+                &lifecycle.graceful_shutdown_endpoint,
+                lifecycle.graceful_shutdown_wait,
+            ),
         };
         Some(Post {
+            abort,
+            patience: wait.duration().min(POST_PATIENCE),
             port: lifecycle.port,
             path: path.clone(),
         })

@@ -134,14 +134,20 @@ impl Store {
             let pointer = entry.path();
             let is_pointer = entry.file_type().is_ok_and(|kind| kind.is_symlink());
             if is_pointer && !pointer.exists() {
-                fs::remove_file(&pointer).map_err(fail("remove", &pointer))?;
+                // Somebody else's, or somebody was faster: it harms nobody.
+                if let Err(error) = fs::remove_file(&pointer) {
+                    tracing::debug!("{}: {error}", pointer.display());
+                }
             }
         }
-        match std::os::unix::fs::symlink(directory, &path) {
-            // An earlier runner made it.
-            Err(_) if fs::read_link(&path).is_ok_and(|target| target == directory) => Ok(()),
-            made => made.map_err(fail("make", &path)),
+        if path.exists() && !path.is_symlink() {
+            return Err(fail("make", &path)(io::ErrorKind::AlreadyExists.into()));
         }
+        // An id may have been used before: the pointer is the newest task's. Renaming replaces it
+        // at once.
+        let fresh = tasks.join(format!(".{}", uuid::Uuid::new_v4()));
+        std::os::unix::fs::symlink(directory, &fresh).map_err(fail("make", &fresh))?;
+        fs::rename(&fresh, &path).map_err(fail("make", &path))
     }
 
     /// True when the task belongs to an executor: it ends with that one, and nobody takes it up.

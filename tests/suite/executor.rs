@@ -642,6 +642,27 @@ fn a_late_acknowledgement_is_waited_for() {
 }
 
 #[test]
+fn an_id_that_is_used_again_means_the_newest_task() {
+    let mut first = Fake::new(usual());
+    first.launch(
+        &[task("t", "processes: [{name: a, cmdline: 'true'}]")],
+        false,
+    );
+    wait_state(&first, "t", "FINISHED");
+    leaves(&first);
+    let mut second = Fake::sharing(&first, usual());
+    second.launch(&[task("t", SLEEPS)], false);
+    wait_state(&second, "t", "RUNNING");
+    assert_eq!(
+        first.bench().task("t").expect("the task")["state"],
+        "ACTIVE"
+    );
+    second.kill("t", None);
+    wait_state(&second, "t", "KILLED");
+    leaves(&second);
+}
+
+#[test]
 fn without_checkpointing_it_ends_with_its_agent() {
     let mut stage = Fake::new(Setting {
         checkpoint: false,

@@ -291,3 +291,95 @@ fn a_task_is_asked_over_http_before_it_is_sent_signals() {
         "/quitquitquit\n/abortabortabort\nTERM\nfinal\n"
     );
 }
+
+#[test]
+fn the_time_after_sigterm_begins_with_sigterm_also_after_requests_that_hang() {
+    let bench = Bench::new();
+    let script = bench.file(
+        "hang.py",
+        "import socket, sys, time\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\nopen('up', 'w').close()\nkeep = []\nwhile True: keep.append(s.accept())\n",
+    );
+    let task = format!(
+        "
+lifecycle: {{http: {{port: '{{{{thermos.ports[p]}}}}', graceful_shutdown_wait: 300ms, shutdown_wait: 300ms}}}}
+processes:
+  - name: a
+    stop_timeout: 500ms
+    cmdline: 'trap \"sleep 0.2; echo clean >> events; exit 0\" TERM; python3 {} {{{{thermos.ports[p]}}}} & while :; do sleep 0.05; done'
+",
+        script.display()
+    );
+    let file = bench.file("task.yaml", &task).display().to_string();
+    assert_eq!(
+        code(&bench.run(&["run", &file, "--id", "t", "--detach"])),
+        0
+    );
+    wait_for("the server", || {
+        bench.sandbox("t").join("up").exists().then_some(())
+    });
+    assert_eq!(code(&bench.run(&["kill", "t"])), 0);
+    assert_eq!(events(&bench), "clean\n");
+}
+
+#[test]
+fn what_waits_for_a_skipped_process_is_skipped_too() {
+    let bench = Bench::new();
+    let (code, task) = run(
+        &bench,
+        "
+processes:
+  - {name: main, cmdline: 'true'}
+  - {name: undo, cmdline: 'true', after: {main: failed}}
+  - {name: mail, cmdline: 'true', after: {undo: succeeded}}
+  - {name: always, cmdline: 'echo always >> events', after: {undo: completed}}
+",
+    );
+    assert_eq!(code, 0, "{task}");
+    assert_eq!(events(&bench), "always\n");
+}
+
+#[test]
+fn final_processes_are_checked_too() {
+    let bench = Bench::new();
+    let (code, task) = run(
+        &bench,
+        "
+processes:
+  - {name: a, cmdline: 'true'}
+  - {name: server, cmdline: 'while [ ! -e done ]; do sleep 0.05; done', final: true, health: {shell: 'true', interval: 50ms}}
+  - {name: client, cmdline: 'echo client >> events; touch done', final: true, after: {server: healthy}}
+",
+    );
+    assert_eq!(code, 0, "{task}");
+    assert_eq!(events(&bench), "client\n");
+}
+
+#[test]
+fn a_check_dies_with_its_keeper_and_one_that_writes_too_much_fails() {
+    let bench = Bench::new();
+    let file = bench.file(
+        "task.yaml",
+        "
+processes:
+  - name: a
+    cmdline: 'sleep 1000'
+    health: {shell: 'if [ ! -e once ]; then echo $$ > once; sleep 999; fi; yes', interval: 50ms, timeout: 20s, initial_interval: 0s}
+",
+    );
+    let file = file.display().to_string();
+    assert_eq!(
+        code(&bench.run(&["run", &file, "--id", "t", "--detach"])),
+        0
+    );
+    let check = wait_for("the check", || {
+        let text = fs::read_to_string(bench.sandbox("t").join("once")).ok()?;
+        text.ends_with('\n').then(|| Known::new(&text))
+    });
+    let keeper = bench.task("t").expect("the task")["keeper_pid"].as_u64();
+    crate::support::signal(keeper.expect("a keeper"), nix::sys::signal::Signal::SIGKILL);
+    wait_for("the check to die", || (!check.lives()).then_some(()));
+    assert_eq!(code(&bench.run(&["wait", "t"])), 1);
+    let task = bench.task("t").expect("the task");
+    let reason = process(&task, "a")["runs"][0]["reason"].to_string();
+    assert!(reason.contains("non-zero exit status 1"), "{reason}");
+}

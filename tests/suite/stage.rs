@@ -171,9 +171,18 @@ pub struct Fake {
     pub agent: FakeAgent,
     container: Option<Container>,
     setting: Setting,
+    /// Where its tasks are shown.
+    root: PathBuf,
 }
 
 impl Fake {
+    /// Its tasks are shown where those of `other` are.
+    pub fn sharing(other: &Fake, setting: Setting) -> Fake {
+        let mut fake = Fake::new(setting);
+        fake.root.clone_from(&other.root);
+        fake
+    }
+
     pub fn new(setting: Setting) -> Fake {
         let bench = Bench::new();
         let agent = FakeAgent::start(Options {
@@ -187,6 +196,7 @@ impl Fake {
             ..Options::default()
         });
         Fake {
+            root: bench.root(),
             bench,
             agent: agent.expect("an agent"),
             container: None,
@@ -202,7 +212,7 @@ impl Fake {
         let mut command = vec![
             env!("CARGO_BIN_EXE_dewar").to_owned(),
             "--root".to_owned(),
-            self.bench.root().display().to_string(),
+            self.root.display().to_string(),
             "executor".to_owned(),
         ];
         if self.setting.json {

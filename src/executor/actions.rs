@@ -39,7 +39,7 @@ pub(super) enum News {
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
     Note(Box<Kind>),
-    /// Make this task's sandbox and plan; [`Core::unfit`] says when that fails.
+    /// Make this task's sandbox and plan; [`unfit`](super::core::Core::unfit) says when that fails.
     Begin(u32),
     Kill {
         task: u32,

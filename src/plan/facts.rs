@@ -117,7 +117,7 @@ pub enum Command {
     Close,
 }
 
-/// What [`Plan::decide`] wants.
+/// What [`decide`](super::Plan::decide) wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// To be recorded before the commands are carried out.

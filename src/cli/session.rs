@@ -258,22 +258,47 @@ fn is_another(stored: Option<&Stored>, header: Option<&Header>) -> bool {
 /// A task whose journal cannot be believed is lost. If nobody looks after it, a root does once more:
 /// it kills what can be proved to be the task's, and leaves.
 fn give_up(directory: &std::path::Path) {
-    let asked = match connect(directory) {
-        Ok(Connection::Nobody) => take_up(directory, None).map(Some),
-        Ok(Connection::Open(_)) => Ok(None),
-        Err(error) => Err(error),
-    };
-    match asked {
-        // Its answer is what we know already; that it answers means that it is done.
-        Ok(Some(mut root)) => {
-            let mut answer = Vec::new();
-            if let Err(error) = root.read_to_end(&mut answer) {
-                tracing::info!("{error}");
+    if let Err(error) = clean_up(directory) {
+        tracing::warn!("cannot clean up: {error}");
+    }
+}
+
+fn clean_up(directory: &std::path::Path) -> io::Result<()> {
+    for _ in 0..PATIENCE {
+        let vigil = Vigil::begin(directory)?;
+        match connect(directory)? {
+            // Whoever was killed a moment ago still holds on to everything for a while.
+            Connection::Open(stream) => {
+                if !hangs_up(&stream)? {
+                    return Ok(());
+                }
+            }
+            Connection::Nobody => {
+                let mut answer = Vec::new();
+                if let Err(error) = take_up(directory, None)?.read_to_end(&mut answer) {
+                    tracing::info!("{error}");
+                }
+                // That it answers means that it is done, unless somebody still has the lock.
+                let is_busy = matches!(
+                    serde_json::from_slice(&answer),
+                    Ok(Event::Refused { busy: true, .. })
+                );
+                if !is_busy {
+                    return Ok(());
+                }
+                vigil.wait()?;
             }
         }
-        Ok(None) => {}
-        Err(error) => tracing::warn!("cannot clean up: {error}"),
     }
+    Ok(())
+}
+
+/// True when the other end is gone within a second; somebody who lives says nothing unasked.
+fn hangs_up(stream: &UnixStream) -> io::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, poll};
+    const PATIENCE_MS: u16 = 1000;
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    Ok(poll(&mut fds, PATIENCE_MS)? > 0)
 }
 
 #[derive(Debug)]

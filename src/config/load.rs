@@ -35,6 +35,16 @@ pub struct Resolved {
     pub diagnostics: Diagnostics,
 }
 
+/// What is understood around a task.
+const WRAPPED: [&str; 6] = [
+    "task",
+    "instance",
+    "role",
+    "environment",
+    "health_check_config",
+    "lifecycle",
+];
+
 /// What a scheduler says around a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wrapper {
@@ -42,6 +52,8 @@ pub struct Wrapper {
     pub instance: Option<u32>,
     /// The user that runs it.
     pub role: Option<String>,
+    /// What else was said and means nothing here.
+    pub ignored: Vec<String>,
 }
 
 impl Document {
@@ -100,6 +112,11 @@ impl Document {
         let wrapper = Wrapper {
             instance: text("instance").and_then(|text| text.trim().parse().ok()),
             role: text("role"),
+            ignored: node
+                .keys()
+                .filter(|key| !WRAPPED.contains(key))
+                .map(str::to_owned)
+                .collect(),
         };
         let task = task.clone();
         self.outer = self.tasks.pop();

@@ -45,6 +45,15 @@ impl Node {
         }
     }
 
+    /// The keys of a map.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let entries = match &self.value {
+            Value::Map(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().map(|entry| entry.key.as_str())
+    }
+
     /// What a scalar says, as text.
     pub fn text(&self) -> Option<String> {
         match &self.value {

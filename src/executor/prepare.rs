@@ -57,6 +57,10 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
     let mut described = Described::read(info)?;
     let ports = ports(info, &described.port_names())?;
     let wrapper = described.wrapper.clone().unwrap_or_default();
+    if !wrapper.ignored.is_empty() {
+        let names = wrapper.ignored.join(", ");
+        tracing::warn!("task {id}: nothing is done about {names}");
+    }
     let account = account(&described, &wrapper, &own)?;
     let bindings = Bindings {
         task_id: id.to_owned(),

@@ -214,6 +214,69 @@ pub fn agent_restarted_with_unsent_updates(stage: &mut dyn Stage) {
     leaves(stage);
 }
 
+pub fn stream_dropped(stage: &mut dyn Stage) {
+    stage.launch(&[task("t", SLEEPS)], false);
+    wait_state(stage, "t", "RUNNING");
+    let process = main_process(stage, "t");
+    for _ in 0..3 {
+        let runner = pid_of(stage, "t", "runner_pid");
+        let before = wait_for("the stream", || {
+            let streams = sockets(runner);
+            (!streams.is_empty()).then_some(streams)
+        });
+        before.iter().for_each(|fd| cut(runner, *fd));
+        assert!(process.lives());
+    }
+    wait_for("the kill", || {
+        stage.kill("t", None);
+        states(stage, "t")
+            .contains(&"KILLED".to_owned())
+            .then_some(())
+    });
+    assert_eq!(states(stage, "t"), ["STARTING", "RUNNING", "KILLED"]);
+    leaves(stage);
+}
+
+/// The TCP connections of a process, by descriptor.
+fn sockets(pid: u64) -> Vec<i32> {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("tcp");
+    // Established ones: state 01, and the inode is the tenth word.
+    let established: Vec<String> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words.get(3) == Some(&"01"))
+        .filter_map(|words| words.get(9).map(|inode| format!("socket:[{inode}]")))
+        .collect();
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
+    let found = entries.flatten().filter_map(|entry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        let is_tcp = established
+            .iter()
+            .any(|name| target.as_os_str() == name.as_str());
+        is_tcp
+            .then(|| entry.file_name().to_str()?.parse().ok())
+            .flatten()
+    });
+    found.collect()
+}
+
+/// Shuts a connection of another process down, as a network that breaks does.
+fn cut(pid: u64, fd: i32) {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
+    let flags = rustix::process::PidfdFlags::empty();
+    let pidfd = rustix::process::pidfd_open(pid, flags).expect("a pidfd");
+    // SAFETY: takes two descriptors and a zero.
+    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
+    if copy >= 0 {
+        // SAFETY: the kernel made it for us.
+        let copy = unsafe { OwnedFd::from_raw_fd(copy as i32) };
+        let stream = std::net::TcpStream::from(copy);
+        // It may be closed by now.
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
 pub fn group_lives_and_dies_together(stage: &mut dyn Stage) {
     let data = "processes: [{name: a, cmdline: 'while [ ! -e go ]; do sleep 0.05; done; exit 4'}]";
     stage.launch(&[task("one", data), task("two", SLEEPS)], true);
@@ -494,6 +557,7 @@ scenarios! {
     first_process_killed usual();
     agent_restarted_with_a_live_task usual();
     agent_restarted_with_unsent_updates usual();
+    stream_dropped usual();
     group_lives_and_dies_together usual();
     several_tasks_on_one_executor usual();
     garbage usual();
@@ -623,6 +687,19 @@ fn a_stream_that_drops_is_made_again_and_nothing_is_said_twice() {
     }
     wait_for("a stream", || stage.agent.has_stream().then_some(()));
     stage.kill("t", None);
+    wait_state(&stage, "t", "KILLED");
+    assert_eq!(states(&stage, "t"), ["STARTING", "RUNNING", "KILLED"]);
+    leaves(&stage);
+}
+
+#[test]
+fn a_shutdown_may_be_the_first_word_of_an_agent_that_comes_back() {
+    let mut stage = Fake::new(usual());
+    stage.launch(&[task("t", SLEEPS)], false);
+    wait_state(&stage, "t", "RUNNING");
+    stage.agent_down();
+    stage.shutdown();
+    stage.agent_up();
     wait_state(&stage, "t", "KILLED");
     assert_eq!(states(&stage, "t"), ["STARTING", "RUNNING", "KILLED"]);
     leaves(&stage);

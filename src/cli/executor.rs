@@ -10,7 +10,8 @@ use crate::executor::{ExecutorError, begin};
 
 pub(super) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
     match begin(args.wire, root) {
-        Ok(code) => Ok(Code::try_from(code).unwrap_or(Code::Internal)),
+        Ok(0) => Ok(Code::Success),
+        Ok(_) => Ok(Code::Internal),
         Err(error @ ExecutorError::Environment(_)) => Err(Failure::rejected(error)
             .hint("a Mesos agent starts this; without Mesos use: dewar run FILE")),
         Err(error) => Err(Failure::rejected(error)),

@@ -38,22 +38,6 @@ impl From<Code> for ExitCode {
     }
 }
 
-impl TryFrom<u8> for Code {
-    type Error = u8;
-
-    fn try_from(code: u8) -> Result<Code, u8> {
-        let all = [
-            Code::Success,
-            Code::Failed,
-            Code::Rejected,
-            Code::Killed,
-            Code::Lost,
-            Code::Internal,
-        ];
-        all.into_iter().find(|one| *one as u8 == code).ok_or(code)
-    }
-}
-
 /// Why a command could not do what it was asked.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -85,6 +69,11 @@ impl Failure {
             hint: None,
             rendered: false,
         }
+    }
+
+    /// A bug of ours, or a system that says no to what always works.
+    pub fn internal(error: impl fmt::Display) -> Failure {
+        Failure::new(Code::Internal, error)
     }
 
     /// Rejected before anything started.

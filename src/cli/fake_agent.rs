@@ -22,10 +22,8 @@ use crate::{
     config::Bindings,
     fake_agent::{Container, FakeAgent, Fault, Options, ScheduledFault},
     mesos::{
-        Wire,
-        messages::{
-            AgentId, Resource, TaskId, TaskInfo, TaskState, TaskStatus, task_status::Reason, value,
-        },
+        self, Wire,
+        messages::{AgentId, TaskId, TaskInfo, TaskState, TaskStatus, task_status::Reason},
     },
     sandbox::Account,
 };
@@ -46,9 +44,8 @@ enum News {
 }
 
 pub(super) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
-    let internal = |error: &dyn std::fmt::Display| Failure::new(Code::Internal, error);
     let info = task_info(&args.file)?;
-    let scratch = tempfile::TempDir::with_prefix("dewar-agent-").map_err(|e| internal(&e))?;
+    let scratch = tempfile::TempDir::with_prefix("dewar-agent-").map_err(Failure::internal)?;
     let sandbox = match &args.sandbox {
         Some(path) => std::path::absolute(path).map_err(Failure::rejected)?,
         None => scratch.path().join("sandbox"),
@@ -64,7 +61,7 @@ pub(super) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
             .then(|| scratch.path().join("agent.sock")),
         ..Options::default()
     });
-    let agent = Arc::new(agent.map_err(|e| internal(&e))?);
+    let agent = Arc::new(agent.map_err(Failure::internal)?);
     let command = [
         crate::runner::executable(),
         "--root".to_owned(),
@@ -79,13 +76,13 @@ pub(super) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
     let id = info.task_id.value.clone();
     agent.launch(vec![info], false);
     let container = Container::launch(&command, &sandbox, &agent.environment(&sandbox));
-    let container = Arc::new(container.map_err(|e| internal(&e))?);
+    let container = Arc::new(container.map_err(Failure::internal)?);
     if args.sandbox.is_some() {
         complain(&format!("sandbox {}", sandbox.display()));
     }
     let (send, news) = mpsc::channel();
     watch_updates(Arc::clone(&agent), send.clone());
-    watch_signals(send.clone()).map_err(|e| internal(&e))?;
+    watch_signals(send.clone()).map_err(Failure::internal)?;
     watch_executor(Arc::clone(&container), send.clone());
     schedule(&args.faults, &send);
     let end = follow(&agent, &container, &id, &news, &send);
@@ -100,7 +97,7 @@ pub(super) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
     // Updates are over; what is left is the executor's own end.
     if !container
         .wait_dead(LEAVES_WITHIN)
-        .map_err(|e| internal(&e))?
+        .map_err(Failure::internal)?
     {
         complain("the executor did not leave; killing it");
     }
@@ -171,10 +168,6 @@ fn task_info(path: &Path) -> Result<TaskInfo, Failure> {
         sets: std::collections::BTreeMap::new(),
     })?;
     let name = resolved.task.name;
-    let range = |port: &u16| value::Range {
-        begin: u64::from(*port),
-        end: u64::from(*port),
-    };
     Ok(TaskInfo {
         task_id: TaskId {
             value: default_id(&name),
@@ -183,14 +176,7 @@ fn task_info(path: &Path) -> Result<TaskInfo, Failure> {
         agent_id: AgentId {
             value: "fake-agent".to_owned(),
         },
-        resources: vec![Resource {
-            name: "ports".to_owned(),
-            r#type: value::Type::Ranges.into(),
-            ranges: Some(value::Ranges {
-                range: ports.values().map(range).collect(),
-            }),
-            ..Resource::default()
-        }],
+        resources: vec![mesos::ports(ports.into_values())],
         data: Some(file.source().as_bytes().to_vec()),
         ..TaskInfo::default()
     })

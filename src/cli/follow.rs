@@ -57,7 +57,7 @@ enum Step {
 impl Follower<'_> {
     /// Follows until the task is over; `news` is what was not shown yet.
     pub fn run(self, news: Vec<Event>) -> Outcome {
-        let logs = LogFollower::new().map_err(internal)?;
+        let logs = LogFollower::new().map_err(Failure::internal)?;
         self.run_with(news, logs)
     }
 
@@ -69,7 +69,9 @@ impl Follower<'_> {
             return Ok(code);
         }
         loop {
-            let step = self.wait(&mut logs, &mut stops).map_err(internal)?;
+            let step = self
+                .wait(&mut logs, &mut stops)
+                .map_err(Failure::internal)?;
             match step {
                 Step::Continue => {}
                 Step::Done(code) => return Ok(code),
@@ -232,12 +234,12 @@ fn show(event: &Event, watched: &Watched, view: &mut View, shown: &Shown, logs: 
 impl Signals {
     /// Ctrl-C and SIGTERM end the task, not us.
     pub fn that_stop() -> Result<Signals, Failure> {
-        Signals::register(true).map_err(internal)
+        Signals::register(true).map_err(Failure::internal)
     }
 
     /// Ctrl-C and SIGTERM end us, not the task.
     pub fn that_leave() -> Result<Signals, Failure> {
-        Signals::register(false).map_err(internal)
+        Signals::register(false).map_err(Failure::internal)
     }
 
     fn register(stops: bool) -> io::Result<Signals> {
@@ -272,10 +274,6 @@ fn drain(mut pipe: &UnixStream) -> io::Result<usize> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
         Err(error) => Err(error),
     }
-}
-
-fn internal(error: io::Error) -> Failure {
-    Failure::new(Code::Internal, error)
 }
 
 /// The processes of `status` whose output followers show.

@@ -22,6 +22,9 @@ use crate::{
     sandbox::{self, Account},
 };
 
+/// Where we have none ourselves.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 pub(super) fn run(store: &Store, args: RunArgs, root: Option<UnixStream>) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
     let id = match &args.id {
@@ -201,34 +204,14 @@ fn environment(sandbox: &str, user: &str, preserve: bool) -> Vec<String> {
         true => std::env::vars().collect(),
         false => BTreeMap::new(),
     };
-    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
-    let own = [
-        ("HOME", sandbox),
-        ("LOGNAME", user),
-        ("USER", user),
-        ("PATH", path.as_str()),
-    ];
-    for (name, value) in own {
-        environment.insert(name.to_owned(), value.to_owned());
-    }
-    let entries = environment.into_iter();
-    entries
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
+    environment.extend(sandbox::own_variables(sandbox, user, PATH));
+    sandbox::assignments(environment)
 }
 
 /// NAME-YYYYmmdd-HHMMSS.usec, in local time.
 pub(super) fn default_id(name: &str) -> String {
-    let safe: String = name
-        .chars()
-        .map(|c| match c {
-            c if c.is_alphanumeric() || "-_.".contains(c) => c,
-            _ => '_',
-        })
-        .take(100)
-        .collect();
     let now = Timestamp::now().to_zoned(TimeZone::system());
     let micros = now.timestamp().as_microsecond().rem_euclid(1_000_000);
     let stamp = now.strftime("%Y%m%d-%H%M%S");
-    format!("{}-{stamp}.{micros:06}", safe.trim_start_matches('.'))
+    format!("{}-{stamp}.{micros:06}", sandbox::file_name(name))
 }

@@ -107,9 +107,9 @@ impl<'s> Session<'s> {
             if is_another(stored.as_ref(), header.as_ref()) {
                 return Ok(None);
             }
-            let vigil = Vigil::begin(&directory).map_err(internal)?;
+            let vigil = Vigil::begin(&directory).map_err(Failure::internal)?;
             let is_over = |stored: &Stored| Code::of_state(&stored.status.state).is_some();
-            let stream = match connect(&directory).map_err(internal)? {
+            let stream = match connect(&directory).map_err(Failure::internal)? {
                 Connection::Open(stream) => stream,
                 Connection::Nobody => match stored {
                     Some(stored) if is_over(&stored) => {
@@ -120,10 +120,10 @@ impl<'s> Session<'s> {
                         return Err(Failure::new(Code::Lost, message)
                             .hint("what became of the task is the Mesos agent's to say"));
                     }
-                    Some(_) => take_up(&directory, None).map_err(internal)?,
+                    Some(_) => take_up(&directory, None).map_err(Failure::internal)?,
                     None => match &header {
                         Some(header) => {
-                            take_up(&directory, Some(header.clone())).map_err(internal)?
+                            take_up(&directory, Some(header.clone())).map_err(Failure::internal)?
                         }
                         None => {
                             let message = format!("task {id:?} never began");
@@ -153,7 +153,7 @@ impl<'s> Session<'s> {
                 }
                 FirstWord::Busy => {
                     // Its keeper is just beginning to listen, or just leaving.
-                    vigil.wait().map_err(internal)?;
+                    vigil.wait().map_err(Failure::internal)?;
                 }
                 FirstWord::Silence => {}
             }
@@ -222,7 +222,7 @@ impl<'s> Session<'s> {
 
     fn first_word(&mut self) -> Result<FirstWord, Failure> {
         loop {
-            let Some(events) = self.events().map_err(internal)? else {
+            let Some(events) = self.events().map_err(Failure::internal)? else {
                 return Ok(FirstWord::Silence);
             };
             let mut events = events.into_iter();
@@ -306,10 +306,6 @@ enum FirstWord {
     Status(Box<TaskStatus>),
     Busy,
     Silence,
-}
-
-fn internal(error: io::Error) -> Failure {
-    Failure::new(Code::Internal, error)
 }
 
 fn follow(id: &str) -> Request {

@@ -20,8 +20,7 @@ pub(super) fn tail(store: &Store, args: &TailArgs) -> Outcome {
     let stored = stored
         .ok_or_else(|| Failure::new(Code::Failed, format!("task {:?} never began", args.id)))?;
     let names = names(&stored.status, args.process.as_deref())?;
-    let internal = |error| Failure::new(Code::Internal, error);
-    let mut logs = LogFollower::new().map_err(internal)?;
+    let mut logs = LogFollower::new().map_err(Failure::internal)?;
     let mut view = View::output_only();
     let (watched, _) = Watched::begin(stored.status.clone());
     let sandbox = Path::new(&stored.status.sandbox);

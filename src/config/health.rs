@@ -1,7 +1,5 @@
 //! `health` of a task or a process: how to tell whether it works.
 
-use std::time::Duration;
-
 use super::{
     diagnostic::Diagnostics,
     fields::Fields,
@@ -85,9 +83,7 @@ pub(super) fn wrapped(node: Option<&Node>, port: Option<u16>) -> Option<Health> 
             0.0 if name != "initial_interval_secs" => default,
             seconds => seconds,
         };
-        let duration = Duration::try_from_secs_f64(seconds).ok();
-        let period = duration.and_then(Period::new);
-        period.unwrap_or(Period::from_secs(1))
+        Period::from_secs_f64(seconds).unwrap_or(Period::from_secs(1))
     };
     let checker = node.and_then(|node| node.get("health_checker"));
     let text = |checker: Option<&Node>, name: &str| {

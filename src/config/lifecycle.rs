@@ -1,7 +1,5 @@
 //! `lifecycle` of a task: how to ask it to end over HTTP, before it is sent signals.
 
-use std::time::Duration;
-
 use super::{
     diagnostic::Diagnostics,
     fields::Fields,
@@ -70,8 +68,7 @@ pub(super) fn wrapped(
     };
     let wait = |name: &str| {
         let seconds = text(name, "").trim().parse().ok();
-        let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        let period = duration.and_then(Period::new);
+        let period = seconds.and_then(Period::from_secs_f64);
         period.unwrap_or(Period::from_secs(WAIT_SECS))
     };
     Some(Lifecycle {

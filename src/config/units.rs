@@ -34,6 +34,11 @@ impl Period {
         Period(Duration::from_secs(seconds))
     }
 
+    /// `None` when it is negative, no number, or longer than ten years.
+    pub fn from_secs_f64(seconds: f64) -> Option<Period> {
+        Period::new(Duration::try_from_secs_f64(seconds).ok()?)
+    }
+
     /// Microseconds.
     pub fn as_micros(self) -> u64 {
         self.0.as_micros() as u64

@@ -15,10 +15,13 @@ use super::{
 };
 use crate::{
     journal::{self, Kind, Moment, Record},
-    mesos::messages::{
-        AgentId, ExecutorId, FrameworkId, KillPolicy, TaskId, TaskInfo, TaskState, TaskStatus,
-        executor::{Call, Event, call, event},
-        task_status::{Reason, Source},
+    mesos::{
+        is_terminal,
+        messages::{
+            AgentId, ExecutorId, FrameworkId, KillPolicy, TaskId, TaskInfo, TaskState, TaskStatus,
+            executor::{Call, Event, call, event},
+            task_status::{Reason, Source},
+        },
     },
 };
 
@@ -656,16 +659,6 @@ impl Core {
             .filter(|at| *at > clock)
             .min()
     }
-}
-
-fn is_terminal(state: TaskState) -> bool {
-    !matches!(
-        state,
-        TaskState::TaskStaging
-            | TaskState::TaskStarting
-            | TaskState::TaskRunning
-            | TaskState::TaskKilling
-    )
 }
 
 /// A kill policy's grace period, microseconds.

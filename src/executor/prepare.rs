@@ -5,7 +5,6 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use super::actions::Words;
@@ -19,6 +18,7 @@ use crate::{
     mesos::messages::{
         CheckInfo, CommandInfo, HealthCheck, TaskInfo, health_check, task_status::Reason,
     },
+    runner::is_task_id,
     sandbox::{self, Account},
 };
 
@@ -50,7 +50,7 @@ pub(super) struct Prepared {
 /// What to say of the task that cannot begin.
 pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words> {
     let id = info.task_id.value.as_str();
-    if id.is_empty() || id.starts_with('.') || id.contains(['/', '\0']) || id.len() > 255 {
+    if !is_task_id(id) {
         return Err(invalid(format!("{id:?} cannot be the name of a directory")));
     }
     let own = Account::own();
@@ -209,8 +209,7 @@ fn of_check(check: &CheckInfo) -> Result<Health, Words> {
 /// Mesos' own description of a health check.
 fn of_mesos(check: &HealthCheck) -> Result<Health, Words> {
     let seconds = |seconds: f64| {
-        let duration = Duration::try_from_secs_f64(seconds).ok();
-        duration.and_then(Period::new).ok_or_else(|| {
+        Period::from_secs_f64(seconds).ok_or_else(|| {
             invalid(format!(
                 "{seconds} seconds of a health check are no duration"
             ))
@@ -277,33 +276,22 @@ fn of_command(name: &str, command: &CommandInfo) -> Result<Task, Words> {
             )
         }
     };
+    // A process' name is a directory's name too.
+    let process = match sandbox::file_name(name) {
+        name if name.is_empty() => "command".to_owned(),
+        name => name,
+    };
     let process = Process {
         shell: cmdline.is_some().then(|| "/bin/sh".to_owned()),
         cmdline,
         argv,
         max_runs: 1,
-        ..Process::named(safe_name(name))
+        ..Process::named(process)
     };
     Ok(Task {
         user: command.user.clone(),
         ..Task::of(name.to_owned(), vec![process])
     })
-}
-
-/// A process' name is a directory's name too.
-fn safe_name(name: &str) -> String {
-    let safe: String = name
-        .chars()
-        .map(|c| match c {
-            c if c.is_alphanumeric() || "-_.".contains(c) => c,
-            _ => '_',
-        })
-        .take(100)
-        .collect();
-    match safe.trim_start_matches('.') {
-        "" => "command".to_owned(),
-        name => name.to_owned(),
-    }
 }
 
 /// Who runs it: as root the task's user or else its role, else ourselves.
@@ -385,27 +373,14 @@ fn link(target: &Path, path: &Path) -> io::Result<()> {
 }
 
 fn environment(command: Option<&CommandInfo>, sandbox: &str, user: &str) -> Vec<String> {
-    let path = std::env::var("PATH").unwrap_or_else(|_| PATH.to_owned());
-    let own = [
-        ("HOME", sandbox),
-        ("LOGNAME", user),
-        ("USER", user),
-        ("PATH", path.as_str()),
-    ];
-    let mut environment: BTreeMap<String, String> = own
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
+    let mut environment = sandbox::own_variables(sandbox, user, PATH);
     let given = command.and_then(|command| command.environment.as_ref());
     for variable in given.iter().flat_map(|given| &given.variables) {
         if let Some(value) = &variable.value {
             environment.insert(variable.name.clone(), value.clone());
         }
     }
-    let entries = environment.into_iter();
-    entries
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
+    sandbox::assignments(environment)
 }
 
 fn refused(diagnostics: &Diagnostics, source: &str) -> Words {

@@ -20,12 +20,12 @@ use tokio::{
 };
 
 use super::{
-    core::{Answer, Core, Refusal, is_terminal},
+    core::{Answer, Core, Refusal},
     faults::Fault,
     server,
 };
 use crate::mesos::{
-    Wire, encode_record,
+    Wire, encode_record, is_terminal,
     messages::{
         TaskInfo, TaskState, TaskStatus,
         executor::{Call, Event, call},
@@ -79,7 +79,6 @@ pub enum FakeAgentError {
 /// What the handle and the connections share.
 pub(super) struct Shared {
     pub token: Option<String>,
-    recovering: Duration,
     state: Mutex<State>,
     changed: Condvar,
     /// True while the agent is alive.
@@ -216,7 +215,6 @@ impl FakeAgent {
         let agent_id = "fake-agent";
         let shared = Arc::new(Shared {
             token: options.token.clone(),
-            recovering: options.recovering,
             state: Mutex::new(State {
                 core: Core::new(&options.framework_id, &options.executor_id, agent_id),
                 stream: None,
@@ -353,7 +351,7 @@ impl FakeAgent {
     pub fn come_back(&self) {
         let mut state = self.shared.lock();
         state.core.recovering = true;
-        state.recovered_at = Some(Instant::now() + self.shared.recovering);
+        state.recovered_at = Some(Instant::now() + self.options.recovering);
         drop(state);
         self.shared.up.send_replace(true);
     }
@@ -408,17 +406,6 @@ impl FakeAgent {
             let waited = self.shared.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    /// Waits until every task is over; false after `patience`.
-    pub fn wait_over(&self, patience: Duration) -> bool {
-        self.wait(patience, |seen| {
-            let mut last: BTreeMap<&str, TaskState> = BTreeMap::new();
-            for status in seen {
-                last.insert(&status.task_id.value, status.state());
-            }
-            !last.is_empty() && last.values().all(|state| is_terminal(*state))
-        }) && self.shared.lock().core.all_over()
     }
 }
 

@@ -5,11 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::mesos::messages::{
-    AgentId, AgentInfo, DurationInfo, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo,
-    KillPolicy, TaskGroupInfo, TaskId, TaskInfo, TaskState, TaskStatus,
-    executor::{Call, Event, call, event},
-    task_status::{Reason, Source},
+use crate::mesos::{
+    is_terminal,
+    messages::{
+        AgentId, AgentInfo, DurationInfo, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo,
+        KillPolicy, TaskGroupInfo, TaskId, TaskInfo, TaskState, TaskStatus,
+        executor::{Call, Event, call, event},
+        task_status::{Reason, Source},
+    },
 };
 
 /// Why a call is refused.
@@ -70,10 +73,6 @@ impl Core {
 
     pub fn seen(&self) -> &[TaskStatus] {
         &self.seen
-    }
-
-    pub fn all_over(&self) -> bool {
-        self.tasks.values().all(|known| is_terminal(known.state))
     }
 
     /// Queues tasks for the executor, as a group or one by one; returns what a stream that is open
@@ -287,14 +286,4 @@ impl Core {
             });
         }
     }
-}
-
-pub(super) fn is_terminal(state: TaskState) -> bool {
-    !matches!(
-        state,
-        TaskState::TaskStaging
-            | TaskState::TaskStarting
-            | TaskState::TaskRunning
-            | TaskState::TaskKilling
-    )
 }

@@ -3,12 +3,14 @@
 //! This room knows how Mesos speaks, not what is said: it knows no task of ours.
 
 mod client;
+mod convenience;
 mod duration;
 mod environment;
 mod recordio;
 mod wire;
 
 pub use client::{Address, Client, ClientError, Stream};
+pub use convenience::{is_terminal, ports};
 pub use duration::{DurationError, parse_duration};
 pub use environment::{AgentEnvironment, EnvironmentError};
 pub use recordio::{Decoder, RecordError, encode_record};

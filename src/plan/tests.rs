@@ -10,51 +10,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{Command, Decision, Exit, Fact, Note, Plan, RunState, TaskState};
-use crate::config::{Condition, Constraint, Logger, Period, Process, Task};
+use crate::config::{Condition, Constraint, Period, Process, Task};
 
 fn process(name: usize) -> Process {
     Process {
-        name: format!("p{name}"),
         cmdline: Some(String::new()),
-        argv: None,
-        shell: None,
-        max_failures: 1,
-        max_runs: 100,
-        daemon: false,
-        ephemeral: false,
-        is_final: false,
         min_duration: Period::from_secs(1),
-        stop_timeout: None,
-        user: None,
-        umask: None,
-        working_dir: None,
-        env: BTreeMap::new(),
-        after: BTreeMap::new(),
-        health: None,
-        logger: Logger::default(),
-        resources: None,
+        ..Process::named(format!("p{name}"))
     }
 }
 
 fn task(processes: Vec<Process>, orders: Vec<Vec<usize>>) -> Task {
     let name = |index: usize| format!("p{index}");
+    let order = |order: Vec<usize>| Constraint {
+        order: order.into_iter().map(name).collect(),
+    };
     Task {
-        name: "t".to_owned(),
-        processes,
-        constraints: orders
-            .into_iter()
-            .map(|order| Constraint {
-                order: order.into_iter().map(name).collect(),
-            })
-            .collect(),
-        resources: None,
-        max_failures: 1,
-        max_concurrency: 0,
-        finalization_wait: Period::from_secs(30),
-        user: None,
-        health: None,
-        check: None,
-        lifecycle: None,
+        constraints: orders.into_iter().map(order).collect(),
+        ..Task::of("t".to_owned(), processes)
     }
 }
 

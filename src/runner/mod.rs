@@ -29,5 +29,5 @@ pub use status::{
     Event, NoticeEvent, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList, TaskEvent,
     TaskStatus,
 };
-pub use store::{Store, StoreError, Stored};
+pub use store::{Store, StoreError, Stored, is_task_id};
 pub use take_up::{Connection, Vigil, connect, executable, launch, take_up};

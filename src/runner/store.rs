@@ -84,10 +84,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::BadId`].
     pub fn directory(&self, id: &str) -> Result<PathBuf, StoreError> {
-        let is_bad = id.is_empty() || id.starts_with('.') || id.contains(['/', '\0']);
-        match is_bad || id.len() > 255 {
-            true => Err(StoreError::BadId(id.to_owned())),
-            false => Ok(self.root.join("tasks").join(id)),
+        match is_task_id(id) {
+            true => Ok(self.root.join("tasks").join(id)),
+            false => Err(StoreError::BadId(id.to_owned())),
         }
     }
 
@@ -214,8 +213,14 @@ impl Store {
     }
 }
 
-/// The directory of a task as it may be believed, pointers followed, and who owns it. Whoever made the pointer (root
-/// believes everybody) is believed about what it points to.
+/// True when a task may be called so: its id is a directory's name.
+pub fn is_task_id(id: &str) -> bool {
+    let is_bad = id.is_empty() || id.starts_with('.') || id.contains(['/', '\0']);
+    !is_bad && id.len() <= 255
+}
+
+/// The directory of a task as it may be believed, pointers followed, and who owns it. Whoever made
+/// the pointer (root believes everybody) is believed about what it points to.
 fn trusted(id: &str, directory: PathBuf) -> Result<(PathBuf, u32), StoreError> {
     let look = |directory: &Path| match fs::symlink_metadata(directory) {
         Ok(meta) => Ok(meta),

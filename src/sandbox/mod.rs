@@ -4,6 +4,8 @@
 
 mod account;
 mod directory;
+mod environment;
 
 pub use account::{Account, AccountError};
 pub use directory::{SandboxError, prepare};
+pub use environment::{assignments, file_name, own_variables};

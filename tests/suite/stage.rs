@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use dewar::{
     fake_agent::{Container, FakeAgent, Fault, Options},
-    mesos::messages::{
-        AgentId, CheckInfo, CommandInfo, DurationInfo, HealthCheck, KillPolicy, Resource, TaskId,
-        TaskInfo, TaskStatus, value,
+    mesos::{
+        messages::{
+            AgentId, CheckInfo, CommandInfo, DurationInfo, HealthCheck, KillPolicy, Resource,
+            TaskId, TaskInfo, TaskStatus, value,
+        },
+        ports,
     },
 };
 use serde_json::Value;
@@ -125,10 +128,6 @@ pub fn info(spec: &Spec) -> TaskInfo {
         scalar: Some(value::Scalar { value }),
         ..Resource::default()
     };
-    let range = |port: &u16| value::Range {
-        begin: u64::from(*port),
-        end: u64::from(*port),
-    };
     TaskInfo {
         name: spec.id.to_owned(),
         task_id: TaskId {
@@ -152,14 +151,7 @@ pub fn info(spec: &Spec) -> TaskInfo {
         resources: vec![
             scalar("cpus", 0.1),
             scalar("mem", 32.0),
-            Resource {
-                name: "ports".to_owned(),
-                r#type: value::Type::Ranges.into(),
-                ranges: Some(value::Ranges {
-                    range: spec.ports.iter().map(range).collect(),
-                }),
-                ..Resource::default()
-            },
+            ports(spec.ports.iter().copied()),
         ],
         ..TaskInfo::default()
     }

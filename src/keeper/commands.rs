@@ -29,9 +29,6 @@ use crate::{
 
 impl Keeper {
     pub(super) fn take_command(&mut self, task: u32, command: Command) {
-        if let Command::Open(open) = command {
-            return self.open(task, open);
-        }
         let is_signal = matches!(
             command,
             Command::StopAll(_) | Command::KillAll(_) | Command::KillRun(_)
@@ -62,8 +59,7 @@ impl Keeper {
     fn execute(&mut self, task: u32, command: Command) {
         let key = |process, run| Key { task, process, run };
         match command {
-            // Done as soon as they came.
-            Command::Open(_) => {}
+            Command::Open(open) => self.open(task, open),
             Command::Probe(probe) => self.probe(task, probe),
             Command::Launch(launch) => {
                 self.queued.push_back((task, launch));
@@ -94,7 +90,7 @@ impl Keeper {
     }
 
     /// Begins the journal of a new task. One that is open already was begun by an earlier runner.
-    fn open(&mut self, task: u32, open: wire::Open) {
+    pub(super) fn open(&mut self, task: u32, open: wire::Open) {
         let Some(header) = open.header else { return };
         if self.tasks.get(task).is_some() || self.failed.is_some() {
             return;
@@ -116,11 +112,7 @@ impl Keeper {
     }
 
     fn launch(&mut self, task: u32, command: &wire::Launch) {
-        let key = Key {
-            task,
-            process: command.process,
-            run: command.run,
-        };
+        let key = Key::of(task, command);
         let again = self.unlaunched.remove(&key);
         let next = self.next_run.entry((task, key.process)).or_default();
         if self.failed.is_some() || (!again && key.run < *next) {
@@ -214,11 +206,7 @@ impl Keeper {
     /// A dead keeper's pipes are found again in the processes that write to them. Theirs can be
     /// told from pipes of the user's own making: only ours are open for reading and writing.
     fn read_output(&mut self, task: u32, command: &wire::Launch) {
-        let key = Key {
-            task,
-            process: command.process,
-            run: command.run,
-        };
+        let key = Key::of(task, command);
         let Some(index) = self.runs.find(key) else {
             return;
         };

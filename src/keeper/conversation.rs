@@ -25,7 +25,10 @@ use super::{
     runner_process::{DISTRUST, RunnerProcess, exec_runner},
     tasks::KeptTask,
 };
-use crate::{clock::now, protocols::dewar::link as wire};
+use crate::{
+    clock::now,
+    protocols::dewar::link::{self as wire, command::Kind as Order},
+};
 
 /// The connection to the present runner.
 pub(super) struct Runner {
@@ -214,16 +217,14 @@ impl Keeper {
         }
     }
 
-    fn carry_out(&mut self, batch: wire::Batch) {
+    fn carry_out(&mut self, mut batch: wire::Batch) {
         self.answered = self.answered.max(batch.answers);
         // A journal begins before anything is noted in it.
-        let (opens, others): (Vec<_>, Vec<_>) = batch
-            .commands
-            .into_iter()
-            .partition(|command| matches!(command.kind, Some(wire::command::Kind::Open(_))));
-        for command in opens {
-            if let Some(kind) = command.kind {
-                self.take_command(command.task, kind);
+        for command in &mut batch.commands {
+            if let Some(Order::Open(open)) = &mut command.kind {
+                let open = std::mem::take(open);
+                self.open(command.task, open);
+                command.kind = None;
             }
         }
         for note in batch.notes {
@@ -231,7 +232,7 @@ impl Keeper {
                 self.record_at(note.task, record);
             }
         }
-        for command in others {
+        for command in batch.commands {
             if let Some(kind) = command.kind {
                 self.take_command(command.task, kind);
             }

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, os::fd::OwnedFd};
 
+use crate::protocols::dewar::link as wire;
+
 /// Names a run among all that the keeper looks after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
@@ -10,6 +12,17 @@ pub(super) struct Key {
     pub process: u32,
     /// The run's number, from 0.
     pub run: u32,
+}
+
+impl Key {
+    /// The run that a command of `task` launches.
+    pub fn of(task: u32, launch: &wire::Launch) -> Key {
+        Key {
+            task,
+            process: launch.process,
+            run: launch.run,
+        }
+    }
 }
 
 /// Where a run stands, seen by its keeper.

@@ -18,7 +18,7 @@ use super::{
     clients::{ClientId, Clients, Heard, Request},
     overseer::{Members, Overseer, Want},
     probe,
-    running::{Attempt, Post, Running, Subject},
+    running::{Attempt, Post, Running, Subject, note, order},
     status::Event,
 };
 use crate::{
@@ -29,10 +29,15 @@ use crate::{
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
 
-/// An attempt of a health check that has ended: of which task, about what, how.
-type Attempted = (u32, Subject, Outcome);
+/// What was tried outside and has ended, of which task.
+pub(super) enum Ended {
+    /// An attempt of a health check.
+    Attempt(u32, Subject, Outcome),
+    /// A request to end that nobody took; true: the second one.
+    Unanswered(u32, bool),
+}
 
-async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<Attempted>) {
+async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<Ended>) {
     let outcome = match &attempt.probe {
         _ if attempt.snooze.exists() => Outcome::good(),
         Probe::Http(http) => probe::http(http, attempt.timeout).await,
@@ -41,17 +46,14 @@ async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<A
         Probe::Shell(_) => Outcome::good(),
     };
     // Nobody hears it when the runner is leaving.
-    let _ = tell.send((number, attempt.subject, outcome));
+    let _ = tell.send(Ended::Attempt(number, attempt.subject, outcome));
 }
 
-/// A request to end that nobody took: of which task, and whether it was the second.
-type Unanswered = (u32, bool);
-
-async fn post_to(number: u32, post: Post, unanswered: mpsc::UnboundedSender<Unanswered>) {
+async fn post_to(number: u32, post: Post, tell: mpsc::UnboundedSender<Ended>) {
     if let Err(error) = probe::post(post.port, &post.path, post.patience).await {
         tracing::info!("asking the task to end: {error}");
         // Nobody hears it when the runner is leaving.
-        let _ = unanswered.send((number, post.abort));
+        let _ = tell.send(Ended::Unanswered(number, post.abort));
     }
 }
 
@@ -67,10 +69,8 @@ pub(super) struct Engine {
     heard_from: u64,
     durable: u64,
     pub clients: Clients,
-    /// Where attempts of health checks tell how they ended.
-    attempted: mpsc::UnboundedSender<Attempted>,
-    /// Where requests to end that nobody took are told, by task.
-    unanswered: mpsc::UnboundedSender<Unanswered>,
+    /// Where what is tried outside tells how it ended.
+    ended: mpsc::UnboundedSender<Ended>,
     /// Notes and orders for the next batch.
     batch: wire::Batch,
     answer: bool,
@@ -84,10 +84,7 @@ impl Engine {
     pub fn new(
         directory: &OwnedFd,
         clients: Clients,
-        (attempted, unanswered): (
-            mpsc::UnboundedSender<Attempted>,
-            mpsc::UnboundedSender<Unanswered>,
-        ),
+        ended: mpsc::UnboundedSender<Ended>,
         mut overseer: Option<Box<dyn Overseer>>,
         welcome: wire::Report,
     ) -> io::Result<Engine> {
@@ -124,8 +121,7 @@ impl Engine {
             heard_from: welcome.records.last().map_or(0, |last| last.seq),
             durable: 0,
             clients,
-            attempted,
-            unanswered,
+            ended,
             batch: wire::Batch::default(),
             answer: false,
             failed: false,
@@ -179,7 +175,7 @@ impl Engine {
                 result,
                 value: probed.value,
             };
-            self.attempt_ended(probed.task, subject, outcome);
+            self.ended(Ended::Attempt(probed.task, subject, outcome));
         }
         for number in report.empty {
             if let Some(task) = self.tasks.get_mut(&number) {
@@ -254,9 +250,17 @@ impl Engine {
         }
     }
 
-    pub fn attempt_ended(&mut self, number: u32, subject: Subject, outcome: Outcome) {
-        if let Some(task) = self.tasks.get_mut(&number) {
-            task.attempted(subject, outcome, &mut self.batch);
+    /// Takes in what was tried outside.
+    pub fn ended(&mut self, ended: Ended) {
+        let (Ended::Attempt(number, ..) | Ended::Unanswered(number, _)) = ended;
+        let Some(task) = self.tasks.get_mut(&number) else {
+            return;
+        };
+        match ended {
+            Ended::Attempt(_, subject, outcome) => {
+                task.attempted(subject, outcome, &mut self.batch);
+            }
+            Ended::Unanswered(_, abort) => task.post_failed(abort),
         }
     }
 
@@ -302,10 +306,10 @@ impl Engine {
             }
             wake_at = earlier(wake_at, task.decide(&mut self.batch));
             if let Some(post) = task.take_post() {
-                tokio::spawn(post_to(*number, post, self.unanswered.clone()));
+                tokio::spawn(post_to(*number, post, self.ended.clone()));
             }
             for attempt in task.attempts(&mut self.batch) {
-                tokio::spawn(attempt_at(*number, attempt, self.attempted.clone()));
+                tokio::spawn(attempt_at(*number, attempt, self.ended.clone()));
             }
             wake_at = earlier(wake_at, task.next_attempt());
         }
@@ -335,11 +339,7 @@ impl Engine {
 
     fn carry_out(&mut self, want: Want) -> io::Result<()> {
         match want {
-            Want::Note(kind) => self.batch.notes.push(wire::Numbered {
-                seq: 0,
-                record: Some(Record::new(now(), *kind)),
-                task: 0,
-            }),
+            Want::Note(kind) => note(0, Record::new(now(), *kind), &mut self.batch),
             Want::Open {
                 task,
                 directory,
@@ -351,10 +351,7 @@ impl Engine {
                     directory,
                     header: Some(*header),
                 };
-                self.batch.commands.push(wire::Command {
-                    kind: Some(Order::Open(open)),
-                    task,
-                });
+                order(task, Order::Open(open), &mut self.batch);
             }
             Want::Kill {
                 task,
@@ -367,18 +364,12 @@ impl Engine {
             }
             Want::Forget(task) => {
                 if self.tasks.remove(&task).is_some() {
-                    self.batch.commands.push(wire::Command {
-                        kind: Some(Order::Close(wire::Close {})),
-                        task,
-                    });
+                    order(task, Order::Close(wire::Close {}), &mut self.batch);
                 }
             }
             Want::Leave => {
                 self.leaving = true;
-                self.batch.commands.push(wire::Command {
-                    kind: Some(Order::Close(wire::Close {})),
-                    task: 0,
-                });
+                order(0, Order::Close(wire::Close {}), &mut self.batch);
             }
         }
         Ok(())

@@ -87,16 +87,9 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
     let mut inbox = LinkBuffer::default();
     let (heard, mut requests) = mpsc::channel(64);
     let clients = Clients::new(heard);
-    let (attempted, mut attempts) = mpsc::unbounded_channel();
-    let (unanswered, mut failed_posts) = mpsc::unbounded_channel();
+    let (ended, mut ends) = mpsc::unbounded_channel();
     let welcome = first_report(&link, &mut inbox).await?;
-    let mut engine = Engine::new(
-        &setup.directory,
-        clients,
-        (attempted, unanswered),
-        overseer,
-        welcome,
-    )?;
+    let mut engine = Engine::new(&setup.directory, clients, ended, overseer, welcome)?;
     for report in messages::<wire::Report>(&mut inbox)? {
         engine.hear(report);
     }
@@ -161,14 +154,7 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
                 tokio::task::yield_now().await;
             }
             () = outside(&mut engine.overseer) => {}
-            Some((number, subject, outcome)) = attempts.recv() => {
-                engine.attempt_ended(number, subject, outcome);
-            }
-            Some((number, abort)) = failed_posts.recv() => {
-                if let Some(task) = engine.tasks.get_mut(&number) {
-                    task.post_failed(abort);
-                }
-            }
+            Some(ended) = ends.recv() => engine.ended(ended),
         }
         accepts = true;
         is_restless = true;

@@ -46,6 +46,16 @@ pub(super) enum Subject {
     Report,
 }
 
+impl Subject {
+    /// The process and the run, if it is about one.
+    fn run(self) -> Option<(usize, u32)> {
+        match self {
+            Subject::Run(process, run) => Some((process, run)),
+            Subject::Task | Subject::Report => None,
+        }
+    }
+}
+
 /// An attempt that has to be made.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
@@ -218,6 +228,9 @@ impl Running {
     /// The attempts of health checks that are due now. Those that a bash makes are ordered from the
     /// keeper, the others are returned.
     pub(super) fn attempts(&mut self, batch: &mut wire::Batch) -> Vec<Attempt> {
+        if !self.has_checks {
+            return Vec::new();
+        }
         self.renew_checkups();
         let clock = now().boot_us;
         let due: Vec<(Subject, Health)> = self
@@ -231,10 +244,7 @@ impl Running {
             .collect();
         let mut attempts = Vec::new();
         for (subject, health) in due {
-            let run = match subject {
-                Subject::Run(process, run) => Some((process, run)),
-                Subject::Task | Subject::Report => None,
-            };
+            let run = subject.run();
             let timeout = health.timeout.duration();
             match health.probe {
                 Probe::Shell(script) if !self.is_snoozing() => {
@@ -263,9 +273,6 @@ impl Running {
 
     /// Checks follow the runs that there are.
     fn renew_checkups(&mut self) {
-        if !self.has_checks {
-            return;
-        }
         let plan = &self.model.plan;
         let is_active = plan.state() == Some(plan::TaskState::Active);
         let runs = is_active || plan.state() == Some(plan::TaskState::Finalizing);
@@ -288,24 +295,19 @@ impl Running {
             }
         }
         // The task as a whole is asked once something of it runs.
-        if let Some(health) = task
-            .health
-            .as_ref()
-            .filter(|_| is_active && self.model.history.has_started())
-        {
-            let was_healthy = self.model.history.healthy() == Some(true);
-            self.checkups
-                .entry(Subject::Task)
-                .or_insert_with(|| Checkup::new(health.clone(), was_healthy, clock));
-        }
-        if let Some(check) = task
-            .check
-            .as_ref()
-            .filter(|_| is_active && self.model.history.has_started())
-        {
-            self.checkups
-                .entry(Subject::Report)
-                .or_insert_with(|| Checkup::new(check.clone(), false, clock));
+        let history = &self.model.history;
+        if is_active && history.has_started() {
+            let of_task = [
+                (Subject::Task, &task.health, history.healthy() == Some(true)),
+                (Subject::Report, &task.check, false),
+            ];
+            for (subject, health, was_healthy) in of_task {
+                if let Some(health) = health {
+                    self.checkups
+                        .entry(subject)
+                        .or_insert_with(|| Checkup::new(health.clone(), was_healthy, clock));
+                }
+            }
         }
     }
 
@@ -369,13 +371,10 @@ impl Running {
             Verdict::Healthy => (true, String::new()),
             Verdict::Unhealthy(reason) => (false, reason),
         };
-        let (process, run) = match subject {
-            Subject::Run(process, run) => (Some(process as u32), run),
-            Subject::Task | Subject::Report => (None, 0),
-        };
+        let run = subject.run();
         let health = journal::Health {
-            process,
-            run,
+            process: run.map(|(process, _)| process as u32),
+            run: run.map_or(0, |(_, run)| run),
             healthy,
             reason,
         };
@@ -444,17 +443,27 @@ impl Running {
     }
 
     fn note(&self, record: Record, batch: &mut wire::Batch) {
-        batch.notes.push(wire::Numbered {
-            seq: 0,
-            record: Some(record),
-            task: self.number,
-        });
+        note(self.number, record, batch);
     }
 
-    fn order(&self, order: Order, batch: &mut wire::Batch) {
-        batch.commands.push(wire::Command {
-            kind: Some(order),
-            task: self.number,
-        });
+    fn order(&self, what: Order, batch: &mut wire::Batch) {
+        order(self.number, what, batch);
     }
+}
+
+/// Adds a record for the journal of `task`.
+pub(super) fn note(task: u32, record: Record, batch: &mut wire::Batch) {
+    batch.notes.push(wire::Numbered {
+        seq: 0,
+        record: Some(record),
+        task,
+    });
+}
+
+/// Adds something to do about `task`.
+pub(super) fn order(task: u32, what: Order, batch: &mut wire::Batch) {
+    batch.commands.push(wire::Command {
+        kind: Some(what),
+        task,
+    });
 }

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{fake_agent::ScheduledFault, mesos::Wire};
+use crate::{
+    config::{Bytes, Period, StopSignal},
+    fake_agent::ScheduledFault,
+    mesos::Wire,
+};
 
 /// Runs tasks: DAGs of processes in one sandbox, with logs, retries and finalizers. A task survives
 /// the death of any process of dewar.
@@ -47,10 +51,57 @@ Exit codes: 0 SUCCESS, 1 FAILED, 2 rejected, 3 KILLED, 4 LOST.")]
   dewar kill ID --wait 5       # instead of the task's finalization_wait
   dewar kill ID --now          # SIGKILL at once, no final processes")]
     Kill(KillArgs),
+    /// Run a process of a task anew: its present run is KILLED, the next starts at once
+    #[command(after_help = "Examples:
+  dewar restart ID web
+
+The stop signal first, SIGKILL after stop_timeout. Earlier failures do not count any more; back-off
+begins anew. Returns when the next run runs (0) or could not (1). Only while the task is ACTIVE.")]
+    Restart(RestartArgs),
+    /// Send a signal to the first process of a running process
+    #[command(after_help = "Examples:
+  dewar signal ID web HUP
+  dewar signal ID web SIGUSR1
+
+What it does to the process is the process' own; one that ends of it is KILLED and run again.")]
+    Signal(SignalArgs),
+    /// Say why a process is in its state
+    #[command(after_help = "Examples:
+  dewar explain ID web
+  dewar explain ID --format json | jq '.[].why'")]
+    Explain(ExplainArgs),
+    /// Show the graph of a task file or a task, and the critical path of one that is over
+    #[command(after_help = "Examples:
+  dewar graph web.yaml
+  dewar graph ID
+  dewar graph web.yaml --format dot | dot -Tsvg > web.svg")]
+    Graph(GraphArgs),
+    /// Remove what tasks left that are over
+    #[command(after_help = "Examples:
+  dewar gc                                   # what ended more than 7 days ago
+  dewar gc --older-than 1d --keep 20 --dry-run
+  dewar gc --max-bytes 10GB
+
+A directory that was given by --sandbox is never touched, nor is a task that is not over.")]
+    Gc(GcArgs),
     /// Follow a task that is already running
+    #[command(after_help = "Examples:
+  dewar attach ID
+  dewar attach ID --format json
+
+Ctrl-C ends the watching, not the task.")]
     Attach(AttachArgs),
     /// Wait for a task's end and exit with its code
+    #[command(after_help = "Examples:
+  dewar run job.yaml --detach --id job && dewar wait job")]
     Wait(WaitArgs),
+    /// Run one command as a task
+    #[command(after_help = "Examples:
+  dewar simplerun -- make -j2 test
+  dewar simplerun --name backup -- 'tar -czf /backup/home.tgz /home && echo done'
+
+The words are joined by spaces and given to bash.")]
+    Simplerun(SimplerunArgs),
     /// What a Mesos agent starts: runs the tasks that the agent hands over
     #[command(
         after_help = "Give an agent's framework this command in its ExecutorInfo:
@@ -69,9 +120,31 @@ pieces=BYTES, garbage, kill or shutdown. Ctrl-C kills the task as a scheduler wo
 Exit codes: as `run`.")]
     FakeAgent(FakeAgentArgs),
     /// Check a task file: every mistake, with its place
+    #[command(after_help = "Examples:
+  dewar validate web.yaml
+  dewar validate web.yaml --set version=1.2")]
     Validate(ValidateArgs),
     /// Print a task as it would run, fully resolved
+    #[command(after_help = "Examples:
+  dewar inspect web.yaml | jq .processes")]
     Inspect(InspectArgs),
+    /// Print the JSON Schema of task files, for editors
+    #[command(after_help = "Examples:
+  dewar schema > dewar.schema.json
+  # then, as the first line of a task file:
+  # yaml-language-server: $schema=./dewar.schema.json")]
+    Schema,
+    /// Print completions for a shell
+    #[command(after_help = "Examples:
+  dewar completions bash > /etc/bash_completion.d/dewar
+  dewar completions zsh > ~/.zfunc/_dewar
+  dewar completions fish > ~/.config/fish/completions/dewar.fish")]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all pages into a directory
+    #[command(after_help = "Examples:
+  dewar man | man -l -
+  dewar man /usr/local/share/man/man1")]
+    Man(ManArgs),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -130,10 +203,12 @@ pub(super) struct BindingArgs {
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
     /// Bind a template variable
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    // -E is how Thermos spelt it.
+    #[arg(long = "set", short_alias = 'E', value_name = "NAME=VALUE", value_parser = pair)]
     pub sets: Vec<(String, String)>,
     /// Give a named port; one that is not given is allocated
-    #[arg(long = "port", value_name = "NAME=NUMBER", value_parser = port)]
+    // -P NAME:PORT is how Thermos spelt it.
+    #[arg(long = "port", short_alias = 'P', value_name = "NAME=NUMBER", value_parser = port)]
     pub ports: Vec<(String, u16)>,
 }
 
@@ -144,13 +219,13 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub bindings: BindingArgs,
     /// The task's id [default: NAME-YYYYmmdd-HHMMSS.usec]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, alias = "task_id", value_name = "ID")]
     pub id: Option<String>,
     /// The sandbox's directory; used as it is when it exists
     #[arg(long, value_name = "DIR")]
     pub sandbox: Option<PathBuf>,
     /// Return as soon as the task is on its way
-    #[arg(long)]
+    #[arg(long, alias = "daemon")]
     pub detach: bool,
     /// Give the processes this environment too
     #[arg(long)]
@@ -196,6 +271,124 @@ pub(super) struct KillArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct SimplerunArgs {
+    /// What is run
+    #[arg(
+        value_name = "CMD",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub command: Vec<String>,
+    /// The name of the task and its process
+    #[arg(long, default_value = "simple")]
+    pub name: String,
+    /// Who runs it [default: you]
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Bind a template variable
+    #[arg(long = "set", short_alias = 'E', value_name = "NAME=VALUE", value_parser = pair)]
+    pub sets: Vec<(String, String)>,
+    /// Give a named port; one that is not given is allocated
+    #[arg(long = "port", short_alias = 'P', value_name = "NAME=NUMBER", value_parser = port)]
+    pub ports: Vec<(String, u16)>,
+    /// The task's id [default: NAME-YYYYmmdd-HHMMSS.usec]
+    #[arg(long, alias = "task_id", value_name = "ID")]
+    pub id: Option<String>,
+    /// The sandbox's directory; used as it is when it exists
+    #[arg(long, value_name = "DIR")]
+    pub sandbox: Option<PathBuf>,
+    /// Return as soon as the task is on its way
+    #[arg(long, alias = "daemon")]
+    pub detach: bool,
+    /// Give it this environment too
+    #[arg(long)]
+    pub preserve_env: bool,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value = "auto")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestartArgs {
+    /// The task
+    pub id: String,
+    /// Its process
+    pub process: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SignalArgs {
+    /// The task
+    pub id: String,
+    /// Its process
+    pub process: String,
+    /// By name or number: HUP, SIGUSR1, 15
+    #[arg(value_name = "SIGNAL")]
+    pub signal: StopSignal,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The task
+    pub id: String,
+    /// One process only
+    pub process: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum GraphFormat {
+    /// For people
+    Text,
+    /// For Graphviz
+    Dot,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GraphArgs {
+    /// A task file (- for standard input), or the id of a task
+    #[arg(value_name = "FILE|ID")]
+    pub what: String,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
+    /// How to draw it
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: GraphFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GcArgs {
+    /// Remove tasks that ended longer ago than this, for example 36h [default, if no limit is given: 7d]
+    #[arg(long, value_name = "TIME")]
+    pub older_than: Option<Period>,
+    /// Keep at most so many tasks that are over, the newest
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Keep at most so many bytes of tasks that are over, the newest
+    #[arg(long, value_name = "SIZE")]
+    pub max_bytes: Option<Bytes>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// For which shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Where all pages go
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct AttachArgs {
     /// The task
     pub id: String,
@@ -235,7 +428,10 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 fn port(text: &str) -> Result<(String, u16), String> {
-    let (name, number) = pair(text)?;
+    let (name, number) = match text.split_once(':') {
+        Some((name, number)) if !name.contains('=') => pair(&format!("{name}={number}"))?,
+        _ => pair(text)?,
+    };
     match number.parse() {
         Ok(0) | Err(_) => Err(format!("{number:?} is no port number (1 to 65535)")),
         Ok(number) => Ok((name, number)),

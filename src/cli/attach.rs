@@ -27,7 +27,7 @@ fn follow(store: &Store, id: &str, mut view: View, with_output: bool) -> Outcome
         Opened::Over(status) => {
             let code = Code::of_state(&status.state).unwrap_or(Code::Internal);
             let (watched, news) = Watched::begin(*status);
-            view.begin(&watched);
+            view.begin(&watched, &[]);
             for event in &news {
                 view.event(event, &watched);
             }
@@ -48,6 +48,7 @@ fn follow(store: &Store, id: &str, mut view: View, with_output: bool) -> Outcome
         signals: Signals::that_leave()?,
         detach: false,
         repeat: None,
+        drawn_at: None,
     }
     .run(news)
 }

@@ -4,18 +4,25 @@ use std::{
     io::{self, Read},
     os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use signal_hook::consts::{SIGINT, SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGINT, SIGTERM, SIGWINCH};
 
 use super::{
     failure::{Code, Failure, Outcome},
+    live::Ask,
     logs::{Line, LogFollower},
     session::{Opened, Session},
+    terminal::complain,
     view::View,
     watched::Watched,
 };
@@ -29,6 +36,25 @@ pub(super) enum Shown {
     Of(Vec<String>),
 }
 
+impl Shown {
+    fn names(&self) -> &[String] {
+        match self {
+            Shown::Nobody => &[],
+            Shown::Of(names) => names,
+        }
+    }
+}
+
+/// Between two pictures that only show more output.
+const FRAME: Duration = Duration::from_millis(50);
+/// Between two pictures when nothing happens: times are shown in seconds.
+const CLOCK: Duration = Duration::from_secs(1);
+
+fn timeout_of(duration: Duration) -> PollTimeout {
+    let millis = duration.as_millis().max(1);
+    PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
+}
+
 pub(super) struct Follower<'s> {
     pub session: Box<Session<'s>>,
     pub watched: Watched,
@@ -39,12 +65,16 @@ pub(super) struct Follower<'s> {
     pub detach: bool,
     /// What was asked, to be asked again of a new runner: the old one may have died deaf.
     pub repeat: Option<Request>,
+    /// When the last picture of output was drawn, if there was one.
+    pub drawn_at: Option<Instant>,
 }
 
 /// Signals as descriptors. Registered before a task begins: from then on Ctrl-C means the task.
 pub(super) struct Signals {
     stops: UnixStream,
     resizes: UnixStream,
+    /// They mean us: the last one ends us, once the terminal is as it was.
+    ends_us: Option<Arc<AtomicUsize>>,
 }
 
 /// Why following stopped.
@@ -64,7 +94,7 @@ impl Follower<'_> {
     /// As [`run`](Self::run), going on where `logs` are.
     pub fn run_with(mut self, news: Vec<Event>, mut logs: LogFollower) -> Outcome {
         let mut stops = 0;
-        self.view.begin(&self.watched);
+        self.view.begin(&self.watched, self.shown.names());
         if let Some(code) = self.tell(news, &mut logs) {
             return Ok(code);
         }
@@ -94,6 +124,7 @@ impl Follower<'_> {
                         signals: self.signals,
                         detach: self.detach,
                         repeat: self.repeat,
+                        drawn_at: self.drawn_at,
                     };
                     if let Some(code) = self.tell(news, &mut logs) {
                         return Ok(code);
@@ -110,29 +141,65 @@ impl Follower<'_> {
 
     fn wait(&mut self, logs: &mut LogFollower, stops: &mut u32) -> io::Result<Step> {
         if !self.session.has_pending() {
-            let mut fds = [
+            // A picture is drawn so many times a second and no more often.
+            let rest = self
+                .drawn_at
+                .map_or(Duration::ZERO, |at| FRAME.saturating_sub(at.elapsed()));
+            let may_draw = !self.view.has_clock() || rest.is_zero();
+            let nobody = self.signals.stops.as_fd();
+            let mut fds = vec![
                 PollFd::new(self.session.fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.stops.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.resizes.as_fd(), PollFlags::POLLIN),
-                PollFd::new(logs.fd(), PollFlags::POLLIN),
+                PollFd::new(self.view.keyboard().unwrap_or(nobody), PollFlags::POLLIN),
             ];
-            let timeout = match logs.has_more() {
-                true => PollTimeout::ZERO,
+            if may_draw {
+                fds.push(PollFd::new(logs.fd(), PollFlags::POLLIN));
+            }
+            let has_more = logs.has_more() && may_draw;
+            let timeout = match self.view.has_clock() {
+                _ if has_more => PollTimeout::ZERO,
+                true if !may_draw => timeout_of(rest),
+                true => timeout_of(CLOCK),
                 false => PollTimeout::NONE,
             };
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(Errno::EINTR) => {}
+            let found = match poll(&mut fds, timeout) {
+                Ok(found) => found,
+                Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(errno.into()),
-            }
-            let ready = fds.map(|fd| fd.any().unwrap_or(false));
-            if ready[3] || logs.has_more() {
+            };
+            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+            drop(fds);
+            if ready.get(4) == Some(&true) || has_more {
                 let lines = logs.lines();
                 if !lines.is_empty() {
                     self.view.output(&lines, &self.watched);
+                    self.drawn_at = Some(Instant::now());
+                }
+            } else if found == 0 && may_draw && self.view.has_clock() {
+                self.view.tick(&self.watched);
+            }
+            if ready[3] && self.view.keyboard().is_some() {
+                for ask in self.view.press(&self.watched) {
+                    match ask {
+                        Ask::Leave => return Ok(self.leave()),
+                        Ask::Stop => {
+                            *stops += 1;
+                            self.ask_to_stop(*stops);
+                        }
+                        Ask::Restart(process) => self.ask_to_restart(process),
+                    }
                 }
             }
             if ready[2] && drain(&self.signals.resizes)? > 0 {
                 self.view.redraw(&self.watched);
+            }
+            if ready[1]
+                && let Some(last) = &self.signals.ends_us
+            {
+                self.view.give_back();
+                let last = last.load(Ordering::SeqCst) as i32;
+                signal_hook::low_level::emulate_default_handler(last)?;
             }
             if ready[1] {
                 *stops += drain(&self.signals.stops)? as u32;
@@ -147,6 +214,9 @@ impl Follower<'_> {
         };
         // One by one: each is shown as things stood then.
         for event in events {
+            if let Event::Refused { .. } = &event {
+                self.view.event(&event, &self.watched);
+            }
             if self.watched.take(&event)
                 && let Some(code) = self.tell(vec![event], logs)
             {
@@ -154,6 +224,25 @@ impl Follower<'_> {
             }
         }
         Ok(Step::Continue)
+    }
+
+    /// The person has seen enough; the task goes on.
+    fn leave(&mut self) -> Step {
+        let id = self.session.id().to_owned();
+        self.view.finish(&self.watched);
+        complain(&format!("the task goes on; dewar attach {id}"));
+        Step::Done(Code::Success)
+    }
+
+    fn ask_to_restart(&mut self, process: String) {
+        let request = Request::Restart {
+            task: Some(self.session.id().to_owned()),
+            process,
+        };
+        // A runner that died is replaced; the person sees that nothing happened and asks again.
+        if let Err(error) = self.session.request(&request) {
+            tracing::info!("asking to restart: {error}");
+        }
     }
 
     fn ask_to_stop(&mut self, times: u32) {
@@ -209,15 +298,15 @@ fn conclude(
 
 /// Shows one event, with the output that belongs before it.
 fn show(event: &Event, watched: &Watched, view: &mut View, shown: &Shown, logs: &mut LogFollower) {
-    if let (Event::Run(run), Shown::Of(names)) = (event, shown)
-        && names.contains(&run.name)
+    let is_shown = |name: &String| shown.names().contains(name);
+    if let Event::Run(run) = event
+        && (is_shown(&run.name) || view.has_clock())
     {
-        logs.add(
-            Path::new(&watched.status.sandbox),
-            &run.name,
-            run.run.run,
-            None,
-        );
+        let sandbox = Path::new(&watched.status.sandbox);
+        match is_shown(&run.name) {
+            true => logs.add(sandbox, &run.name, run.run.run, None),
+            false => logs.glance(sandbox, &run.name, run.run.run),
+        }
         if run.run.stopped_at.is_some() {
             let mut out = |lines: &[Line]| view.output(lines, watched);
             logs.finish(&run.name, run.run.run, &mut out);
@@ -249,19 +338,20 @@ impl Signals {
             Ok((read, write))
         };
         let (stops_read, stops_write) = pair()?;
-        if stops {
-            let second = stops_write.try_clone()?;
-            signal_hook::low_level::pipe::register(SIGINT, stops_write)?;
-            signal_hook::low_level::pipe::register(SIGTERM, second)?;
-        } else {
-            // Kept open for ever, so that nothing is ever readable there.
-            std::mem::forget(stops_write);
+        let last = Arc::new(AtomicUsize::new(0));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_usize(signal, Arc::clone(&last), signal as usize)?;
+            signal_hook::low_level::pipe::register(signal, stops_write.try_clone()?)?;
         }
         let (resizes_read, resizes_write) = pair()?;
+        // After a stop in the background the terminal is to be set up again too.
+        let second = resizes_write.try_clone()?;
+        signal_hook::low_level::pipe::register(SIGCONT, second)?;
         signal_hook::low_level::pipe::register(SIGWINCH, resizes_write)?;
         Ok(Signals {
             stops: stops_read,
             resizes: resizes_read,
+            ends_us: (!stops).then_some(last),
         })
     }
 }

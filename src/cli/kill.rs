@@ -27,17 +27,19 @@ pub(super) fn kill(store: &Store, args: &KillArgs) -> Outcome {
     if let Err(error) = session.request(&request) {
         tracing::info!("asking to stop: {error}");
     }
-    let (watched, news) = Watched::begin(*status);
+    // What happened before is no news to whoever ends it.
+    let (watched, _) = Watched::begin(*status);
     let follower = Follower {
         session,
         watched,
-        view: View::Quiet,
+        view: View::brief(),
         shown: Shown::Nobody,
         signals: Signals::that_leave()?,
         detach: false,
         repeat: Some(request),
+        drawn_at: None,
     };
-    follower.run(news)?;
+    follower.run(Vec::new())?;
     // However it ended: it is over, and that was asked for.
     Ok(Code::Success)
 }

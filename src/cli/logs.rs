@@ -14,6 +14,10 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 /// Chunks of 16 KiB that one file may fill before the others, and Ctrl-C, have their turn.
 const TURN: usize = 16;
+/// Lines that a glance begins with.
+const GLANCE: usize = 20;
+/// Bytes that a glance may be behind.
+const BEHIND: u64 = 256 << 10;
 /// A longer line is shown in pieces.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -43,6 +47,8 @@ struct LogFile {
     path: PathBuf,
     file: Option<File>,
     partial: Vec<u8>,
+    /// Only its last lines matter: what is behind is passed over.
+    is_glance: bool,
 }
 
 impl LogFollower {
@@ -59,9 +65,25 @@ impl LogFollower {
         self.inotify.as_fd()
     }
 
+    /// As [`add`](Self::add), for somebody who only wants to see the last lines.
+    pub fn glance(&mut self, sandbox: &Path, process: &str, run: u32) {
+        self.follow(sandbox, process, run, Some(GLANCE), true);
+    }
+
     /// Begins to follow the output of a run; nothing happens when it is followed already. With
     /// `last`, only that many lines of what is there.
     pub fn add(&mut self, sandbox: &Path, process: &str, run: u32, last: Option<usize>) {
+        self.follow(sandbox, process, run, last, false);
+    }
+
+    fn follow(
+        &mut self,
+        sandbox: &Path,
+        process: &str,
+        run: u32,
+        last: Option<usize>,
+        is_glance: bool,
+    ) {
         let known = |file: &LogFile| file.process == process && file.run == run;
         if self.files.iter().any(known) {
             return;
@@ -79,6 +101,7 @@ impl LogFollower {
                 path: directory.join(stream),
                 file: None,
                 partial: Vec::new(),
+                is_glance,
             };
             file.open();
             if let Some(lines) = last
@@ -158,6 +181,19 @@ impl LogFile {
         Ok(())
     }
 
+    /// Whoever only glances does not read what was written faster than they look.
+    fn skip_ahead(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        let end = file.metadata()?.len();
+        if end.saturating_sub(file.stream_position()?) > BEHIND {
+            self.partial.clear();
+            self.skip_to_last(GLANCE)?;
+        }
+        Ok(())
+    }
+
     /// Gives out all that there is, a turn's worth at a time.
     fn read_out(&mut self, out: &mut dyn FnMut(&[Line])) {
         loop {
@@ -177,6 +213,11 @@ impl LogFile {
 
     /// Reads a turn's worth; true when there may be more.
     fn read(&mut self, lines: &mut Vec<Line>) -> bool {
+        if self.is_glance
+            && let Err(error) = self.skip_ahead()
+        {
+            tracing::info!("{}: {error}", self.path.display());
+        }
         for _ in 0..TURN {
             if self.file.is_none() {
                 self.open();

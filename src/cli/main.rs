@@ -6,9 +6,9 @@ use clap::Parser;
 
 use super::{
     args::{Cli, Verb},
-    attach, executor,
+    attach, describe, executor, explain,
     failure::{Code, Failure, Outcome},
-    fake_agent, inspect, kill, run, status, tail,
+    fake_agent, gc, graph, inspect, kill, run, simplerun, status, steer, tail,
     terminal::complain,
     validate,
 };
@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
         _ => {}
     }
     // Before this process has touched any memory: root and keeper live in a copy of it.
-    let wants_root = std::env::args_os().any(|word| word == "run");
+    let wants_root = std::env::args_os().any(|word| word == "run" || word == "simplerun");
     let root = match wants_root.then(|| fork_root(&LOCAL)).transpose() {
         Ok(root) => root,
         Err(error) => {
@@ -66,9 +66,18 @@ fn dispatch(cli: Cli, root: Option<UnixStream>) -> Outcome {
     let store = || directory(cli.root.clone()).map(Store::new);
     match cli.verb {
         Verb::Run(args) => run::run(&store()?, args, root),
+        Verb::Simplerun(args) => simplerun::simplerun(&store()?, args, root),
         Verb::Status(args) => status::status(&store()?, &args),
         Verb::Tail(args) => tail::tail(&store()?, &args),
         Verb::Kill(args) => kill::kill(&store()?, &args),
+        Verb::Restart(args) => steer::restart(&store()?, &args),
+        Verb::Signal(args) => steer::signal(&store()?, &args),
+        Verb::Explain(args) => explain::explain(&store()?, &args),
+        Verb::Graph(args) => graph::graph(store, &args),
+        Verb::Gc(args) => gc::gc(&store()?, &args),
+        Verb::Schema => describe::schema(),
+        Verb::Completions(args) => describe::completions(&args),
+        Verb::Man(args) => describe::man(&args),
         Verb::Attach(args) => attach::attach(&store()?, &args),
         Verb::Wait(args) => attach::wait(&store()?, &args),
         Verb::Executor(args) => {

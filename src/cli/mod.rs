@@ -2,17 +2,24 @@
 
 mod args;
 mod attach;
+mod describe;
 mod executor;
+mod explain;
 mod failure;
 mod fake_agent;
 mod follow;
+mod gc;
+mod graph;
 mod inspect;
 mod kill;
+mod live;
 mod logs;
 mod main;
 mod run;
 mod session;
+mod simplerun;
 mod status;
+mod steer;
 mod tail;
 mod task_file;
 mod terminal;

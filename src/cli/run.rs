@@ -27,6 +27,16 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 pub(super) fn run(store: &Store, args: RunArgs, root: Option<UnixStream>) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
+    run_file(store, &file, args, root)
+}
+
+/// Runs the task of `file`, which was read already.
+pub(super) fn run_file(
+    store: &Store,
+    file: &TaskFile,
+    args: RunArgs,
+    root: Option<UnixStream>,
+) -> Outcome {
     let id = match &args.id {
         Some(id) => id.clone(),
         None => default_id(&file.name()),
@@ -43,16 +53,16 @@ pub(super) fn run(store: &Store, args: RunArgs, root: Option<UnixStream>) -> Out
         false => Signals::that_stop()?,
     };
     let (opened, task) = match known {
-        Some(known) => resume(store, &id, &file, &args, known)?,
+        Some(known) => resume(store, &id, file, &args, known)?,
         None => {
             let root = root.ok_or_else(|| Failure::new(Code::Internal, "no root was forked"))?;
-            match begin(store, &id, &file, &args, root)? {
+            match begin(store, &id, file, &args, root)? {
                 (Some(opened), task) => (opened, task),
                 (None, _) => {
                     // Somebody was faster: is it the same task?
                     let known = store.load(&id).map_err(Failure::rejected)?;
                     let known = known.ok_or_else(|| Failure::rejected("it vanished again"))?;
-                    resume(store, &id, &file, &args, known)?
+                    resume(store, &id, file, &args, known)?
                 }
             }
         }
@@ -80,6 +90,7 @@ pub(super) fn run(store: &Store, args: RunArgs, root: Option<UnixStream>) -> Out
         signals,
         detach: args.detach,
         repeat: None,
+        drawn_at: None,
     };
     follower.run(news)
 }

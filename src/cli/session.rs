@@ -171,6 +171,12 @@ impl<'s> Session<'s> {
         found.ok_or_else(|| Failure::rejected("another task has begun under this id meanwhile"))
     }
 
+    /// Events that are for somebody else, before any other.
+    pub fn put_back(&mut self, mut events: Vec<Event>) {
+        events.append(&mut self.pending);
+        self.pending = events;
+    }
+
     /// True when [`events`](Self::events) would not wait.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()

@@ -61,6 +61,7 @@ pub(super) fn tail(store: &Store, args: &TailArgs) -> Outcome {
                 signals: Signals::that_leave()?,
                 detach: false,
                 repeat: None,
+                drawn_at: None,
             };
             follower.run_with(news, logs)?;
             Ok(Code::Success)

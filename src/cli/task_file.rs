@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read},
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -23,6 +23,7 @@ pub(super) struct TaskFile {
     source: String,
     document: Document,
     index: usize,
+    directory: PathBuf,
 }
 
 impl TaskFile {
@@ -43,12 +44,23 @@ impl TaskFile {
         if let Some(rest) = source.strip_prefix('\u{feff}') {
             source = rest.to_owned();
         }
+        TaskFile::of_source(&source, path, args)
+    }
+
+    /// The task of this text; `path` says where it comes from.
+    pub fn of_source(source: &str, path: &Path, args: &BindingArgs) -> Result<TaskFile, Failure> {
+        let source = source.to_owned();
+        let shown = path.display().to_string();
         let extension = path.extension().and_then(|extension| extension.to_str());
         let is_json = match extension {
             Some("json") => true,
             Some("yaml" | "yml") => false,
             _ => source.trim_start().starts_with(['{', '[']),
         };
+        // Files that a task file names are beside it; of standard input, where we are.
+        let beside = path.parent().filter(|parent| *parent != Path::new(""));
+        let beside = std::path::absolute(beside.unwrap_or(Path::new(".")));
+        let directory = beside.map_err(|error| Failure::rejected(format!("{shown}: {error}")))?;
         let document = Document::parse(&source, is_json)
             .map_err(|diagnostics| rejected(&diagnostics, &source, &shown))?;
         let index = choose(&document, args.task.as_deref(), &shown)?;
@@ -57,6 +69,7 @@ impl TaskFile {
             source,
             document,
             index,
+            directory,
         })
     }
 
@@ -76,10 +89,15 @@ impl TaskFile {
 
     /// Resolves the task and prints the warnings.
     pub fn resolve(&self, bindings: &Bindings) -> Result<Resolved, Failure> {
-        let resolved = self
+        let mut resolved = self
             .document
             .resolve(self.index, bindings)
             .map_err(|diagnostics| rejected(&diagnostics, &self.source, &self.path))?;
+        for process in &mut resolved.task.processes {
+            for file in &mut process.env_file {
+                *file = self.directory.join(&*file).display().to_string();
+            }
+        }
         if resolved.diagnostics.iter().next().is_some() {
             let colours = Style::of(&io::stderr()).colours;
             let text = resolved

@@ -1,11 +1,15 @@
 //! How a followed task is shown: plain lines, JSON lines, a table that redraws itself, or nothing.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    os::fd::BorrowedFd,
+};
 
 use jiff::Timestamp;
 
 use super::{
     args::Format,
+    live::{Ask, Live, fit},
     logs::Line,
     terminal::{Colour, Style, harmless, put},
     watched::Watched,
@@ -16,11 +20,13 @@ use crate::runner::{Event, ProcessStatus, RunStatus};
 pub(super) enum View {
     Plain(Plain),
     Json,
-    Live(Live),
+    Live(Box<Live>),
     /// Only the end matters.
     Quiet,
     /// Only the output of processes.
     Output(Plain),
+    /// Only what the task as a whole does, and what a person should know.
+    Brief(Plain),
 }
 
 impl View {
@@ -34,35 +40,31 @@ impl View {
         };
         let plain = Plain::new();
         match is_live {
-            true => View::Live(Live { plain, drawn: 0 }),
+            true => View::Live(Box::new(Live::new(plain))),
             false => View::Plain(plain),
         }
+    }
+
+    pub fn brief() -> View {
+        View::Brief(Plain::new())
     }
 
     pub fn output_only() -> View {
         View::Output(Plain::new())
     }
 
-    /// Before anything else.
-    pub fn begin(&mut self, watched: &Watched) {
-        let status = &watched.status;
+    /// Before anything else; `consoles` are the processes whose output is for whoever watches.
+    pub fn begin(&mut self, watched: &Watched, consoles: &[String]) {
         match self {
-            View::Plain(plain) | View::Live(Live { plain, .. }) => {
+            View::Plain(plain) => {
                 plain.begin(watched);
-                let ports: Vec<String> = status
-                    .ports
-                    .iter()
-                    .map(|(name, port)| format!("  {name}={port}"))
-                    .collect();
-                let text = format!(
-                    "{}  sandbox {}{}\n",
-                    plain.style.paint(Colour::Blue, &harmless(&status.task_id)),
-                    status.sandbox,
-                    ports.concat()
-                );
-                plain.say(&text);
+                plain.say(&Plain::heading(plain.style, watched));
             }
-            View::Output(plain) => plain.begin(watched),
+            View::Live(live) => {
+                let text = Plain::heading(Style::of(&io::stderr()), watched);
+                live.begin(consoles, watched, &text);
+            }
+            View::Output(plain) | View::Brief(plain) => plain.begin(watched),
             View::Json | View::Quiet => {}
         }
     }
@@ -70,7 +72,8 @@ impl View {
     /// Something happened; `watched` knows it already.
     pub fn event(&mut self, event: &Event, watched: &Watched) {
         match self {
-            View::Plain(plain) => {
+            View::Brief(_) if matches!(event, Event::Run(_)) => {}
+            View::Plain(plain) | View::Brief(plain) => {
                 let text = plain.line(event, watched);
                 plain.say(&text);
             }
@@ -88,12 +91,8 @@ impl View {
     pub fn output(&mut self, lines: &[Line], watched: &Watched) {
         match self {
             View::Plain(plain) | View::Output(plain) => plain.output(lines),
-            View::Live(live) => {
-                live.erase();
-                live.plain.output(lines);
-                live.draw(watched);
-            }
-            View::Json | View::Quiet => {}
+            View::Live(live) => live.output(lines, watched),
+            View::Json | View::Quiet | View::Brief(_) => {}
         }
     }
 
@@ -101,20 +100,48 @@ impl View {
     pub fn say(&mut self, text: &str, watched: &Watched) {
         match self {
             View::Plain(plain) => plain.say(&format!("{text}\n")),
-            View::Live(live) => {
-                live.erase();
-                live.plain.say(&format!("{text}\n"));
-                live.draw(watched);
-            }
-            View::Json | View::Quiet | View::Output(_) => {}
+            View::Live(live) => live.print(&format!("{text}\n"), watched),
+            View::Json | View::Quiet | View::Output(_) | View::Brief(_) => {}
         }
     }
 
     /// The terminal has another size, or something else makes a new picture worth it.
     pub fn redraw(&mut self, watched: &Watched) {
         if let View::Live(live) = self {
-            live.erase();
+            live.redraw(watched);
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, watched: &Watched) {
+        if let View::Live(live) = self {
             live.draw(watched);
+        }
+    }
+
+    /// True when the picture changes by time alone.
+    pub fn has_clock(&self) -> bool {
+        matches!(self, View::Live(_))
+    }
+
+    /// Readable when keys were pressed.
+    pub fn keyboard(&self) -> Option<BorrowedFd<'static>> {
+        match self {
+            View::Live(live) => live.keyboard(),
+            _ => None,
+        }
+    }
+
+    /// The terminal is as it was before; nothing more is shown.
+    pub fn give_back(&mut self) {
+        *self = View::Quiet;
+    }
+
+    /// Takes in the keys that were pressed.
+    pub fn press(&mut self, watched: &Watched) -> Vec<Ask> {
+        match self {
+            View::Live(live) => live.press(watched),
+            _ => Vec::new(),
         }
     }
 
@@ -125,13 +152,8 @@ impl View {
                 let text = plain.verdict(watched);
                 plain.say(&text);
             }
-            View::Live(live) => {
-                live.erase();
-                live.draw(watched);
-                let text = live.plain.verdict(watched);
-                live.plain.say(&text);
-            }
-            View::Json | View::Quiet | View::Output(_) => {}
+            View::Live(live) => live.finish(watched),
+            View::Json | View::Quiet | View::Output(_) | View::Brief(_) => {}
         }
     }
 }
@@ -154,7 +176,26 @@ impl Plain {
         }
     }
 
-    fn begin(&mut self, watched: &Watched) {
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
+    fn heading(style: Style, watched: &Watched) -> String {
+        let status = &watched.status;
+        let ports: Vec<String> = status
+            .ports
+            .iter()
+            .map(|(name, port)| format!("  {}={port}", harmless(name)))
+            .collect();
+        format!(
+            "{}  sandbox {}{}\n",
+            style.paint(Colour::Blue, &harmless(&status.task_id)),
+            harmless(&status.sandbox),
+            ports.concat()
+        )
+    }
+
+    pub fn begin(&mut self, watched: &Watched) {
         let states = &watched.status.states;
         self.began = states.first().and_then(|state| state.at.parse().ok());
         let names = watched
@@ -165,7 +206,7 @@ impl Plain {
         self.width = names.max().unwrap_or(0).min(30);
     }
 
-    fn say(&self, text: &str) {
+    pub fn say(&self, text: &str) {
         put(&mut io::stderr(), text.as_bytes());
     }
 
@@ -175,16 +216,25 @@ impl Plain {
                 "stderr" => (self.style, Box::new(io::stderr())),
                 _ => (self.out_style, Box::new(io::stdout())),
             };
-            let mut bytes = style
-                .paint(Colour::Grey, &format!("{} | ", harmless(&line.process)))
-                .into_bytes();
-            match style.is_terminal {
-                true => bytes.extend(harmless(&String::from_utf8_lossy(&line.text)).bytes()),
-                false => bytes.extend_from_slice(&line.text),
-            }
-            bytes.push(b'\n');
+            let bytes = match style.is_terminal {
+                true => Plain::line_of(style, line).into_bytes(),
+                false => {
+                    let name = format!("{} | ", harmless(&line.process));
+                    [name.as_bytes(), &line.text, b"\n"].concat()
+                }
+            };
             put(&mut stream, &bytes);
         }
+    }
+
+    /// A line of output for a terminal.
+    pub fn shown(&self, line: &Line) -> String {
+        Plain::line_of(self.style, line)
+    }
+
+    fn line_of(style: Style, line: &Line) -> String {
+        let name = style.paint(Colour::Grey, &format!("{} | ", harmless(&line.process)));
+        format!("{name}{}\n", harmless(&String::from_utf8_lossy(&line.text)))
     }
 
     fn clock(&mut self, at: &str) -> String {
@@ -196,7 +246,7 @@ impl Plain {
         self.style.paint(Colour::Grey, &format!("{seconds:>9.3}s"))
     }
 
-    fn line(&mut self, event: &Event, watched: &Watched) -> String {
+    pub fn line(&mut self, event: &Event, watched: &Watched) -> String {
         match event {
             Event::Task(task) => {
                 let clock = self.clock(&task.at);
@@ -244,7 +294,7 @@ impl Plain {
         }
     }
 
-    fn verdict(&mut self, watched: &Watched) -> String {
+    pub fn verdict(&self, watched: &Watched) -> String {
         let status = &watched.status;
         let mut text = String::new();
         for process in &status.processes {
@@ -292,53 +342,6 @@ fn describe(run: &RunStatus, style: Style) -> String {
     }
 }
 
-/// A table below the output, drawn anew whenever something happens.
-pub(super) struct Live {
-    plain: Plain,
-    /// Lines of the table on the screen.
-    drawn: usize,
-}
-
-impl Live {
-    fn event(&mut self, event: &Event, watched: &Watched) {
-        self.erase();
-        // What the table cannot show is said above it.
-        if !matches!(event, Event::Run(run) if run.run.stopped_at.is_none()) {
-            let text = self.plain.line(event, watched);
-            if !matches!(event, Event::Run(run) if run.run.state == "SUCCESS") {
-                self.plain.say(&text);
-            }
-        }
-        self.draw(watched);
-    }
-
-    fn erase(&mut self) {
-        if self.drawn > 0 {
-            // Up to the table's first line, then clear to the end of the screen.
-            self.plain.say(&format!("\x1b[{}A\r\x1b[J", self.drawn));
-            self.drawn = 0;
-        }
-    }
-
-    fn draw(&mut self, watched: &Watched) {
-        let (columns, rows) = size().unwrap_or((80, 24));
-        let lines = table(watched, self.plain.style, columns);
-        // A table that does not fit would scroll away and could not be erased.
-        let room = usize::from(rows).saturating_sub(2).max(1);
-        let mut text = String::new();
-        for line in lines.iter().take(room) {
-            text += line;
-            text.push('\n');
-        }
-        if lines.len() > room {
-            text.truncate(text.trim_end().rfind('\n').map_or(0, |at| at + 1));
-            text += &format!("… and {} more\n", lines.len() - room + 1);
-        }
-        self.drawn = text.matches('\n').count();
-        self.plain.say(&text);
-    }
-}
-
 /// One line a process: name, state, runs, and what there is to know.
 pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String> {
     let processes = &watched.status.processes;
@@ -353,7 +356,7 @@ pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String
         };
         let used = 2 + width + 2 + 8 + 1 + 5 + 1;
         let room = usize::from(columns).saturating_sub(used + 1);
-        let info: String = info.chars().take(room).collect();
+        let info = fit(&info, room);
         let state = style.state(&process.state, 8);
         format!("  {name:width$}  {state} {runs:5} {info}")
             .trim_end()
@@ -362,7 +365,8 @@ pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String
     rows.collect()
 }
 
-fn info(process: &ProcessStatus, watched: &Watched) -> String {
+/// What there is to know of a process beside its state.
+pub(super) fn info(process: &ProcessStatus, watched: &Watched) -> String {
     let run = process.runs.last();
     match (process.state.as_str(), run) {
         ("WAITING", _) => {
@@ -384,11 +388,6 @@ fn info(process: &ProcessStatus, watched: &Watched) -> String {
         }
         (_, None) => String::new(),
     }
-}
-
-fn size() -> Option<(u16, u16)> {
-    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
-    (size.ws_col > 0).then_some((size.ws_col, size.ws_row))
 }
 
 #[cfg(test)]

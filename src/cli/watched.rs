@@ -37,6 +37,11 @@ impl Watched {
             Event::Task(task) => {
                 self.status.state.clone_from(&task.state);
                 self.status.deadline.clone_from(&task.deadline);
+                if task.state != "ACTIVE" && task.state != "FINALIZING" {
+                    // Nothing pauses for another run any more.
+                    let processes = self.status.processes.iter_mut();
+                    processes.for_each(|process| process.next_start_at = None);
+                }
                 self.status.states.push(crate::runner::StateStatus {
                     state: task.state.clone(),
                     at: task.at.clone(),
@@ -47,7 +52,10 @@ impl Watched {
             Event::Run(run) => {
                 let mut processes = self.status.processes.iter_mut();
                 match processes.find(|process| process.name == run.name) {
-                    Some(process) => update(process, &run.run),
+                    Some(process) => {
+                        process.next_start_at.clone_from(&run.next_start_at);
+                        update(process, &run.run)
+                    }
                     None => false,
                 }
             }
@@ -122,6 +130,7 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
                     task_id: after.task_id.clone(),
                     name: new.name.clone(),
                     run: run.clone(),
+                    next_start_at: next_start_of(new, run),
                 }));
             }
         }
@@ -130,6 +139,12 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
     news.extend(notices.cloned().map(Event::Notice));
     news.sort_by(|a, b| (time_of(a), rank(a)).cmp(&(time_of(b), rank(b))));
     news
+}
+
+/// The pause belongs to the last run of a process.
+fn next_start_of(process: &ProcessStatus, run: &RunStatus) -> Option<String> {
+    let is_last = process.runs.last() == Some(run);
+    process.next_start_at.clone().filter(|_| is_last)
 }
 
 /// Within a millisecond: a task begins before its runs and ends after them.

@@ -5,18 +5,21 @@
 use std::collections::BTreeMap;
 
 use super::{
+    decode_launch::{backoff, env, env_file, stop_signal, umask},
+    decode_logger::logger,
     diagnostic::Diagnostics,
     fields::{Fields, wrong_type},
     health::health,
     lifecycle::lifecycle,
     node::{Node, Span, Value},
     schema::{
-        Condition, Constraint, Destination, FINALIZATION_WAIT, LogMode, Logger, MAX_RUNS,
-        MIN_DURATION, Process, Resources, Rotate, Task,
+        Condition, Constraint, FINALIZATION_WAIT, Logger, MAX_RUNS, MIN_DURATION, Process,
+        Resources, Task,
     },
+    units::Period,
 };
 
-const TASK: [&str; 10] = [
+pub(super) const TASK: [&str; 10] = [
     "name",
     "processes",
     "constraints",
@@ -28,7 +31,7 @@ const TASK: [&str; 10] = [
     "health",
     "lifecycle",
 ];
-const PROCESS: [&str; 19] = [
+pub(super) const PROCESS: [&str; 23] = [
     "name",
     "cmdline",
     "argv",
@@ -48,9 +51,11 @@ const PROCESS: [&str; 19] = [
     "resources",
     "after",
     "health",
+    "backoff",
+    "timeout",
+    "stop_signal",
+    "env_file",
 ];
-/// Fields of the design that a later version has.
-const PROCESS_LATER: [&str; 4] = ["backoff", "env_file", "stop_signal", "timeout"];
 
 /// A task and the places of what [`super::check`] may complain about.
 #[derive(Debug)]
@@ -191,11 +196,17 @@ fn process(node: &Node, diagnostics: &mut Diagnostics) -> Option<(Process, Span)
         min_duration: fields
             .period("min_duration", diagnostics)
             .unwrap_or(MIN_DURATION),
+        backoff: fields
+            .take("backoff")
+            .and_then(|node| backoff(node, diagnostics)),
+        timeout: timeout(&mut fields, diagnostics),
+        stop_signal: stop_signal(&mut fields, diagnostics),
         stop_timeout: fields.period("stop_timeout", diagnostics),
         user: fields.string("user", diagnostics),
         umask: umask(&mut fields, diagnostics),
         working_dir: fields.string("working_dir", diagnostics),
         env: env(&mut fields, diagnostics),
+        env_file: env_file(&mut fields, diagnostics),
         after: after(&mut fields, diagnostics),
         health: fields
             .take("health")
@@ -205,8 +216,29 @@ fn process(node: &Node, diagnostics: &mut Diagnostics) -> Option<(Process, Span)
             .map_or_else(Logger::default, |node| logger(node, diagnostics)),
         resources,
     };
-    fields.finish(&PROCESS, &PROCESS_LATER, diagnostics);
+    if let Some(backoff) = &process.backoff {
+        let span = fields.place("backoff");
+        if process.min_duration.as_micros() == 0 {
+            diagnostics
+                .error(&span, "a back-off from a `min_duration` of 0 never grows")
+                .help("give it a `min_duration`: it is the first pause");
+        } else if backoff.max < process.min_duration {
+            diagnostics.error(&span, "`max` is less than `min_duration`, the first pause");
+        }
+    }
+    fields.finish(&PROCESS, &[], diagnostics);
     Some((process, name_span))
+}
+
+fn timeout(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Option<Period> {
+    let place = fields.place("timeout");
+    let timeout = fields.period("timeout", diagnostics)?;
+    if timeout.as_micros() == 0 {
+        diagnostics
+            .error(&place, "a `timeout` of 0 leaves no time")
+            .help("leave it out for no time-out");
+    }
+    Some(timeout)
 }
 
 fn after_places(node: &Node) -> BTreeMap<String, Span> {
@@ -256,130 +288,6 @@ fn after(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> BTreeMap<Str
         }
     }
     after
-}
-
-/// Octal, as everybody writes masks: `022`, `0o022` or `"022"`.
-fn umask(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Option<u32> {
-    let node = fields.take("umask")?;
-    let text = node.text().unwrap_or_default();
-    let digits = text.strip_prefix("0o").unwrap_or(&text);
-    match u32::from_str_radix(digits, 8) {
-        Ok(mask) if mask <= 0o777 => Some(mask),
-        _ => {
-            diagnostics
-                .error(&node.span, "`umask` does not parse")
-                .label("expected an octal mask such as 022");
-            None
-        }
-    }
-}
-
-fn env(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::new();
-    let Some(node) = fields.take("env") else {
-        return env;
-    };
-    let Value::Map(map) = &node.value else {
-        wrong_type(node, "env", "a map of names and values", diagnostics);
-        return env;
-    };
-    for entry in map {
-        if env.contains_key(&entry.key) {
-            let message = format!("`{}` is given twice", entry.key);
-            diagnostics.error(&entry.key_span, message);
-        }
-        if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
-            let message = format!("`{}` cannot be a variable's name", entry.key);
-            diagnostics.error(&entry.key_span, message);
-        }
-        match entry.node.text() {
-            Some(value) => {
-                env.insert(entry.key.clone(), value);
-            }
-            None if entry.node.value == Value::Null => {
-                env.insert(entry.key.clone(), String::new());
-            }
-            None => wrong_type(&entry.node, &entry.key, "a string", diagnostics),
-        }
-    }
-    env
-}
-
-fn logger(node: &Node, diagnostics: &mut Diagnostics) -> Logger {
-    let Some(mut fields) = Fields::of(node, "a logger", diagnostics) else {
-        return Logger::default();
-    };
-    let destinations = [
-        ("file", Destination::File),
-        ("console", Destination::Console),
-        ("both", Destination::Both),
-        ("none", Destination::None),
-    ];
-    let modes = [("standard", LogMode::Standard), ("rotate", LogMode::Rotate)];
-    let logger = Logger {
-        destination: choice(&mut fields, "destination", &destinations, diagnostics),
-        mode: choice(&mut fields, "mode", &modes, diagnostics),
-        rotate: fields
-            .take("rotate")
-            .map_or_else(Rotate::default, |node| rotate(node, diagnostics)),
-    };
-    fields.finish(&["destination", "mode", "rotate"], &[], diagnostics);
-    logger
-}
-
-fn choice<T: Copy + Default>(
-    fields: &mut Fields<'_>,
-    name: &'static str,
-    choices: &[(&str, T)],
-    diagnostics: &mut Diagnostics,
-) -> T {
-    let span = fields.place(name);
-    let Some(text) = fields.string(name, diagnostics) else {
-        return T::default();
-    };
-    let known = || choices.iter().map(|(name, _)| *name);
-    match choices.iter().find(|(name, _)| *name == text) {
-        Some((_, value)) => *value,
-        None => {
-            let all: Vec<&str> = known().collect();
-            diagnostics
-                .error(&span, format!("`{text}` is no {name}"))
-                .help(format!("expected one of {}", all.join(", ")))
-                .did_you_mean(&text, known());
-            T::default()
-        }
-    }
-}
-
-fn rotate(node: &Node, diagnostics: &mut Diagnostics) -> Rotate {
-    let mut policy = Rotate::default();
-    let Some(mut fields) = Fields::of(node, "a rotate policy", diagnostics) else {
-        return policy;
-    };
-    if let Some(size) = fields.bytes("log_size", diagnostics) {
-        policy.log_size = size;
-    }
-    if let Some(backups) = fields.count("backups", diagnostics) {
-        policy.backups = backups;
-    }
-    const MOST_BACKUPS: u32 = 1000;
-    if policy.backups > MOST_BACKUPS {
-        let span = fields.place("backups");
-        diagnostics
-            .error(&span, "`backups` is absurdly large")
-            .label(format!("at most {MOST_BACKUPS}"));
-    }
-    for (name, is_zero) in [
-        ("log_size", policy.log_size.0 == 0),
-        ("backups", policy.backups == 0),
-    ] {
-        if is_zero {
-            let span = fields.place(name);
-            diagnostics.error(&span, format!("`{name}` must be more than 0"));
-        }
-    }
-    fields.finish(&["log_size", "backups"], &[], diagnostics);
-    policy
 }
 
 fn resources(node: &Node, diagnostics: &mut Diagnostics) -> Option<Resources> {

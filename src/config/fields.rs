@@ -94,6 +94,11 @@ impl<'n> Fields<'n> {
         entries.any(|(entry, _)| entry.key == name && entry.node.value != Value::Null)
     }
 
+    pub fn is_list(&self, name: &str) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|(entry, _)| entry.key == name && matches!(entry.node.value, Value::List(_)))
+    }
+
     pub fn boolean(&mut self, name: &str, diagnostics: &mut Diagnostics) -> Option<bool> {
         let node = self.take(name)?;
         let value = match &node.value {

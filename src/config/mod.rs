@@ -6,14 +6,18 @@
 
 mod check;
 mod decode;
+mod decode_launch;
+mod decode_logger;
 mod diagnostic;
 mod fields;
 mod health;
 mod json;
+mod json_schema;
 mod lifecycle;
 mod load;
 mod node;
 mod schema;
+mod signals;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -21,9 +25,11 @@ mod units;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use json_schema::json_schema;
 pub use load::{Bindings, Document, Resolved, Wrapper};
 pub use schema::{
-    Condition, Constraint, Destination, Health, HttpProbe, Lifecycle, LogMode, Logger, Probe,
-    Process, Resources, Rotate, Task, TcpProbe,
+    Backoff, Condition, Constraint, Destination, Health, HttpProbe, Lifecycle, LogMode, Logger,
+    Probe, Process, Resources, Rotate, Task, TcpProbe,
 };
+pub use signals::StopSignal;
 pub use units::{Bytes, Period};

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{Bytes, Period};
+use super::{
+    signals::StopSignal,
+    units::{Bytes, Period},
+};
 
 pub(super) const MAX_RUNS: u32 = 100;
 pub(super) const MIN_DURATION: Period = Period::from_secs(5);
@@ -88,7 +91,16 @@ pub struct Process {
     pub is_final: bool,
     /// Pause between the end of a run and the next start.
     pub min_duration: Period,
-    /// How long its tree has after SIGTERM; at most the task's budget, which is the default.
+    /// How that pause grows while runs keep failing; it is constant by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    /// How long a run may take; one that takes longer is killed and has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Period>,
+    /// What asks it to stop; SIGTERM by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<StopSignal>,
+    /// How long its tree has after the stop signal; at most the task's budget, which is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<Period>,
     /// Instead of the task's user.
@@ -103,6 +115,10 @@ pub struct Process {
     /// Added to the clean environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Files of variables, read before every run; `env` overrides them. What is not absolute is
+    /// relative to the sandbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_file: Vec<String>,
     /// What must be true of other processes before this one starts, beside the orders.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub after: BTreeMap<String, Condition>,
@@ -114,6 +130,31 @@ pub struct Process {
     /// Declared; not enforced yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+}
+
+/// How the pause between runs grows: `min_duration` times `factor` to the power of the runs in a row
+/// that were neither successful nor long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// At least 1.
+    pub factor: f64,
+    /// It grows no further than this.
+    pub max: Period,
+    /// A random part of it, up to this share (0 to 1), is added.
+    pub jitter: f64,
+    /// After a run of this length it starts anew.
+    pub reset_after: Period,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff {
+            factor: 2.0,
+            max: Period::from_secs(300),
+            jitter: 0.1,
+            reset_after: Period::from_secs(600),
+        }
+    }
 }
 
 /// What must be true of another process.
@@ -305,11 +346,15 @@ impl Process {
             ephemeral: false,
             is_final: false,
             min_duration: MIN_DURATION,
+            backoff: None,
+            timeout: None,
+            stop_signal: None,
             stop_timeout: None,
             user: None,
             umask: None,
             working_dir: None,
             env: BTreeMap::new(),
+            env_file: Vec::new(),
             after: BTreeMap::new(),
             health: None,
             logger: Logger::default(),

@@ -6,6 +6,7 @@
 
 mod actions;
 mod begin;
+mod compaction;
 mod core;
 mod overseer;
 mod prepare;

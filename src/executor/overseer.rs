@@ -12,6 +12,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     actions::{Action, News, Setting, Standing, Words, World},
+    compaction::needed,
     core::Core,
     prepare::{Place, prepare},
     report,
@@ -219,6 +220,10 @@ impl Overseer for MesosOverseer {
             self.store = (!root.is_empty()).then(|| Store::new(PathBuf::from(root)));
         }
         self.core.recorded(record);
+    }
+
+    fn needed(&self, records: &[Record]) -> Vec<Record> {
+        needed(records)
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {

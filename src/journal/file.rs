@@ -1,25 +1,22 @@
-//! Appending to a journal: space ahead, one frame, one fdatasync.
+//! Appending to a journal: space ahead, one frame, one sync; and putting a snapshot in the place of
+//! what is old.
 //!
 //! Frames overwrite zeros that were written ahead: an overwrite needs no allocation, so the sync
 //! is cheaper, and the last records still fit when the disk is full.
 
-use std::{
-    fs::File,
-    io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{FileExt, PermissionsExt},
-    },
-};
+use std::{io, path::Path};
 
 use nix::{
     fcntl::{Flock, FlockArg, OFlag, openat},
     sys::stat::Mode,
 };
+use std::os::fd::OwnedFd;
 
 use super::{
     frame::{PREAMBLE, encode, preamble},
-    records::Record,
+    read::parse,
+    records::{Kind, Record},
+    storage::{FileStorage, Storage},
 };
 
 /// Zeros written ahead at a time.
@@ -46,27 +43,37 @@ pub fn open_locked(directory: &OwnedFd, name: &str) -> io::Result<Option<Flock<O
 
 /// A journal open for appending.
 #[derive(Debug)]
-pub struct Journal {
-    file: File,
+pub struct Journal<S: Storage = FileStorage> {
+    storage: S,
     end: u64,
     allocated: u64,
+    /// Not even the preamble is written: it goes with the first frame, in one piece, so that no crash
+    /// leaves the one without the other.
+    is_empty: bool,
 }
 
-impl Journal {
+/// What became of a compaction.
+#[derive(Debug)]
+pub enum Compacted {
+    /// The snapshot is in its place.
+    Done,
+    /// The journal is as it was, for this reason.
+    Not(String),
+}
+
+impl<S: Storage> Journal<S> {
     /// Begins an empty journal and leaves the sync to the first [`append`](Self::append).
     ///
     /// # Errors
     /// What the system says (a full disk, mostly).
-    pub fn create(file: File) -> io::Result<Journal> {
-        file.set_permissions(PermissionsExt::from_mode(0o600))?;
-        file.set_len(0)?;
-        let mut first = vec![0; FIRST as usize];
-        first[..PREAMBLE].copy_from_slice(&preamble());
-        file.write_all_at(&first, 0)?;
+    pub fn create(mut storage: S) -> io::Result<Journal<S>> {
+        storage.set_len(0)?;
+        storage.write_at(&[0; FIRST as usize], 0)?;
         Ok(Journal {
-            file,
+            storage,
             end: PREAMBLE as u64,
             allocated: FIRST,
+            is_empty: true,
         })
     }
 
@@ -75,13 +82,14 @@ impl Journal {
     ///
     /// # Errors
     /// What the system says.
-    pub fn resume(file: File, end: u64) -> io::Result<Journal> {
-        file.set_len(end)?;
-        file.sync_data()?;
+    pub fn resume(mut storage: S, end: u64) -> io::Result<Journal<S>> {
+        storage.set_len(end)?;
+        storage.sync()?;
         Ok(Journal {
-            file,
+            storage,
             end,
             allocated: end,
+            is_empty: false,
         })
     }
 
@@ -101,7 +109,7 @@ impl Journal {
         if needed > self.allocated {
             let target = needed.next_multiple_of(AHEAD);
             let zeros = vec![0; (target - self.allocated) as usize];
-            self.file.write_all_at(&zeros, self.allocated)?;
+            self.storage.write_at(&zeros, self.allocated)?;
             self.allocated = target;
         }
         self.write(&frame)
@@ -125,15 +133,77 @@ impl Journal {
     /// # Errors
     /// What ftruncate says.
     pub fn trim(&mut self) -> io::Result<()> {
-        self.file.set_len(self.end)?;
+        self.storage.set_len(self.end)?;
         self.allocated = self.end;
         Ok(())
     }
 
+    /// Puts `snapshot`, a record of that kind, in the place of the records that it stands for. What
+    /// was appended after those is kept.
+    ///
+    /// # Errors
+    /// As of [`append`](Self::append). That the replacement cannot be written is no error: then
+    /// nothing has changed.
+    pub fn compact(&mut self, snapshot: Record) -> io::Result<Compacted> {
+        let Some(Kind::Snapshot(content)) = &snapshot.kind else {
+            return Ok(Compacted::Not("it is no snapshot".to_owned()));
+        };
+        let through = content.through;
+        let bytes = self.storage.read()?;
+        let replay = match parse(&bytes[..bytes.len().min(self.end as usize)], Path::new("")) {
+            Ok(Some(replay)) => replay,
+            Ok(None) => return Ok(Compacted::Not("the journal is empty".to_owned())),
+            Err(error) => return Ok(Compacted::Not(error.to_string())),
+        };
+        if through <= replay.compacted_through() || through > replay.total() {
+            let why = format!("its snapshot of {through} records does not fit");
+            return Ok(Compacted::Not(why));
+        }
+        let mut records = replay.records;
+        let rest = records.split_off(replay.numbering.index(through));
+        records.truncate(1);
+        let written = self.storage.fresh().and_then(|fresh| {
+            let mut journal = Journal::create(fresh)?;
+            for frame in [records, vec![snapshot], rest] {
+                if !frame.is_empty() {
+                    journal.put(&encode(frame, journal.end))?;
+                }
+            }
+            journal.storage.sync()?;
+            Ok(journal)
+        });
+        let fresh = match written {
+            Ok(fresh) => fresh,
+            Err(error) => return Ok(Compacted::Not(error.to_string())),
+        };
+        self.storage.supplant(fresh.storage)?;
+        (self.end, self.allocated) = (fresh.end, fresh.allocated);
+        self.is_empty = false;
+        Ok(Compacted::Done)
+    }
+
+    /// What it is kept in.
+    #[cfg(test)]
+    pub(super) fn into_storage(self) -> S {
+        self.storage
+    }
+
     fn write(&mut self, frame: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(frame, self.end)?;
-        self.file.sync_data()?;
+        self.put(frame)?;
+        self.storage.sync()
+    }
+
+    /// Writes a frame and leaves the sync for later.
+    fn put(&mut self, frame: &[u8]) -> io::Result<()> {
+        match std::mem::take(&mut self.is_empty) {
+            true => {
+                let first = [&preamble()[..], frame].concat();
+                self.storage.write_at(&first, 0)?;
+            }
+            false => self.storage.write_at(frame, self.end)?,
+        }
         self.end += frame.len() as u64;
+        self.allocated = self.allocated.max(self.end);
         Ok(())
     }
 }

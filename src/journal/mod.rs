@@ -2,16 +2,21 @@
 //!
 //! Invariants: one writer (the keeper, which holds the file's lock); a frame holds everything that
 //! one fdatasync made durable; nothing is acted upon before its frame is on disk.
+//! A compaction puts a snapshot in the place of old records; records are numbered as if it had not.
 //! This room frames, checks, appends and reads records. It does not interpret them.
 
+#[cfg(test)]
+mod crash_tests;
 mod file;
 mod frame;
 mod read;
 mod records;
+mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use file::{Journal, open_locked};
+pub use file::{Compacted, Journal, open_locked};
 pub use frame::{FILE_MAGIC, FORMAT_VERSION};
-pub use read::{JournalError, Replay, read, read_file, read_of};
+pub use read::{JournalError, Numbering, Replay, read, read_file, read_of};
 pub use records::*;
+pub use storage::{FileStorage, Storage};

@@ -13,7 +13,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    frame::{FILE_MAGIC, FORMAT_VERSION, Found, PREAMBLE, decode, next_frame},
+    frame::{FILE_MAGIC, FORMAT_VERSION, Found, PREAMBLE, decode, next_frame, preamble},
     records::{Header, Kind, Record},
 };
 
@@ -61,8 +61,11 @@ pub enum JournalError {
 pub struct Replay {
     /// The first record.
     pub header: Header,
-    /// Every record, the header's first.
+    /// Every record, the header's first. After a compaction: the header, a snapshot that tells what
+    /// was dropped, what it kept, and what came later.
     pub records: Vec<Record>,
+    /// How `records` stand to the numbers that records have.
+    pub numbering: Numbering,
     /// Where the next frame goes.
     pub end: u64,
     /// Bytes after `end` that are a torn frame: to be cut.
@@ -75,9 +78,43 @@ impl Replay {
         Replay {
             header,
             records: Vec::new(),
+            numbering: Numbering::default(),
             end: 0,
             torn: None,
         }
+    }
+}
+
+/// Records are counted from the journal's beginning, also those that a compaction dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbering {
+    /// What the snapshot stands for.
+    through: u64,
+    /// What is there of that.
+    listed: u64,
+}
+
+impl Numbering {
+    /// How many of the records that are there are among the first `count`.
+    pub fn index(self, count: u64) -> usize {
+        (count.max(self.through) - self.through + self.listed) as usize
+    }
+
+    /// The number of records up to this index.
+    pub fn number(self, index: usize) -> u64 {
+        (index as u64).max(self.listed) - self.listed + self.through
+    }
+}
+
+impl Replay {
+    /// How many records there ever were.
+    pub fn total(&self) -> u64 {
+        self.numbering.number(self.records.len())
+    }
+
+    /// How many of them the present snapshot stands for.
+    pub fn compacted_through(&self) -> u64 {
+        self.numbering.through
     }
 }
 
@@ -153,13 +190,32 @@ fn trusted(uid: u32, owner: u32, mode: u32, path: &Path) -> Result<(), JournalEr
     Ok(())
 }
 
+/// As much of the preamble as a torn first write left, and nothing behind it.
+fn is_torn_start(bytes: &[u8]) -> bool {
+    let preamble = preamble();
+    let start = &bytes[..bytes.len().min(PREAMBLE)];
+    let same = start
+        .iter()
+        .zip(&preamble)
+        .take_while(|(a, b)| a == b)
+        .count();
+    same > 0 && same < PREAMBLE && bytes[same..].iter().all(|byte| *byte == 0)
+}
+
 pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, JournalError> {
     let not_a_journal = |why: String| JournalError::NotAJournal {
         path: path.to_path_buf(),
         why,
     };
     let shown = bytes.len().min(FILE_MAGIC.len());
-    if bytes.iter().all(|byte| *byte == 0) || (shown < 8 && bytes == &FILE_MAGIC[..shown]) {
+    // The first bytes are written together with the first frame: without them it never was whole.
+    let has_no_start = bytes[..bytes.len().min(PREAMBLE)]
+        .iter()
+        .all(|byte| *byte == 0);
+    if (has_no_start && next_frame(bytes, 0).is_none())
+        || (shown < 8 && bytes == &FILE_MAGIC[..shown])
+        || is_torn_start(bytes)
+    {
         return Ok(None);
     }
     if bytes[..shown] != FILE_MAGIC[..shown] || shown < 8 {
@@ -216,10 +272,41 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, Journal
             });
         }
     };
+    let (records, numbering) = flat(records);
     Ok(Some(Replay {
         header,
         records,
+        numbering,
         end: offset as u64,
         torn,
     }))
+}
+
+/// The last snapshot stands for everything between the header and itself; what it kept becomes part
+/// of the list.
+fn flat(mut records: Vec<Record>) -> (Vec<Record>, Numbering) {
+    let through = |record: &Record| match &record.kind {
+        Some(Kind::Snapshot(snapshot)) => snapshot.through,
+        _ => 0,
+    };
+    let Some(at) = records.iter().rposition(|record| through(record) > 0) else {
+        return (records, Numbering::default());
+    };
+    let rest = records.split_off(at + 1);
+    let mut snapshot = records.pop();
+    records.truncate(1);
+    let mut numbering = Numbering::default();
+    if let Some(record) = &mut snapshot
+        && let Some(Kind::Snapshot(content)) = &mut record.kind
+    {
+        let kept = std::mem::take(&mut content.kept);
+        numbering = Numbering {
+            through: content.through,
+            listed: 2 + kept.len() as u64,
+        };
+        records.extend(snapshot);
+        records.extend(kept);
+    }
+    records.extend(rest);
+    (records, numbering)
 }

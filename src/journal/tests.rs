@@ -36,10 +36,19 @@ fn start(run: u32) -> Record {
     )
 }
 
+fn storage(path: &Path) -> FileStorage {
+    let directory = fs::File::open(path.parent().unwrap()).unwrap();
+    FileStorage::open(
+        directory.into(),
+        path.file_name().unwrap().to_str().unwrap(),
+    )
+    .unwrap()
+}
+
 /// A journal of a header and `frames` starts, one a frame, as bytes; and where each frame ends.
 fn written(frames: u32) -> (Vec<u8>, Vec<usize>) {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let mut journal = Journal::create(file.reopen().unwrap()).unwrap();
+    let mut journal = Journal::create(storage(file.path())).unwrap();
     let first = Record::new(Moment::default(), Kind::Header(header()));
     journal.append(vec![first]).unwrap();
     let mut ends = vec![journal.end() as usize];
@@ -123,7 +132,7 @@ fn a_resumed_journal_goes_on_where_it_was_cut() {
     fs::write(file.path(), &bytes[..ends[2] - 3]).unwrap();
     fs::set_permissions(file.path(), PermissionsExt::from_mode(0o600)).unwrap();
     let replay = read(file.path()).unwrap().unwrap();
-    let mut journal = Journal::resume(file.reopen().unwrap(), replay.end).unwrap();
+    let mut journal = Journal::resume(storage(file.path()), replay.end).unwrap();
     journal.append(vec![start(9)]).unwrap();
     journal.trim().unwrap();
     let replay = read(file.path()).unwrap().unwrap();
@@ -170,7 +179,7 @@ fn golden_files_stay_readable() {
 /// One record of every kind and every way to end, in the present format.
 fn golden() -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let mut journal = Journal::create(file.reopen().unwrap()).unwrap();
+    let mut journal = Journal::create(storage(file.path())).unwrap();
     let mut clock = 0;
     let mut record = |kind| {
         clock += 1_000;
@@ -265,8 +274,10 @@ fn golden() -> Vec<u8> {
                 failed: 2,
                 killed: 3,
                 lost: 4,
+                ..Totals::default()
             }],
             kept: vec![start(10)],
+            through: 0,
         })],
         vec![
             Kind::Kill(KillRequest {

@@ -3,14 +3,7 @@
 //! A start is done at most once per (process, run), so a new runner may repeat what it wants.
 //! Signals wait until the notes before them are on disk, unless there is nobody to signal.
 
-use nix::{
-    fcntl::{OFlag, open, openat},
-    sys::{
-        stat::Mode,
-        wait::{Id, WaitPidFlag, waitid},
-    },
-};
-use rustix::process::Signal;
+use std::os::fd::OwnedFd;
 
 use super::{
     launch::launch,
@@ -19,19 +12,33 @@ use super::{
     pump::Pump,
     root::JOURNAL,
     runs::{Key, Phase, Run},
-    tree::{self, Snapshot},
+    tree::Snapshot,
     writer::Also,
 };
 use crate::{
-    journal::{self, Again, Cover, End, How, Journal, Kind, LaunchFailure, Lost, Opened, Start},
+    journal::{
+        self, Again, Cover, End, FileStorage, How, Journal, Kind, LaunchFailure, Lost, Opened,
+        Start,
+    },
     protocols::dewar::link::{self as wire, command::Kind as Command},
+};
+use nix::{
+    fcntl::{OFlag, open},
+    sys::{
+        stat::Mode,
+        wait::{Id, WaitPidFlag, waitid},
+    },
 };
 
 impl Keeper {
     pub(super) fn take_command(&mut self, task: u32, command: Command) {
         let is_signal = matches!(
             command,
-            Command::StopAll(_) | Command::KillAll(_) | Command::KillRun(_)
+            Command::StopAll(_)
+                | Command::KillAll(_)
+                | Command::KillRun(_)
+                | Command::StopRun(_)
+                | Command::SignalRun(_)
         );
         let must_wait = is_signal && self.has_undurable() && !self.nothing_left(task);
         // That look has taken the signals which would have caused the next one.
@@ -66,7 +73,11 @@ impl Keeper {
                 self.launch_queued();
             }
             Command::Abandon(run) => self.abandon(key(run.process, run.run)),
-            Command::StopAll(_) => self.stop_everything(task),
+            Command::StopAll(stop) => self.stop_everything(task, &stop.signals),
+            Command::StopRun(run) => self.stop_run(key(run.process, run.run), run.signal),
+            Command::SignalRun(run) => self.signal_run(key(run.process, run.run), run.signal),
+            Command::TellLingering(tell) => self.tell_lingering(task, &tell.prospect),
+            Command::Compact(compact) => self.compact(task, compact),
             Command::KillRun(run) => self.kill_run(key(run.process, run.run)),
             Command::KillAll(_) => self.kill_everything(task),
             Command::AwaitEmpty(_) => {
@@ -111,6 +122,13 @@ impl Keeper {
         }
     }
 
+    /// The thread that writes does it when it comes to it; until then everything is as it was.
+    fn compact(&mut self, task: u32, compact: wire::Compact) {
+        if let (Some(snapshot), None) = (compact.snapshot, &self.failed) {
+            self.writer.compact(task, snapshot);
+        }
+    }
+
     fn launch(&mut self, task: u32, command: &wire::Launch) {
         let key = Key::of(task, command);
         let again = self.unlaunched.remove(&key);
@@ -119,6 +137,9 @@ impl Keeper {
             return;
         }
         *next = (*next).max(key.run + 1);
+        if let Some(refusal) = &command.refusal {
+            return self.launch_failed(key, again, refusal.clone());
+        }
         let Some(slot) = self.shared.live.take_slot(key) else {
             return self.launch_failed(key, again, "too many launches at once".to_owned());
         };
@@ -228,76 +249,6 @@ impl Keeper {
         }
     }
 
-    /// SIGTERM to the first process of every run, then to whatever else there is.
-    fn stop_everything(&mut self, task: u32) {
-        self.begin_stopping(task);
-        let targets: Vec<Stat> = self
-            .runs
-            .iter()
-            .filter(|(_, run)| run.key.task == task)
-            .filter_map(|(_, run)| identity(run))
-            .collect();
-        for target in &targets {
-            tree::signal(target, Signal::TERM);
-        }
-        match Snapshot::take() {
-            Ok(snapshot) => {
-                for stat in self.everything(task, &snapshot) {
-                    if !targets.iter().any(|target| target.pid == stat.pid) && !stat.is_dead() {
-                        tree::signal(&stat, Signal::TERM);
-                    }
-                }
-            }
-            Err(error) => {
-                self.notice_of(task, format!("cannot look at the processes: {error}"), None);
-            }
-        }
-        self.children_changed = true;
-    }
-
-    /// SIGKILL to the tree of one run, also when its first process is dead already.
-    fn kill_run(&mut self, key: Key) {
-        let Some(index) = self.runs.find(key) else {
-            return;
-        };
-        let Some(run) = self.runs.get_mut(index) else {
-            return;
-        };
-        run.stopping = true;
-        let (pid, first) = (run.pid, identity(run));
-        let killed = tree::kill_all(|snapshot| {
-            let mut tree = snapshot.below(pid, None);
-            let ours = self.everything(key.task, snapshot);
-            tree.extend(ours.iter().filter(|stat| stat.session == pid));
-            tree.extend(first);
-            tree
-        });
-        if let Err(error) = killed {
-            self.notice(format!("cannot kill: {error}"), key);
-        }
-    }
-
-    /// SIGKILL to everything, again and again until nothing is left (each death comes back here).
-    pub(super) fn kill_everything(&mut self, task: u32) {
-        if let Some(kept) = self.tasks.get_mut(task) {
-            kept.killing_all = true;
-        }
-        self.begin_stopping(task);
-        if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
-            self.notice_of(task, format!("cannot kill: {error}"), None);
-        }
-        self.watch_strays();
-        self.children_changed = true;
-    }
-
-    /// Nothing more is launched, and what ends is not tidied up behind.
-    fn begin_stopping(&mut self, task: u32) {
-        self.queued.retain(|(other, _)| *other != task);
-        for run in self.runs.iter_mut().filter(|run| run.key.task == task) {
-            run.stopping = true;
-        }
-    }
-
     /// All processes of the task: what is below us, and what an earlier keeper left elsewhere.
     pub(super) fn everything(&self, task: u32, snapshot: &Snapshot) -> Vec<Stat> {
         let me = std::process::id() as i32;
@@ -377,27 +328,27 @@ fn started(key: Key, again: bool, pid: i32, start_ticks: u64) -> Kind {
     }
 }
 
-/// The first process of a run, while it lives.
-fn identity(run: &Run) -> Option<Stat> {
-    let stat = proc::stat(run.pid)?;
-    (stat.start_ticks == run.start_ticks && !stat.is_dead()).then_some(stat)
-}
-
 /// A new journal in `path`, and what its first sync has to take along.
 fn journal_in(path: &str) -> std::io::Result<(Journal, Also)> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let directory = open(path, flags, Mode::empty())?;
-    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let file = openat(&directory, JOURNAL, flags, Mode::from_bits_truncate(0o600))?;
-    let file = std::fs::File::from(file);
+    let directory = open_directory(path)?;
+    let storage = FileStorage::open(directory.try_clone()?, JOURNAL)?;
     // One that never became durable is empty; anything else is somebody's record.
     let own = nix::unistd::geteuid().as_raw();
-    let known = journal::read_file(&file, path.as_ref(), own);
+    let known = journal::read_file(storage.file(), path.as_ref(), own);
     if known.map_err(std::io::Error::other)?.is_some() {
         return Err(std::io::ErrorKind::AlreadyExists.into());
     }
-    let journal = Journal::create(file)?;
+    let journal = Journal::create(storage)?;
     Ok((journal, Some(sync_directories(directory, path)?)))
+}
+
+/// Opens a directory.
+///
+/// # Errors
+/// What open says.
+pub fn open_directory(path: &str) -> std::io::Result<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?)
 }
 
 /// What is executed, for an error message.

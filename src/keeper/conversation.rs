@@ -135,7 +135,7 @@ impl Keeper {
         let Some(runner) = &mut self.runner else {
             return;
         };
-        if is_news || report.durable > 0 || !report.lingering.is_empty() {
+        if is_news || report.durable > 0 {
             self.reports += 1;
             self.report.number = self.reports;
             if is_news {

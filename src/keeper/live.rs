@@ -11,7 +11,7 @@ use std::{
     fs::File,
     io,
     num::NonZeroUsize,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     ptr::NonNull,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -296,20 +296,6 @@ fn set_holder<'a>(
     word(at).store(pid, Ordering::SeqCst);
     word(at + 1).store(start_ticks as u32, Ordering::SeqCst);
     word(at + 2).store((start_ticks >> 32) as u32, Ordering::SeqCst);
-}
-
-/// Opens (and makes) the mapping's file under `directory`.
-///
-/// # Errors
-/// What openat says.
-pub(super) fn open(directory: &OwnedFd, name: &str) -> io::Result<File> {
-    use nix::{
-        fcntl::{OFlag, openat},
-        sys::stat::Mode,
-    };
-    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let fd = openat(directory, name, flags, Mode::from_bits_truncate(0o600))?;
-    Ok(File::from(fd))
 }
 
 #[cfg(test)]

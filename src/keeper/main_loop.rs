@@ -32,7 +32,7 @@ use super::{
     probes::Probe,
     proc,
     pump::{Pump, PumpEvent},
-    root::{IGNORED, Shared},
+    root::{IGNORED, JOURNAL, Shared},
     runner_process::fork_runner,
     runs::{Key, Phase, Run, Runs},
     takeover::Strays,
@@ -42,7 +42,7 @@ use super::{
 };
 use crate::{
     clock::now,
-    journal::{Cover, Header, Journal},
+    journal::{Cover, FileStorage, Header, Journal},
     protocols::dewar::link as wire,
 };
 
@@ -185,8 +185,9 @@ impl Keeper {
             shared.runner,
         )
         .map_err(|error| refuse("start the runner", error))?;
-        let file = journal_file(&shared).map_err(|error| refuse("open the journal", error))?;
-        let journal = Journal::create(file).map_err(|error| refuse("write the journal", error))?;
+        let storage = journal_file(&shared).map_err(|error| refuse("open the journal", error))?;
+        let journal =
+            Journal::create(storage).map_err(|error| refuse("write the journal", error))?;
         let sync = shared
             .directory
             .try_clone()
@@ -507,9 +508,8 @@ impl Keeper {
     }
 }
 
-pub(super) fn journal_file(shared: &Shared) -> io::Result<File> {
-    // Another descriptor of the same open file: the lock is shared.
-    Ok(File::from(shared.journal.try_clone()?))
+pub(super) fn journal_file(shared: &Shared) -> io::Result<FileStorage> {
+    FileStorage::open(shared.directory.try_clone()?, JOURNAL)
 }
 
 /// A new file is durable only when its directory, and that one's entry, are.

@@ -24,12 +24,14 @@ mod recording;
 mod root;
 mod runner_process;
 mod runs;
+mod stopping;
 mod takeover;
 mod tasks;
 mod tree;
 mod trim;
 mod writer;
 
+pub use commands::open_directory;
 pub use go::{Go, GoError};
 pub use link::{LinkBuffer, frame_message, messages};
 pub use live::{Holder, Live, LiveView};

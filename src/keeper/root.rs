@@ -28,7 +28,7 @@ use nix::{
 
 use super::{
     go::{Go, GoError},
-    live::{self, Holder, Live},
+    live::{Holder, Live},
     main_loop::Keeper,
     proc,
     runner_process::RunnerKind,
@@ -56,7 +56,8 @@ pub(super) const IGNORED: [Signal; 5] = [
 /// All that root and keeper share.
 pub(super) struct Shared {
     pub directory: OwnedFd,
-    pub journal: Flock<OwnedFd>,
+    /// Held by root and keeper as long as either lives: nobody else looks after the task.
+    pub _lock: Flock<OwnedFd>,
     pub listener: OwnedFd,
     pub live: Live,
     pub executable: String,
@@ -208,30 +209,52 @@ fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Sha
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory =
         open(path.as_str(), flags, Mode::empty()).map_err(|errno| failed("work", &errno.desc()))?;
-    let journal = journal::open_locked(&directory, JOURNAL)
-        .map_err(|error| failed("open the journal", &error))?
-        .ok_or_else(|| GoError {
-            busy: true,
-            message: "somebody else looks after this task".to_owned(),
-        })?;
+    let busy = || GoError {
+        busy: true,
+        message: "somebody else looks after this task".to_owned(),
+    };
+    // The journal itself may be replaced by its compaction; this file never is.
+    let lock = journal::open_locked(&directory, LIVE)
+        .map_err(|error| failed("open live", &error))?
+        .ok_or_else(busy)?;
+    if go.header.is_some() && has_begun(&directory, path) {
+        // Somebody was faster, and may be done already.
+        return Err(busy());
+    }
     if !keeps_output {
         redirect_stdio(&directory).map_err(|error| failed("open engine.log", &error))?;
     }
     crate::trace::start();
-    let live = live::open(&directory, LIVE)
-        .and_then(|file| Live::map(&file))
+    let live = lock
+        .try_clone()
+        .and_then(|file| Live::map(&File::from(file)))
         .map_err(|error| failed("map live", &error))?;
     let listener =
         listen_at(&directory, SOCKET).map_err(|error| failed("listen at socket", &error))?;
     Ok(Shared {
         directory,
-        journal,
+        _lock: lock,
         listener,
         live,
         executable: go.executable.clone(),
         path: path.clone(),
         runner,
     })
+}
+
+/// There is a task's record in the journal already.
+fn has_begun(directory: &OwnedFd, path: &str) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let Ok(file) = nix::fcntl::openat(directory, JOURNAL, flags, Mode::empty()) else {
+        return false;
+    };
+    let path = format!("{path}/{JOURNAL}");
+    let own = nix::unistd::geteuid().as_raw();
+    // One that cannot be read is somebody's record too.
+    !matches!(
+        journal::read_file(&File::from(file), path.as_ref(), own),
+        Ok(None)
+    )
 }
 
 fn redirect_stdio(directory: &OwnedFd) -> io::Result<()> {

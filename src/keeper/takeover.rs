@@ -5,16 +5,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
+    path::Path,
 };
 
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::{
+    commands::open_directory,
     exit_info,
     go::GoError,
     live::Gate,
@@ -26,7 +27,7 @@ use super::{
     tasks::Mark,
     tree::{self, Snapshot},
 };
-use crate::journal::{self, Cover, Journal, Kind, Record, Replay};
+use crate::journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay};
 
 /// A run that has begun and not ended, as the journal knows it.
 #[derive(Clone, Copy, Debug)]
@@ -86,13 +87,13 @@ impl Keeper {
             }
             message
         };
-        let file = journal_file(&shared).map_err(|error| refuse(error.to_string()))?;
+        let storage = journal_file(&shared).map_err(|error| refuse(error.to_string()))?;
         let path = format!("{}/{JOURNAL}", shared.path);
-        let replay = journal::read_file(&file, path.as_ref(), own_uid())
+        let replay = journal::read_file(storage.file(), path.as_ref(), own_uid())
             .map_err(|error| refuse(error.to_string()))?
             .ok_or_else(|| refuse(format!("{path} is empty: the task never began")))?;
         let journal =
-            Journal::resume(file, replay.end).map_err(|error| refuse(error.to_string()))?;
+            Journal::resume(storage, replay.end).map_err(|error| refuse(error.to_string()))?;
         let rebooted = last_boot(&replay.records) != Some(proc::boot_id());
         if rebooted {
             shared.live.clear();
@@ -123,8 +124,7 @@ impl Keeper {
             keeper.keep(*task, directory.clone(), &replay.header);
         }
         for (task, _, replay, journal) in journals {
-            let records = replay.records.len() as u64;
-            keeper.writer.add(task, journal, records, None);
+            keeper.writer.add(task, journal, replay.total(), None);
             keeper.resume(task, &replay, cover, rebooted, tells);
         }
         Ok(keeper)
@@ -318,16 +318,17 @@ fn members(records: &[Record]) -> Result<Vec<Member>, String> {
     for (task, directory) in open {
         let path = format!("{directory}/{JOURNAL}");
         let failed = |error: &dyn std::fmt::Display| format!("{path}: {error}");
-        let file = fs::File::options().read(true).write(true).open(&path);
-        let file = match file {
-            // Its keeper died before the first sync: nothing of it began.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            file => file.map_err(|error| failed(&error))?,
-        };
-        let read =
-            journal::read_file(&file, path.as_ref(), own_uid()).map_err(|error| failed(&error))?;
+        // Its keeper died before the first sync, or it was removed: nothing of it goes on.
+        if !Path::new(&path).exists() {
+            continue;
+        }
+        let storage = open_directory(&directory)
+            .and_then(|opened| FileStorage::open(opened, JOURNAL))
+            .map_err(|error| failed(&error))?;
+        let read = journal::read_file(storage.file(), path.as_ref(), own_uid())
+            .map_err(|error| failed(&error))?;
         if let Some(replay) = read {
-            let journal = Journal::resume(file, replay.end).map_err(|error| failed(&error))?;
+            let journal = Journal::resume(storage, replay.end).map_err(|error| failed(&error))?;
             members.push((task, directory, replay, journal));
         }
     }

@@ -48,6 +48,20 @@ impl Snapshot {
         found
     }
 
+    /// True when `pid` descends from `top`.
+    pub fn is_below(&self, pid: i32, top: i32) -> bool {
+        let mut at = pid;
+        // A look that is torn may have a loop in it.
+        for _ in 0..self.stats.len() {
+            match self.stats.get(&at) {
+                Some(stat) if stat.parent == top => return true,
+                Some(stat) if stat.parent > 1 => at = stat.parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Stat> + '_ {
         self.stats.values().copied()
     }

@@ -14,7 +14,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::journal::{Journal, Record};
+use crate::journal::{Compacted, Journal, Record};
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -37,6 +37,8 @@ struct State {
     flush: bool,
     /// Journals that the thread takes over.
     new: Vec<(u32, Journal, Also)>,
+    /// Snapshots that take the place of old records.
+    compactions: Vec<(u32, Record)>,
     /// Journals that get no more records.
     finished: Vec<u32>,
     error: Option<Failure>,
@@ -103,6 +105,12 @@ impl Writer {
         state.durable + state.queue.len() as u64
     }
 
+    /// Puts a snapshot in the place of old records of `task`, soon.
+    pub fn compact(&self, task: u32, snapshot: Record) {
+        self.shared.lock().compactions.push((task, snapshot));
+        self.shared.wake.notify_one();
+    }
+
     /// In one look: how far all records are on disk, and each journal, and what follows.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.shared.lock();
@@ -163,7 +171,7 @@ fn write(shared: &Shared) {
     let mut journals: BTreeMap<u32, (Journal, Also)> = BTreeMap::new();
     loop {
         let mut state = shared.lock();
-        while !state.flush && state.finished.is_empty() {
+        while !state.flush && state.finished.is_empty() && state.compactions.is_empty() {
             state = shared
                 .wake
                 .wait(state)
@@ -180,6 +188,7 @@ fn write(shared: &Shared) {
             parts.entry(*task).or_default().push(record.clone());
         }
         let finished = std::mem::take(&mut state.finished);
+        let compactions = std::mem::take(&mut state.compactions);
         let allowed = state.error.as_ref().map(|error| error.allows_last_words);
         drop(state);
 
@@ -190,7 +199,12 @@ fn write(shared: &Shared) {
             // What is on disk is unknown, and syncing again would tell nothing: it stays as it is.
             Some(false) => Ok(()),
         };
-        let result = written.and_then(|()| trim(&mut journals, &finished));
+        let result = written
+            .and_then(|()| match allowed {
+                None => compact(&mut journals, compactions),
+                Some(_) => Ok(()),
+            })
+            .and_then(|()| trim(&mut journals, &finished));
         let mut state = shared.lock();
         for (task, records) in &on_disk {
             if let Some(count) = state.counts.get_mut(task) {
@@ -253,6 +267,21 @@ fn append(
 fn last_words(journals: &mut BTreeMap<u32, (Journal, Also)>, parts: Parts) -> io::Result<()> {
     for (task, records) in parts {
         open(journals, task)?.0.last_words(records)?;
+    }
+    Ok(())
+}
+
+fn compact(
+    journals: &mut BTreeMap<u32, (Journal, Also)>,
+    compactions: Vec<(u32, Record)>,
+) -> io::Result<()> {
+    for (task, snapshot) in compactions {
+        // It may be over by now.
+        if let Some((journal, _)) = journals.get_mut(&task)
+            && let Compacted::Not(why) = journal.compact(snapshot)?
+        {
+            tracing::warn!("the journal of task {task} is not compacted: {why}");
+        }
     }
     Ok(())
 }

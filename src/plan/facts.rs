@@ -1,7 +1,7 @@
 //! What a plan is told and what it wants: facts in, decisions out.
 
 use super::{
-    member::Totals,
+    member::Past,
     state::{Exit, TaskState},
 };
 
@@ -31,6 +31,19 @@ pub enum Fact {
         /// What was found.
         healthy: bool,
     },
+    /// A run has been going on for longer than it may.
+    TimedOut {
+        /// The process' index in the task.
+        process: usize,
+        /// The run's number, from 0.
+        run: u32,
+    },
+    /// Somebody wants the process to run anew: its present run is to end, its failures are
+    /// forgiven, and the next run starts at once.
+    RestartRequested {
+        /// The process' index in the task.
+        process: usize,
+    },
     /// The task as a whole was found not to work, and why.
     Unhealthy(String),
     /// A run ended.
@@ -47,7 +60,7 @@ pub enum Fact {
         /// The process' index in the task.
         process: usize,
         /// What they came to.
-        totals: Totals,
+        past: Past,
     },
     /// The task entered a state.
     Entered {
@@ -83,6 +96,14 @@ pub enum Note {
         /// For people.
         reason: String,
     },
+    /// A run has been going on for longer than it may. It counts when the note comes back as a
+    /// fact: the run may have ended meanwhile.
+    TimeOut {
+        /// The process' index in the task.
+        process: usize,
+        /// The run's number, from 0.
+        run: u32,
+    },
 }
 
 /// Something to do.
@@ -102,6 +123,15 @@ pub enum Command {
     },
     /// Ask everything to stop.
     StopAll,
+    /// Ask this run to stop.
+    StopRun {
+        /// The process' index in the task.
+        process: usize,
+        /// The run's number, from 0.
+        run: u32,
+    },
+    /// Say who has not stopped yet.
+    TellLingering,
     /// SIGKILL to the tree of this run.
     KillRun {
         /// The process' index in the task.

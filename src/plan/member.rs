@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::RunState;
+use super::{backoff::Backoff, state::RunState};
 use crate::config::Condition;
 
 /// The rules of a process that matter to the plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rules {
     pub is_final: bool,
     pub daemon: bool,
@@ -15,8 +15,10 @@ pub(super) struct Rules {
     pub max_failures: u32,
     /// Runs without success; 0: no limit.
     pub max_runs: u32,
-    pub min_us: u64,
+    pub backoff: Backoff,
     pub stop_us: Option<u64>,
+    /// How long a run may take.
+    pub timeout_us: Option<u64>,
     /// Who waits for something of this one.
     pub after: Vec<usize>,
 }
@@ -72,6 +74,37 @@ impl Phase {
     }
 }
 
+/// Why a run that lives has to end, whatever its end will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It has failed: unhealthy, or over its time.
+    Failed,
+    /// Somebody wants the process anew, since this moment.
+    Restarted { at: u64 },
+}
+
+/// What a process' past runs have come to: all that must be known of them when they are no longer
+/// listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How they ended.
+    pub totals: Totals,
+    /// How many of these failures were forgiven by a restart.
+    pub forgiven: Totals,
+    /// Runs in a row that were neither successful nor long.
+    pub streak: u32,
+    /// One became its program.
+    pub started: bool,
+    /// One was found healthy.
+    pub healthy: bool,
+    /// The process was over, and well.
+    pub finished: bool,
+    /// The process failed for good.
+    pub failed: bool,
+    /// What it waited for cannot come any more, and nobody needs it.
+    pub skipped: bool,
+}
+
 /// How many runs ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -96,28 +129,36 @@ impl Totals {
             RunState::Forked | RunState::Running => {}
         }
     }
+
+    /// How many runs there were.
+    pub fn runs(&self) -> u32 {
+        self.success + self.unsuccessful()
+    }
+
+    /// How many of them were no success.
+    pub fn unsuccessful(&self) -> u32 {
+        self.failed + self.killed + self.lost
+    }
 }
 
 /// What others may wait for, of one process at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outlook {
     phase: Phase,
-    has_started: bool,
-    was_healthy: bool,
-    has_succeeded: bool,
+    past: Past,
     gave_up: bool,
-    is_skipped: bool,
 }
 
 impl Outlook {
     pub fn satisfies(self, until: Until) -> bool {
+        let past = self.past;
         match until {
-            Until::Finished => self.phase == Phase::Finished,
-            Until::Holds(Condition::Started) => self.has_started,
-            Until::Holds(Condition::Healthy) => self.was_healthy,
-            Until::Holds(Condition::Succeeded) => self.has_succeeded,
-            Until::Holds(Condition::Completed) => self.phase.is_over(),
-            Until::Holds(Condition::Failed) => self.gave_up,
+            Until::Finished => past.finished,
+            Until::Holds(Condition::Started) => past.started,
+            Until::Holds(Condition::Healthy) => past.healthy,
+            Until::Holds(Condition::Succeeded) => past.totals.success > 0,
+            Until::Holds(Condition::Completed) => past.finished || past.failed,
+            Until::Holds(Condition::Failed) => past.failed,
         }
     }
 
@@ -127,31 +168,27 @@ impl Outlook {
         match until {
             Until::Holds(Condition::Failed) => self.phase == Phase::Finished && !self.gave_up,
             Until::Holds(Condition::Started | Condition::Healthy | Condition::Succeeded) => {
-                self.is_skipped
+                self.past.skipped
             }
             Until::Finished | Until::Holds(Condition::Completed) => false,
         }
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Member {
     pub rules: Rules,
     pub phase: Phase,
     pub needs: Vec<Need>,
-    /// A run became its program.
-    pub has_started: bool,
-    /// A run was found healthy.
-    pub was_healthy: bool,
+    pub past: Past,
     /// The present run was found healthy.
     pub run_was_healthy: bool,
     /// Failed for good, even if that is nobody's concern.
     pub gave_up: bool,
-    /// What it waited for cannot come any more, and nobody needs it.
-    pub is_skipped: bool,
-    /// The present run was found unhealthy: whatever ends it, it has failed.
-    pub is_unhealthy: bool,
-    pub totals: Totals,
+    /// Why the present run has to end, if it has.
+    pub ending: Option<Ending>,
+    /// When the present run began.
+    pub began_at: u64,
     /// The number that the next run gets; the live run's while there is one.
     pub run: u32,
 }
@@ -165,14 +202,12 @@ impl Member {
                 Phase::Blocked
             },
             needs,
-            has_started: false,
-            was_healthy: false,
+            past: Past::default(),
             run_was_healthy: false,
             gave_up: false,
-            is_skipped: false,
-            is_unhealthy: false,
+            ending: None,
+            began_at: 0,
             rules,
-            totals: Totals::default(),
             run: 0,
         }
     }
@@ -181,34 +216,70 @@ impl Member {
     pub fn outlook(&self) -> Outlook {
         Outlook {
             phase: self.phase,
-            has_started: self.has_started,
-            was_healthy: self.was_healthy,
-            has_succeeded: self.totals.success > 0,
+            past: self.past,
             gave_up: self.gave_up,
-            is_skipped: self.is_skipped,
         }
     }
 
-    /// Where the process stands after a run that ended in `state` at `at` microseconds.
-    pub fn after_run(&mut self, state: RunState, at: u64) -> Phase {
-        let again = Phase::Pausing(at.saturating_add(self.rules.min_us));
-        let unsuccessful = self.totals.failed + self.totals.killed + self.totals.lost;
-        let limit = |limit: u32, count: u32| limit != 0 && count >= limit;
-        let exhausted = limit(self.rules.max_runs, unsuccessful);
-        match state {
-            RunState::Success if self.rules.daemon => again,
-            RunState::Success => Phase::Finished,
-            RunState::Failed if limit(self.rules.max_failures, self.totals.failed) => {
-                self.given_up()
-            }
-            _ if exhausted => self.given_up(),
-            _ => again,
+    /// Takes in that the present run ended at `at` microseconds; where the process stands then.
+    pub fn ended(&mut self, exit: RunState, at: u64) -> Phase {
+        let ending = self.ending.take();
+        let state = match ending {
+            Some(Ending::Failed) => RunState::Failed,
+            Some(Ending::Restarted { .. }) => RunState::Killed,
+            None => exit,
+        };
+        self.past.totals.add(state);
+        self.run += 1;
+        self.run_was_healthy = false;
+        if matches!(ending, Some(Ending::Restarted { .. })) {
+            self.forgive();
+            return Phase::Ready;
         }
+        let ran_us = at.saturating_sub(self.began_at);
+        let is_good = state == RunState::Success || self.rules.backoff.is_long(ran_us);
+        self.past.streak = match is_good {
+            true => 0,
+            false => self.past.streak.saturating_add(1),
+        };
+        let limit = |limit: u32, count: u32| limit != 0 && count >= limit;
+        let exhausted = limit(self.rules.max_runs, self.unsuccessful());
+        match state {
+            RunState::Success if self.rules.daemon => self.pausing_from(at),
+            RunState::Success => Phase::Finished,
+            RunState::Failed if limit(self.rules.max_failures, self.failures()) => self.given_up(),
+            _ if exhausted => self.given_up(),
+            _ => self.pausing_from(at),
+        }
+    }
+
+    /// The pause that begins at `at`.
+    pub fn pausing_from(&self, at: u64) -> Phase {
+        let pause = self.rules.backoff.pause_us(self.past.streak, self.run);
+        Phase::Pausing(at.saturating_add(pause))
+    }
+
+    /// Failures that count against max_failures.
+    pub fn failures(&self) -> u32 {
+        self.past.totals.failed - self.past.forgiven.failed
+    }
+
+    /// Runs that count against max_runs.
+    pub fn unsuccessful(&self) -> u32 {
+        self.past.totals.unsuccessful() - self.past.forgiven.unsuccessful()
+    }
+
+    /// What failed before does not count any more.
+    pub fn forgive(&mut self) {
+        self.past.forgiven = self.past.totals;
+        self.past.streak = 0;
+        self.gave_up = false;
     }
 
     /// An ephemeral process that fails for good is merely finished.
     fn given_up(&mut self) -> Phase {
         self.gave_up = true;
+        self.past.failed = true;
         if self.rules.ephemeral {
             Phase::Finished
         } else {

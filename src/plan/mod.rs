@@ -4,15 +4,20 @@
 //! clock, no file and no process here. `now` is CLOCK_BOOTTIME in microseconds.
 //! The same facts give the same plan, whichever process replays them.
 
+mod backoff;
 mod facts;
+mod interventions;
 mod member;
+mod standing;
 mod state;
 mod stopping;
 mod task;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub use facts::{Command, Decision, Fact, Note};
-pub use member::Totals;
+pub use member::{Past, Totals};
+pub use standing::{Need, NoRestart, Standing};
 pub use state::{Exit, RunState, TaskState};
 pub use task::Plan;

@@ -8,6 +8,9 @@ use super::{
     task::Plan,
 };
 
+/// Who takes longer than this to stop is named.
+const PATIENCE_US: u64 = 1_000_000;
+
 impl Plan {
     pub(super) fn clean(&mut self, now: u64, decision: &mut Decision) -> bool {
         if self.empty && now < self.deadline {
@@ -24,6 +27,10 @@ impl Plan {
             self.asked.stopped_at = (self.asked.posts > 0).then_some(now);
             decision.commands.push(Command::StopAll);
             decision.commands.push(Command::AwaitEmpty);
+        }
+        if self.look_at().is_some_and(|at| now >= at) {
+            self.asked.lingering = true;
+            decision.commands.push(Command::TellLingering);
         }
         for process in self.impatient(now).collect::<Vec<_>>() {
             self.asked.killed_runs.insert(process);
@@ -67,6 +74,14 @@ impl Plan {
         if self.asked.posts == 1 + u32::from(abort) {
             self.asked.post_until = 0;
         }
+    }
+
+    /// When it is time to say who has not stopped yet: once a stop, when most would have.
+    pub(super) fn look_at(&self) -> Option<u64> {
+        let asked_at = self.asked.stopped_at.unwrap_or(self.entered_at);
+        let left = self.deadline.saturating_sub(asked_at);
+        let at = asked_at + (left / 2).min(PATIENCE_US);
+        (self.asked.stop && !self.asked.lingering && at < self.deadline).then_some(at)
     }
 
     /// Processes whose own stop_timeout is over although the task's budget is not.

@@ -8,9 +8,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
+    backoff::Backoff,
     facts::{Command, Decision, Fact, Note},
-    member::{Member, Need, Phase, Rules, Totals, Until},
-    state::{Exit, RunState, TaskState},
+    member::{Ending, Member, Need, Past, Phase, Rules, Totals, Until},
+    state::{Exit, TaskState},
 };
 use crate::config::Task;
 
@@ -27,7 +28,12 @@ pub(super) struct Asked {
     pub(super) kill: bool,
     pub(super) close: bool,
     pub(super) killed_runs: BTreeSet<usize>,
-    pub(super) unhealthy: BTreeSet<(usize, u32)>,
+    /// Runs that were found to be over their time, asked to stop, killed one by one.
+    pub(super) timed_out: BTreeSet<(usize, u32)>,
+    pub(super) stopped: BTreeSet<(usize, u32)>,
+    pub(super) killed: BTreeSet<(usize, u32)>,
+    /// Who lingers was asked.
+    pub(super) lingering: bool,
     /// Requests made over HTTP, and how long the last one has.
     pub(super) posts: u32,
     pub(super) post_until: u64,
@@ -59,8 +65,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of `task`, before anything happened. The task has been validated.
-    pub fn new(task: &Task) -> Plan {
+    /// The plan of `task`, before anything happened. The task has been validated. `seed` makes the
+    /// random part of its pauses differ from other tasks'; it is the same for ever.
+    pub fn new(task: &Task, seed: u64) -> Plan {
         let numbered = task.processes.iter().enumerate();
         let index: HashMap<&str, usize> = numbered.map(|(i, p)| (p.name.as_str(), i)).collect();
         let mut needs: Vec<Vec<Need>> = vec![Vec::new(); task.processes.len()];
@@ -95,9 +102,10 @@ impl Plan {
         let members: Vec<Member> = task
             .processes
             .iter()
+            .enumerate()
             .zip(needs)
             .zip(after)
-            .map(|((process, mut needs), after)| {
+            .map(|(((index, process), mut needs), after)| {
                 needs.shrink_to_fit();
                 let rules = Rules {
                     is_final: process.is_final,
@@ -105,8 +113,9 @@ impl Plan {
                     ephemeral: process.ephemeral,
                     max_failures: process.max_failures,
                     max_runs: process.max_runs,
-                    min_us: process.min_duration.as_micros(),
+                    backoff: Backoff::of(process, index, seed),
                     stop_us: process.stop_timeout.map(|period| period.as_micros()),
+                    timeout_us: process.timeout.map(|period| period.as_micros()),
                     after: after.into_iter().collect(),
                 };
                 Member::new(rules, needs)
@@ -153,7 +162,12 @@ impl Plan {
 
     /// How the ended runs of a process ended.
     pub fn totals(&self, process: usize) -> Totals {
-        self.members[process].totals
+        self.members[process].past.totals
+    }
+
+    /// What the ended runs of a process have come to.
+    pub fn past(&self, process: usize) -> Past {
+        self.members[process].past
     }
 
     /// The runs that have begun and not ended.
@@ -191,10 +205,10 @@ impl Plan {
     /// unknown processes or runs that are not expected are ignored.
     pub fn apply(&mut self, fact: &Fact, at: u64) {
         match fact {
-            Fact::Started { process, run } => self.started(*process, *run),
+            Fact::Started { process, run } => self.started(*process, *run, at),
             Fact::Executed { process, run } => {
                 if let Some(member) = self.live_run(*process, *run) {
-                    member.has_started = true;
+                    member.past.started = true;
                     self.tell_dependents(*process);
                 }
             }
@@ -204,18 +218,30 @@ impl Plan {
                 healthy,
             } => {
                 if let Some(member) = self.live_run(*process, *run) {
-                    member.was_healthy |= healthy;
+                    member.past.healthy |= healthy;
                     member.run_was_healthy |= healthy;
-                    member.is_unhealthy |= !healthy;
+                    if !healthy {
+                        member.ending.get_or_insert(Ending::Failed);
+                    }
                     self.tell_dependents(*process);
                 }
             }
+            Fact::TimedOut { process, run } => {
+                if let Some(member) = self.live_run(*process, *run) {
+                    member.ending.get_or_insert(Ending::Failed);
+                }
+            }
+            Fact::RestartRequested { process } => self.restart_requested(*process, at),
             Fact::Unhealthy(reason) => self.unhealthy = Some(reason.clone()),
             Fact::Ended { process, run, exit } => self.ended(*process, *run, *exit, at),
-            Fact::Dropped { process, totals } => {
+            Fact::Dropped { process, past } => {
                 if let Some(member) = self.members.get_mut(*process) {
-                    member.totals = *totals;
-                    member.run = totals.success + totals.failed + totals.killed + totals.lost;
+                    member.past = *past;
+                    member.run = past.totals.runs();
+                    if past.skipped {
+                        self.set_phase(*process, Phase::Finished);
+                    }
+                    self.tell_dependents(*process);
                 }
             }
             Fact::Entered {
@@ -241,11 +267,12 @@ impl Plan {
         decision
     }
 
-    fn started(&mut self, process: usize, run: u32) {
-        let Some(member) = self.members.get(process) else {
+    fn started(&mut self, process: usize, run: u32, at: u64) {
+        let Some(member) = self.members.get_mut(process) else {
             return;
         };
         if run == member.run && !member.phase.is_over() && member.phase != Phase::Live {
+            member.began_at = at;
             self.set_phase(process, Phase::Live);
             self.empty = false;
         }
@@ -264,16 +291,24 @@ impl Plan {
         if run != member.run || member.phase != Phase::Live {
             return;
         }
-        let state = match std::mem::take(&mut member.is_unhealthy) {
-            true => RunState::Failed,
-            false => exit.state(),
-        };
-        member.totals.add(state);
-        member.run += 1;
-        member.run_was_healthy = false;
-        let next = member.after_run(state, at);
+        let next = member.ended(exit.state(), at);
         self.set_phase(process, next);
         self.tell_dependents(process);
+    }
+
+    fn restart_requested(&mut self, process: usize, at: u64) {
+        if process >= self.members.len() || self.refuses_restart(process).is_some() {
+            return;
+        }
+        let member = &mut self.members[process];
+        match member.phase {
+            Phase::Live => member.ending = Some(Ending::Restarted { at }),
+            Phase::Asked => member.forgive(),
+            _ => {
+                member.forgive();
+                self.set_phase(process, Phase::Ready);
+            }
+        }
     }
 
     /// Something is true of `process` that others may wait for. Who only waited for what cannot
@@ -295,7 +330,7 @@ impl Plan {
                     continue;
                 }
                 if is_skipped {
-                    member.is_skipped = true;
+                    member.past.skipped = true;
                     self.set_phase(dependent, Phase::Finished);
                     news.push(dependent);
                 } else if member.needs.iter().all(|need| need.met) {
@@ -344,8 +379,8 @@ impl Plan {
         self.entered_at = at;
         self.deadline = at.saturating_add(budget);
         for (_, process) in std::mem::take(&mut self.pausing) {
-            let until = at.saturating_add(self.members[process].rules.min_us);
-            self.set_phase(process, Phase::Pausing(until));
+            let pausing = self.members[process].pausing_from(at);
+            self.set_phase(process, pausing);
         }
     }
 
@@ -361,6 +396,7 @@ impl Plan {
             _ => {}
         }
         member.phase = phase;
+        member.past.finished |= phase == Phase::Finished;
         match phase {
             Phase::Ready => {
                 self.ready.insert(process);
@@ -386,7 +422,7 @@ impl Plan {
                     true
                 }
                 None => {
-                    self.kill_unhealthy(decision);
+                    self.intervene(false, now, decision);
                     self.schedule(false, now, decision);
                     false
                 }
@@ -397,7 +433,7 @@ impl Plan {
                 if over || now >= self.deadline {
                     return self.finish(now, decision);
                 }
-                self.kill_unhealthy(decision);
+                self.intervene(true, now, decision);
                 self.schedule(true, now, decision);
                 false
             }
@@ -408,46 +444,6 @@ impl Plan {
                 false
             }
         }
-    }
-
-    /// A run that does not work is ended, with its tree.
-    fn kill_unhealthy(&mut self, decision: &mut Decision) {
-        for (process, member) in self.members.iter().enumerate() {
-            let is_live = member.phase == Phase::Live && member.is_unhealthy;
-            if is_live && self.asked.unhealthy.insert((process, member.run)) {
-                let run = member.run;
-                decision.commands.push(Command::KillRun { process, run });
-            }
-        }
-    }
-
-    /// Why the ACTIVE stage is over, if it is.
-    fn verdict(&self) -> Option<(TaskState, String)> {
-        if let Some(kill) = &self.kill {
-            let how = if kill.now { "killed at once" } else { "killed" };
-            return Some((TaskState::Killed, how.to_owned()));
-        }
-        if let Some(reason) = &self.unhealthy {
-            return Some((TaskState::Failed, format!("failed health check: {reason}")));
-        }
-        let failed = self.failed_processes();
-        if self.max_failures != 0 && failed >= self.max_failures {
-            let limit = self.max_failures;
-            return Some((
-                TaskState::Failed,
-                format!("{failed} failed process(es), max_failures is {limit}"),
-            ));
-        }
-        if self.is_complete(false) {
-            return Some((TaskState::Success, "all processes are done".to_owned()));
-        }
-        if self.is_deadlocked(false) {
-            return Some((
-                TaskState::Failed,
-                "what is left waits for a process that failed".to_owned(),
-            ));
-        }
-        None
     }
 
     pub(super) fn enter(
@@ -480,12 +476,9 @@ impl Plan {
             }
             self.set_phase(process, Phase::Ready);
         }
-        let busy = |member: &&Member| {
-            member.rules.is_final == is_final && matches!(member.phase, Phase::Asked | Phase::Live)
-        };
         let mut room = match self.max_concurrency {
-            0 => usize::MAX,
-            limit => (limit as usize).saturating_sub(self.members.iter().filter(busy).count()),
+            0 => u32::MAX,
+            limit => limit.saturating_sub(self.running(is_final)),
         };
         let candidates: Vec<usize> = self.ready.iter().copied().collect();
         for process in candidates {
@@ -502,58 +495,6 @@ impl Plan {
         }
     }
 
-    fn of(&self, is_final: bool) -> impl Iterator<Item = &Member> {
-        self.members
-            .iter()
-            .filter(move |member| member.rules.is_final == is_final)
-    }
-
-    fn failed_processes(&self) -> u32 {
-        let failed = |member: &&Member| member.phase == Phase::Failed;
-        self.of(false).filter(failed).count() as u32
-    }
-
-    /// Everything that counts is over.
-    fn is_complete(&self, is_final: bool) -> bool {
-        self.of(is_final)
-            .all(|member| member.rules.ephemeral || member.phase.is_over())
-    }
-
-    /// Something that counts is not over, and nothing that counts can move: neither by itself nor
-    /// because of an ephemeral process that it waits for.
-    fn is_deadlocked(&self, is_final: bool) -> bool {
-        !self.is_complete(is_final)
-            && !self
-                .of(is_final)
-                .any(|member| !member.rules.ephemeral && member.phase.is_open())
-            && !self.something_may_come(is_final)
-    }
-
-    /// What is blocked and counts waits, maybe through others, for a process that can move.
-    fn something_may_come(&self, is_final: bool) -> bool {
-        let counts = |index: &usize| {
-            let member = &self.members[*index];
-            member.rules.is_final == is_final
-                && !member.rules.ephemeral
-                && member.phase == Phase::Blocked
-        };
-        let mut seen = vec![false; self.members.len()];
-        let mut open: Vec<usize> = (0..self.members.len()).filter(counts).collect();
-        while let Some(index) = open.pop() {
-            for need in self.members[index].needs.iter().filter(|need| !need.met) {
-                let other = &self.members[need.process];
-                if other.phase.is_open() {
-                    return true;
-                }
-                let is_blocked = other.phase == Phase::Blocked;
-                if is_blocked && !std::mem::replace(&mut seen[need.process], true) {
-                    open.push(need.process);
-                }
-            }
-        }
-        false
-    }
-
     /// It is being asked to end, and was sent no signals yet.
     fn is_polite(&self) -> bool {
         self.asked.posts > 0 && !self.asked.stop
@@ -564,7 +505,8 @@ impl Plan {
             TaskState::Active => {
                 // Those that wait for room are woken by an end, not by the clock.
                 let next = self.pausing.first().map(|(until, _)| *until);
-                next.filter(|until| *until > now)
+                let next = next.filter(|until| *until > now);
+                next.into_iter().chain(self.intervene_at(false)).min()
             }
             // The next request to end, or the signals, come first.
             TaskState::Cleaning if now < self.deadline && self.is_polite() => {
@@ -573,6 +515,7 @@ impl Plan {
             TaskState::Cleaning if now < self.deadline => (0..self.members.len())
                 .filter(|process| !self.asked.killed_runs.contains(process))
                 .filter_map(|process| self.stop_deadline(process))
+                .chain(self.look_at())
                 .chain([self.deadline])
                 .min(),
             TaskState::Finalizing if now < self.deadline => {
@@ -580,8 +523,12 @@ impl Plan {
                     let rules = &self.members[*process].rules;
                     rules.is_final
                 });
-                let next = pausing.map(|(until, _)| *until);
-                Some(next.map_or(self.deadline, |until| until.min(self.deadline)))
+                pausing
+                    .map(|(until, _)| *until)
+                    .into_iter()
+                    .chain(self.intervene_at(true))
+                    .chain([self.deadline])
+                    .min()
             }
             _ => None,
         }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Command, Decision, Exit, Fact, Note, Plan, RunState, TaskState};
-use crate::config::{Condition, Constraint, Period, Process, Task};
+use super::{Command, Decision, Exit, Fact, Note, Plan, RunState, Standing, TaskState};
+use crate::config::{Backoff, Condition, Constraint, Period, Process, Task};
 
 fn process(name: usize) -> Process {
     Process {
@@ -42,6 +42,8 @@ fn any_task() -> impl Strategy<Value = Task> {
         0..3u64,
         1..6u32,
         prop::option::weighted(0.2, 1..40u64),
+        prop::option::weighted(0.2, 1..20u64),
+        prop::bool::weighted(0.2),
     );
     let processes = prop::collection::vec(flags, 1..9);
     (
@@ -58,8 +60,23 @@ fn any_task() -> impl Strategy<Value = Task> {
                     .into_iter()
                     .enumerate()
                     .map(
-                        |(index, (failures, daemon, ephemeral, is_final, min, runs, stop))| {
+                        |(
+                            index,
+                            (
+                                failures,
+                                daemon,
+                                ephemeral,
+                                is_final,
+                                min,
+                                runs,
+                                stop,
+                                timeout,
+                                grows,
+                            ),
+                        )| {
                             Process {
+                                timeout: timeout.map(Period::from_secs),
+                                backoff: grows.then(Backoff::default),
                                 max_failures: failures,
                                 max_runs: runs,
                                 daemon,
@@ -120,6 +137,8 @@ enum Step {
     End(usize, Exit),
     /// The N-th live run is found healthy or not.
     Check(usize, bool),
+    /// Somebody wants this process anew.
+    Restart(usize),
     /// Time passes, milliseconds.
     Wait(u64),
     /// The runner dies and a new one replays.
@@ -142,6 +161,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (0..8usize, exit).prop_map(|(which, exit)| Step::End(which, exit)),
         3 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, healthy)| Step::Check(which, healthy)),
+        2 => (0..9usize).prop_map(Step::Restart),
         4 => (1..3000u64).prop_map(Step::Wait),
         3 => Just(Step::Crash),
         1 => any::<bool>().prop_map(|now| Step::Kill { now }),
@@ -153,13 +173,48 @@ fn any_step() -> impl Strategy<Value = Step> {
 struct Naive<'t> {
     task: &'t Task,
     ends: Vec<(usize, RunState)>,
+    /// Where in `ends` the last restart of a process was: what came before does not count.
+    restarted: BTreeMap<usize, usize>,
     started: BTreeSet<usize>,
     healthy: BTreeSet<usize>,
+    /// What was true once counts as true for ever.
+    ever_succeeded: BTreeSet<usize>,
+    ever_finished: BTreeSet<usize>,
+    ever_gave_up: BTreeSet<usize>,
+    skipped: BTreeSet<usize>,
 }
 
 impl Naive<'_> {
+    /// Takes in what has become true.
+    fn update(&mut self) {
+        loop {
+            let before = (self.ever_finished.len(), self.skipped.len());
+            for process in 0..self.task.processes.len() {
+                if self.count(process, RunState::Success) > 0 {
+                    self.ever_succeeded.insert(process);
+                }
+                if self.has_finished(process) {
+                    self.ever_finished.insert(process);
+                }
+                if self.gave_up(process) {
+                    self.ever_gave_up.insert(process);
+                }
+            }
+            for process in 0..self.task.processes.len() {
+                if !self.waits_for(process).is_empty() && self.is_ruled_out(process) {
+                    self.skipped.insert(process);
+                }
+            }
+            if before == (self.ever_finished.len(), self.skipped.len()) {
+                return;
+            }
+        }
+    }
+
+    /// Since its last restart.
     fn count(&self, process: usize, state: RunState) -> u32 {
-        let of = self.ends.iter();
+        let from = self.restarted.get(&process).copied().unwrap_or_default();
+        let of = self.ends[from..].iter();
         of.filter(|end| **end == (process, state)).count() as u32
     }
 
@@ -193,9 +248,13 @@ impl Naive<'_> {
         })
     }
 
+    fn is_skipped(&self, process: usize) -> bool {
+        self.skipped.contains(&process)
+    }
+
     /// It was meant for the failure of something that ended well, or for the runs of something that
     /// was itself skipped.
-    fn is_skipped(&self, process: usize) -> bool {
+    fn is_ruled_out(&self, process: usize) -> bool {
         self.after(process)
             .any(|(other, condition)| match condition {
                 Condition::Failed => self.has_finished(other) && !self.gave_up(other),
@@ -208,16 +267,18 @@ impl Naive<'_> {
         match condition {
             Condition::Started => self.started.contains(&process),
             Condition::Healthy => self.healthy.contains(&process),
-            Condition::Succeeded => self.count(process, RunState::Success) > 0,
-            Condition::Completed => self.has_failed(process) || self.has_finished(process),
-            Condition::Failed => self.gave_up(process),
+            Condition::Succeeded => self.ever_succeeded.contains(&process),
+            Condition::Completed => {
+                self.ever_gave_up.contains(&process) || self.ever_finished.contains(&process)
+            }
+            Condition::Failed => self.ever_gave_up.contains(&process),
         }
     }
 
     /// What it still waits for.
     fn waits_for(&self, process: usize) -> Vec<usize> {
         let orders = self.predecessors(process);
-        let orders = orders.filter(|other| !self.has_finished(*other));
+        let orders = orders.filter(|other| !self.ever_finished.contains(other));
         let conditions = self.after(process);
         let conditions = conditions.filter(|(other, condition)| !self.holds(*other, *condition));
         orders.chain(conditions.map(|(other, _)| other)).collect()
@@ -281,9 +342,12 @@ struct World<'t> {
     now: u64,
     live: BTreeSet<(usize, u32)>,
     started: BTreeSet<(usize, u32)>,
+    began_at: BTreeMap<(usize, u32), u64>,
     ended_at: BTreeMap<usize, u64>,
     /// Runs that were found unhealthy: they have failed whatever ends them.
     unhealthy: BTreeSet<(usize, u32)>,
+    /// Runs that somebody wanted anew: killed, whatever ends them.
+    restarted: BTreeSet<(usize, u32)>,
     awaiting: bool,
     closed: bool,
     states: Vec<TaskState>,
@@ -295,21 +359,28 @@ impl<'t> World<'t> {
     fn new(task: &'t Task) -> World<'t> {
         World {
             task,
-            plan: Plan::new(task),
+            plan: Plan::new(task, 0),
             journal: Vec::new(),
             now: 1_000_000,
             live: BTreeSet::new(),
             started: BTreeSet::new(),
+            began_at: BTreeMap::new(),
             ended_at: BTreeMap::new(),
             unhealthy: BTreeSet::new(),
+            restarted: BTreeSet::new(),
             awaiting: false,
             closed: false,
             states: Vec::new(),
             naive: Naive {
                 task,
                 ends: Vec::new(),
+                restarted: BTreeMap::new(),
                 started: BTreeSet::new(),
                 healthy: BTreeSet::new(),
+                ever_succeeded: BTreeSet::new(),
+                ever_finished: BTreeSet::new(),
+                ever_gave_up: BTreeSet::new(),
+                skipped: BTreeSet::new(),
             },
             killed: false,
         }
@@ -318,6 +389,7 @@ impl<'t> World<'t> {
     fn fact(&mut self, fact: Fact) {
         self.plan.apply(&fact, self.now);
         self.journal.push((fact, self.now));
+        self.naive.update();
     }
 
     /// Lets the plan decide and carries it out, until there is nothing to decide.
@@ -337,13 +409,23 @@ impl<'t> World<'t> {
     }
 
     fn carry_out(&mut self, decision: Decision) {
-        for Note::Enter {
-            state,
-            outcome,
-            budget_us,
-            ..
-        } in decision.notes
-        {
+        for note in decision.notes {
+            let (state, outcome, budget_us) = match note {
+                Note::Enter {
+                    state,
+                    outcome,
+                    budget_us,
+                    ..
+                } => (state, outcome, budget_us),
+                Note::TimeOut { process, run } => {
+                    let timeout = self.task.processes[process].timeout.expect("a time-out");
+                    let began_at = self.began_at[&(process, run)];
+                    assert!(self.now >= began_at + timeout.as_micros(), "too early");
+                    self.unhealthy.insert((process, run));
+                    self.fact(Fact::TimedOut { process, run });
+                    continue;
+                }
+            };
             if state == TaskState::Cleaning && !self.killed {
                 assert_eq!(Some(outcome), self.naive.verdict(), "the verdict");
             }
@@ -362,7 +444,11 @@ impl<'t> World<'t> {
         for command in decision.commands {
             match command {
                 Command::Start { process, run } => self.start(process, run),
-                Command::StopAll | Command::KillRun { .. } | Command::Post { .. } => {}
+                Command::StopAll
+                | Command::StopRun { .. }
+                | Command::KillRun { .. }
+                | Command::TellLingering
+                | Command::Post { .. } => {}
                 Command::KillAll => self.kill_all(),
                 Command::AwaitEmpty => self.awaiting = true,
                 Command::Close => self.closed = true,
@@ -398,6 +484,7 @@ impl<'t> World<'t> {
             assert!(self.now >= at + pause, "started within min_duration");
         }
         self.live.insert((process, run));
+        self.began_at.insert((process, run), self.now);
         self.fact(Fact::Started { process, run });
         self.naive.started.insert(process);
         self.fact(Fact::Executed { process, run });
@@ -405,14 +492,37 @@ impl<'t> World<'t> {
 
     fn end(&mut self, process: usize, run: u32, exit: Exit) {
         if self.live.remove(&(process, run)) {
-            let state = match self.unhealthy.contains(&(process, run)) {
+            let key = (process, run);
+            let is_restarted = self.restarted.contains(&key);
+            let state = match self.unhealthy.contains(&key) {
+                _ if is_restarted => RunState::Killed,
                 true => RunState::Failed,
                 false => exit.state(),
             };
             self.naive.ends.push((process, state));
             self.ended_at.insert(process, self.now);
+            if is_restarted {
+                self.forgive(process);
+            }
             self.fact(Fact::Ended { process, run, exit });
         }
+    }
+
+    /// Its failures do not count any more, and it may start at once.
+    fn forgive(&mut self, process: usize) {
+        self.naive.restarted.insert(process, self.naive.ends.len());
+        self.ended_at.remove(&process);
+    }
+
+    fn restart(&mut self, process: usize) {
+        let live = self.live.iter().find(|(other, _)| *other == process);
+        match live.copied() {
+            Some(key) => {
+                self.restarted.insert(key);
+            }
+            None => self.forgive(process),
+        }
+        self.fact(Fact::RestartRequested { process });
     }
 
     fn kill_all(&mut self) {
@@ -422,7 +532,7 @@ impl<'t> World<'t> {
     }
 
     fn replay(&self) -> Plan {
-        let mut plan = Plan::new(self.task);
+        let mut plan = Plan::new(self.task, 0);
         for (fact, at) in &self.journal {
             plan.apply(fact, *at);
         }
@@ -451,11 +561,35 @@ impl<'t> World<'t> {
                     });
                 }
             }
+            Step::Restart(which) => {
+                let process = which % self.task.processes.len();
+                let rules = &self.task.processes[process];
+                let is_active = self.states.last() == Some(&TaskState::Active);
+                let began = self.naive.waits_for(process).is_empty();
+                let expected =
+                    is_active && !rules.is_final && began && !self.naive.is_skipped(process);
+                assert_eq!(self.plan.refuses_restart(process).is_none(), expected);
+                match expected {
+                    true => self.restart(process),
+                    // Asked for too late: it is in the journal, and means nothing.
+                    false => self.fact(Fact::RestartRequested { process }),
+                }
+            }
             Step::Wait(ms) => self.now += ms * 1000,
             Step::Crash => {
                 let replayed = self.replay();
                 for process in 0..self.task.processes.len() {
-                    let of = |plan: &Plan| (plan.totals(process), plan.state(), plan.live());
+                    let of = |plan: &Plan| {
+                        let standing = match plan.standing(process) {
+                            // A replay forgets what was only asked for.
+                            Standing::Starting | Standing::Pausing { .. } => {
+                                Standing::Ready { running: 0 }
+                            }
+                            Standing::Ready { .. } => Standing::Ready { running: 0 },
+                            other => other,
+                        };
+                        (plan.past(process), standing, plan.state(), plan.live())
+                    };
                     assert_eq!(of(&self.plan), of(&replayed), "a replay differs");
                 }
                 self.plan = replayed;
@@ -471,16 +605,11 @@ impl<'t> World<'t> {
             Step::Reboot => {
                 // A new clock, and nobody survived.
                 self.now = 5_000;
-                self.ended_at.clear();
                 self.fact(Fact::Rebooted);
                 for (process, run) in self.live.clone() {
                     self.end(process, run, Exit::Lost);
                 }
-                for at in 0..self.task.processes.len() {
-                    if self.started.iter().any(|(process, _)| *process == at) {
-                        self.ended_at.insert(at, 0);
-                    }
-                }
+                self.ended_at.values_mut().for_each(|at| *at = 0);
                 self.plan = self.replay();
                 self.awaiting = false;
             }
@@ -537,7 +666,7 @@ proptest! {
 #[test]
 fn starts_are_in_the_order_of_the_file() {
     let task = task((0..5).map(process).collect(), vec![]);
-    let decision = Plan::new(&task).decide(0);
+    let decision = Plan::new(&task, 0).decide(0);
     let order: Vec<usize> = decision
         .commands
         .iter()
@@ -554,7 +683,7 @@ fn facts_that_race_with_a_stage_change_do_not_change_it() {
     let mut flaky = process(0);
     flaky.max_failures = 1;
     let task = task(vec![flaky, process(1)], vec![]);
-    let mut plan = Plan::new(&task);
+    let mut plan = Plan::new(&task, 0);
     plan.decide(0);
     let started = |process| Fact::Started { process, run: 0 };
     let ended = |process, exit| Fact::Ended {
@@ -585,7 +714,10 @@ fn facts_that_race_with_a_stage_change_do_not_change_it() {
             .decide(20)
             .notes
             .into_iter()
-            .map(|Note::Enter { state, .. }| state)
+            .map(|note| match note {
+                Note::Enter { state, .. } => state,
+                Note::TimeOut { .. } => panic!("{note:?}"),
+            })
             .collect();
         assert_eq!(entered, [TaskState::Finalizing, TaskState::Failed]);
     }
@@ -596,7 +728,7 @@ fn an_own_stop_timeout_kills_before_the_budget_is_over() {
     let mut stubborn = process(0);
     stubborn.stop_timeout = Some(Period::from_secs(2));
     let task = task(vec![stubborn], vec![]);
-    let mut plan = Plan::new(&task);
+    let mut plan = Plan::new(&task, 0);
     plan.decide(0);
     plan.apply(&Fact::Started { process: 0, run: 0 }, 0);
     let kill = Fact::KillRequested {
@@ -606,6 +738,9 @@ fn an_own_stop_timeout_kills_before_the_budget_is_over() {
     plan.apply(&kill, 1_000_000);
     let decision = plan.decide(1_000_000);
     assert!(decision.commands.contains(&Command::StopAll));
+    assert_eq!(decision.wake_at, Some(2_000_000));
+    let decision = plan.decide(2_000_000);
+    assert_eq!(decision.commands, [Command::TellLingering]);
     assert_eq!(decision.wake_at, Some(3_000_000));
     let decision = plan.decide(3_000_000);
     assert_eq!(decision.commands, [Command::KillRun { process: 0, run: 0 }]);
@@ -617,7 +752,7 @@ fn killing_at_once_leaves_no_time_for_final_processes() {
     let mut last = process(1);
     last.is_final = true;
     let task = task(vec![process(0), last], vec![]);
-    let mut plan = Plan::new(&task);
+    let mut plan = Plan::new(&task, 0);
     plan.decide(0);
     plan.apply(&Fact::Started { process: 0, run: 0 }, 0);
     let kill = Fact::KillRequested {
@@ -646,4 +781,69 @@ fn killing_at_once_leaves_no_time_for_final_processes() {
         }]
     ));
     assert_eq!(decision.commands, [Command::Close]);
+}
+
+#[test]
+fn a_run_over_its_time_is_noted_killed_and_failed() {
+    let mut slow = process(0);
+    slow.timeout = Some(Period::from_secs(5));
+    slow.max_failures = 2;
+    let task = task(vec![slow], vec![]);
+    let mut plan = Plan::new(&task, 0);
+    plan.decide(0);
+    plan.apply(&Fact::Started { process: 0, run: 0 }, 1_000_000);
+    assert_eq!(plan.decide(1_000_000).wake_at, Some(6_000_000));
+    let decision = plan.decide(6_000_000);
+    assert_eq!(decision.notes, [Note::TimeOut { process: 0, run: 0 }]);
+    assert_eq!(decision.commands, []);
+    // It counts where it stands in the journal: a run that had ended before is what it was.
+    let mut ended = plan.clone();
+    let end = Fact::Ended {
+        process: 0,
+        run: 0,
+        exit: Exit::Code(0),
+    };
+    let late = Fact::TimedOut { process: 0, run: 0 };
+    ended.apply(&end, 6_000_001);
+    ended.apply(&late, 6_000_002);
+    assert_eq!(ended.totals(0).success, 1);
+    plan.apply(&late, 6_000_001);
+    let decision = plan.decide(6_000_001);
+    assert_eq!(decision.commands, [Command::KillRun { process: 0, run: 0 }]);
+    plan.apply(&end, 6_000_002);
+    assert_eq!(plan.totals(0).failed, 1);
+}
+
+#[test]
+fn a_restart_asks_then_kills_and_starts_at_once_with_nothing_to_forgive() {
+    let mut server = process(0);
+    server.stop_timeout = Some(Period::from_secs(3));
+    server.max_failures = 2;
+    let task = task(vec![server], vec![]);
+    let mut plan = Plan::new(&task, 0);
+    plan.decide(0);
+    let started = |run| Fact::Started { process: 0, run };
+    let ended = |run, exit| Fact::Ended {
+        process: 0,
+        run,
+        exit,
+    };
+    plan.apply(&started(0), 0);
+    plan.apply(&ended(0, Exit::Code(1)), 1);
+    assert_eq!(plan.counts(0), (1, 1));
+    plan.decide(2_000_000);
+    plan.apply(&started(1), 2_000_000);
+    plan.apply(&Fact::RestartRequested { process: 0 }, 3_000_000);
+    let decision = plan.decide(3_000_000);
+    assert_eq!(decision.commands, [Command::StopRun { process: 0, run: 1 }]);
+    assert_eq!(decision.wake_at, Some(6_000_000));
+    let decision = plan.decide(6_000_000);
+    assert_eq!(decision.commands, [Command::KillRun { process: 0, run: 1 }]);
+    // However it ends: that was asked for.
+    plan.apply(&ended(1, Exit::Code(1)), 6_000_001);
+    assert_eq!(plan.counts(0), (0, 0));
+    let totals = plan.totals(0);
+    assert_eq!((totals.failed, totals.killed), (1, 1));
+    let decision = plan.decide(6_000_001);
+    assert_eq!(decision.commands, [Command::Start { process: 0, run: 2 }]);
 }

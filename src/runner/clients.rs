@@ -41,6 +41,24 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         task: Option<String>,
     },
+    /// Run a process anew.
+    Restart {
+        /// The task's id, where several may run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
+        /// Its name.
+        process: String,
+    },
+    /// Send a signal to a process.
+    Signal {
+        /// The task's id, where several may run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
+        /// Its name.
+        process: String,
+        /// The kernel's number.
+        signal: u32,
+    },
     /// End the task.
     Kill {
         /// The task's id, where several may run.
@@ -58,8 +76,11 @@ pub enum Request {
 impl Request {
     /// The task that it is about.
     pub fn task(&self) -> Option<&str> {
-        let (Request::Follow { task } | Request::Status { task } | Request::Kill { task, .. }) =
-            self;
+        let (Request::Follow { task }
+        | Request::Status { task }
+        | Request::Restart { task, .. }
+        | Request::Signal { task, .. }
+        | Request::Kill { task, .. }) = self;
         task.as_deref()
     }
 }

@@ -16,15 +16,16 @@ use tokio::sync::mpsc;
 use super::{
     checkup::Outcome,
     clients::{ClientId, Clients, Heard, Request},
+    compaction::Growth,
     overseer::{Members, Overseer, Want},
     probe,
-    running::{Attempt, Post, Running, Subject, note, order},
+    running::{Attempt, Post, Running, Subject, note, order, order_of},
     status::Event,
 };
 use crate::{
     clock::now,
     config::Probe,
-    journal::{self, Kind, Record},
+    journal::{self, Kind, Record, Snapshot},
     keeper::{Holder, JOURNAL, LIVE, LiveView, frame_message},
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
@@ -62,6 +63,8 @@ pub(super) struct Engine {
     pub tasks: Members,
     pub overseer: Option<Box<dyn Overseer>>,
     live: File,
+    /// Of the group's own journal, where an overseer has one: its file, and how it grows.
+    own: Option<(String, Growth)>,
     /// Known, but not yet on disk: number, task, record.
     pub unsaid: VecDeque<(u64, u32, Record)>,
     /// The overseer is heard when the records up to this one are on disk: what an earlier runner
@@ -89,13 +92,15 @@ impl Engine {
         welcome: wire::Report,
     ) -> io::Result<Engine> {
         let mut tasks = Members::new();
+        let mut own = None;
         for open in &welcome.journals {
             let replay = replay(open, &welcome)?;
-            let count = open.replay_to as usize;
+            let count = replay.numbering.index(open.replay_to);
             match &mut overseer {
                 Some(overseer) if open.task == 0 => {
                     let past = replay.records.iter().take(count);
                     past.for_each(|record| overseer.recorded(record));
+                    own = Some((format!("{}/{JOURNAL}", open.directory), Growth::of(count)));
                 }
                 _ => {
                     tasks.insert(open.task, begin(open.task, &open.directory, replay, count)?);
@@ -117,6 +122,7 @@ impl Engine {
             tasks,
             overseer,
             live: live.into(),
+            own,
             unsaid: VecDeque::new(),
             heard_from: welcome.records.last().map_or(0, |last| last.seq),
             durable: 0,
@@ -212,7 +218,12 @@ impl Engine {
                         self.clients.release(number);
                     }
                 }
-                (Some(overseer), None) if number == 0 => overseer.recorded(&record),
+                (Some(overseer), None) if number == 0 => {
+                    overseer.recorded(&record);
+                    if let Some((_, growth)) = &mut self.own {
+                        growth.add();
+                    }
+                }
                 _ => {}
             }
         }
@@ -245,6 +256,18 @@ impl Engine {
             Request::Status { .. } => {
                 let status = line_of(&Event::Status(Box::new(task.status(pids))));
                 self.clients.tell(id, &status);
+            }
+            Request::Restart { process, .. } => {
+                if let Err(message) = task.restart(&process, &mut self.batch) {
+                    self.refuse(id, message);
+                }
+            }
+            Request::Signal {
+                process, signal, ..
+            } => {
+                if let Err(message) = task.signal(&process, signal, &mut self.batch) {
+                    self.refuse(id, message);
+                }
             }
             Request::Kill { now, budget_us, .. } => task.kill(now, budget_us, &mut self.batch),
         }
@@ -312,8 +335,38 @@ impl Engine {
                 tokio::spawn(attempt_at(*number, attempt, self.ended.clone()));
             }
             wake_at = earlier(wake_at, task.next_attempt());
+            if !self.failed {
+                task.compact(&mut self.batch);
+            }
         }
+        self.compact_own();
         Ok(wake_at)
+    }
+
+    /// Orders a compaction of the group's own journal when it has grown enough.
+    fn compact_own(&mut self) {
+        let (Some(overseer), Some((path, growth))) = (&self.overseer, &mut self.own) else {
+            return;
+        };
+        if !growth.is_due() || self.failed || self.leaving {
+            return;
+        }
+        match journal::read(path.as_str().as_ref()) {
+            Ok(Some(replay)) => {
+                let snapshot = Snapshot {
+                    dropped: Vec::new(),
+                    kept: overseer.needed(replay.records.get(1..).unwrap_or_default()),
+                    through: replay.total(),
+                };
+                growth.compacted(snapshot.kept.len() + 2);
+                order(0, order_of(snapshot), &mut self.batch);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!("no compaction: {error}");
+                growth.compacted(usize::MAX / 4);
+            }
+        }
     }
 
     fn oversee(&mut self) -> io::Result<Option<u64>> {

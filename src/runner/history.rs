@@ -1,25 +1,29 @@
 //! What happened, from the records alone, in the form that people and programs are shown.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use crate::{
-    config::Task,
+    clock::now,
+    config::{Period, Task},
     journal::{Cover, Header, How, Kind, Record},
-    plan::{Plan, RunState, Totals},
+    plan::{Plan, RunState, Standing, Totals},
 };
 
 use super::{
-    replay::exit_of,
+    replay::{exit_of, past_of},
     status::{
-        Event, NoticeEvent, ProcessStatus, RunEvent, RunStatus, StateStatus, TaskEvent, TaskStatus,
-        signal_name, time,
+        Event, NoticeEvent, NoticeKind, ProcessStatus, RunEvent, RunStatus, StateStatus, TaskEvent,
+        TaskStatus, signal_name, time,
     },
 };
 
 /// Runs that are listed per process; older ones are only counted.
-const LISTED: usize = 100;
+pub(super) const LISTED: usize = 100;
 /// Notices that are listed.
-const NOTICES: usize = 100;
+pub(super) const NOTICES: usize = 100;
 
 /// The story of one task.
 #[derive(Debug)]
@@ -55,9 +59,10 @@ struct Run {
     pid: u32,
     forked_us: u64,
     started_us: u64,
+    healthy_us: u64,
     end: Option<(How, u64)>,
-    /// Why a check found that it does not work.
-    unhealthy: Option<Box<str>>,
+    /// What it counts as whatever ended it, and why: somebody else decided that it has to end.
+    sentence: Option<(RunState, Box<str>)>,
 }
 
 impl History {
@@ -113,8 +118,9 @@ impl History {
                     pid: start.pid,
                     forked_us: record.wall_us,
                     started_us: 0,
+                    healthy_us: 0,
                     end: None,
-                    unhealthy: None,
+                    sentence: None,
                 });
                 self.run_event(start.process, start.run)
             }
@@ -127,11 +133,16 @@ impl History {
                 self.run_event(exec.process, exec.run)
             }
             Kind::Health(health) => {
-                let subject = health.process.filter(|_| !health.healthy);
-                if let Some(process) = subject
+                if let Some(process) = health.process
                     && let Some(run) = self.run(process, health.run)
                 {
-                    run.unhealthy = Some(health.reason.as_str().into());
+                    match health.healthy {
+                        true if run.healthy_us > 0 => {}
+                        true => run.healthy_us = record.wall_us,
+                        false => {
+                            run.condemn(RunState::Failed, format!("unhealthy: {}", health.reason));
+                        }
+                    }
                 }
                 self.healthy = match health.process {
                     None => Some(health.healthy),
@@ -143,6 +154,35 @@ impl History {
                 };
                 let run = health.process.map(|_| health.run);
                 Some(self.notice(record.wall_us, text, health.process, run))
+            }
+            Kind::TimedOut(late) => {
+                let after = Period::new(Duration::from_micros(late.after_us));
+                let text = format!("timed out after {}", after.unwrap_or_default());
+                // Its end tells it.
+                self.run(late.process, late.run)?
+                    .condemn(RunState::Failed, text);
+                None
+            }
+            Kind::Restart(restart) => {
+                let story = self.processes.get_mut(restart.process as usize)?;
+                let live = story.runs.back_mut().filter(|run| run.end.is_none());
+                let run = live.map(|run| {
+                    // Whatever was found before: somebody wants it anew.
+                    run.sentence = None;
+                    run.condemn(RunState::Killed, "restarted".to_owned());
+                    run.number
+                });
+                let text = "restart requested".to_owned();
+                let mut event = self.notice(record.wall_us, text, Some(restart.process), run);
+                self.mark(&mut event, NoticeKind::Restart);
+                Some(event)
+            }
+            Kind::Signal(signal) => {
+                let text = format!("{} requested", signal_name(signal.signal));
+                let run = Some(signal.run);
+                let mut event = self.notice(record.wall_us, text, Some(signal.process), run);
+                self.mark(&mut event, NoticeKind::Signal);
+                Some(event)
             }
             Kind::End(end) => {
                 let how = end.how.clone()?;
@@ -193,12 +233,7 @@ impl History {
             Kind::Snapshot(snapshot) => {
                 for dropped in &snapshot.dropped {
                     if let Some(story) = self.processes.get_mut(dropped.process as usize) {
-                        story.totals = Totals {
-                            success: dropped.success,
-                            failed: dropped.failed,
-                            killed: dropped.killed,
-                            lost: dropped.lost,
-                        };
+                        story.totals = past_of(dropped).totals;
                     }
                 }
                 for kept in &snapshot.kept {
@@ -221,12 +256,21 @@ impl History {
             text,
             name: process.and_then(|process| self.name_of(process)),
             run,
+            kind: None,
         };
         if self.notices.len() == NOTICES {
             self.notices.pop_front();
         }
         self.notices.push_back(event.clone());
         Event::Notice(event)
+    }
+
+    /// Says what the last notice is about, to programs.
+    fn mark(&mut self, event: &mut Event, kind: NoticeKind) {
+        if let (Event::Notice(notice), Some(last)) = (event, self.notices.back_mut()) {
+            notice.kind = Some(kind);
+            last.kind = Some(kind);
+        }
     }
 
     /// Whether the task as a whole was found to work; `None` before the first verdict.
@@ -296,6 +340,10 @@ impl History {
             Some(run) if is_live || !plan.may_start(process) => run.state().name(),
             _ => "WAITING",
         };
+        let next_start_at = match state {
+            "WAITING" => next_start_at(plan, process),
+            _ => None,
+        };
         let waiting_for = match state {
             "WAITING" => plan
                 .waiting_for(process)
@@ -310,6 +358,7 @@ impl History {
             daemon: story.daemon,
             state: state.to_owned(),
             waiting_for,
+            next_start_at,
             totals: story.totals,
             runs: story.runs.iter().map(Run::status).collect(),
         }
@@ -331,6 +380,7 @@ impl History {
             task_id: self.task_id.clone(),
             name,
             run: status,
+            next_start_at: None,
         }))
     }
 
@@ -341,10 +391,19 @@ impl History {
 }
 
 impl Run {
+    /// A run that lives has to end; the first reason counts. One that has ended is what it is.
+    fn condemn(&mut self, state: RunState, why: String) {
+        if self.end.is_none() {
+            self.sentence.get_or_insert((state, why.into()));
+        }
+    }
+
     fn state(&self) -> RunState {
         match &self.end {
-            Some(_) if self.unhealthy.is_some() => RunState::Failed,
-            Some((how, _)) => exit_of(Some(how)).state(),
+            Some((how, _)) => match &self.sentence {
+                Some((state, _)) => *state,
+                None => exit_of(Some(how)).state(),
+            },
             None if self.started_us > 0 => RunState::Running,
             None => RunState::Forked,
         }
@@ -370,9 +429,9 @@ impl Run {
                 _ => None,
             },
             reason: match how {
-                _ if self.unhealthy.is_some() => {
-                    let why = self.unhealthy.as_deref();
-                    why.map(|why| format!("unhealthy: {why}"))
+                _ if self.sentence.is_some() => {
+                    let sentence = self.sentence.as_ref();
+                    sentence.map(|(_, why)| why.to_string())
                 }
                 Some(How::LaunchFailed(failure)) => some(&failure.reason),
                 Some(How::Lost(lost)) => some(&lost.reason),
@@ -381,9 +440,26 @@ impl Run {
             pid: (self.pid != 0).then_some(self.pid),
             forked_at: (self.forked_us > 0).then(|| time(self.forked_us)),
             started_at: (self.started_us > 0).then(|| time(self.started_us)),
+            healthy_at: (self.healthy_us > 0).then(|| time(self.healthy_us)),
             stopped_at: self.end.as_ref().map(|(_, at)| time(*at)),
         }
     }
+}
+
+/// When a process that pauses starts again.
+pub(super) fn next_start_at(plan: &Plan, process: usize) -> Option<String> {
+    let Standing::Pausing { until, .. } = plan.standing(process) else {
+        return None;
+    };
+    plan.may_start(process).then(|| time(wall_time(until)))
+}
+
+/// A moment of CLOCK_BOOTTIME on the clock that people read, as the two stand to each other now.
+pub fn wall_time(boot_us: u64) -> u64 {
+    let now = now();
+    now.wall_us
+        .saturating_add(boot_us)
+        .saturating_sub(now.boot_us)
 }
 
 fn some(text: &str) -> Option<String> {

@@ -1,16 +1,21 @@
 //! From a process of the task to what the keeper needs to launch it.
 //!
 //! The environment is clean: HOME (the sandbox), LOGNAME, USER, PATH, what `--preserve-env` kept,
-//! the process' own `env`, and BASH_ENV once the sandbox has a `.thermos_profile`.
+//! the process' `env_file` and `env`, and BASH_ENV once the sandbox has a `.thermos_profile`.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use crate::{
     config::{LogMode, Process, Task},
     journal::Header,
-    protocols::dewar::link::{Identity, Launch, Log},
-    sandbox::Account,
+    protocols::dewar::link::{Identity, Launch, Log, StopSignal},
+    sandbox::{self, Account, EnvFileError, Reader},
 };
+
+type Variables = BTreeMap<String, String>;
 
 /// The file that every later bash of the sandbox reads first.
 const PROFILE: &str = ".thermos_profile";
@@ -40,12 +45,20 @@ impl Launches {
     /// with the reason.
     pub fn of(&mut self, task: &Task, process: usize, run: u32) -> Launch {
         let spec = &task.processes[process];
-        let sandbox = Path::new(&self.header.sandbox);
+        let identity = self.identity(spec);
+        let sandbox = self.sandbox();
         let directory = match &spec.working_dir {
             Some(directory) => sandbox.join(directory),
             None => sandbox.to_path_buf(),
         };
-        let mut environment = self.environment(spec);
+        let mut refusal = None;
+        let mut environment = match self.environment(spec, identity.as_ref()) {
+            Ok(environment) => environment,
+            Err(error) => {
+                refusal = Some(error.to_string());
+                BTreeMap::new()
+            }
+        };
         let profile = sandbox.join(PROFILE);
         if profile.exists() {
             environment.insert("BASH_ENV".to_owned(), profile.display().to_string());
@@ -61,9 +74,10 @@ impl Launches {
                 .collect(),
             directory: directory.display().to_string().into_bytes(),
             sandbox: self.header.sandbox.clone().into_bytes(),
-            identity: self.identity(spec),
+            identity,
             umask: spec.umask,
             log: Some(log(spec, self.echoes)),
+            refusal,
         }
     }
 
@@ -80,6 +94,9 @@ impl Launches {
             None => &own,
         };
         let (process, run) = subject.map_or((0, 0), |(process, run)| (process as u32, run));
+        let identity = self.identity(spec);
+        // A script that lacks a variable fails and says so: that is what a check is for.
+        let environment = self.environment(spec, identity.as_ref());
         Launch {
             process,
             run,
@@ -87,22 +104,56 @@ impl Launches {
             argv: [SHELL, "-c", script]
                 .map(|word| word.as_bytes().to_vec())
                 .to_vec(),
-            environment: self
-                .environment(spec)
+            environment: environment
+                .unwrap_or_else(|_| self.own_environment(spec))
                 .into_iter()
                 .map(|(name, value)| format!("{name}={value}").into_bytes())
                 .collect(),
             directory: self.header.sandbox.clone().into_bytes(),
             sandbox: self.header.sandbox.clone().into_bytes(),
-            identity: self.identity(spec),
+            identity,
             umask: None,
             log: None,
+            refusal: None,
         }
     }
 
-    fn environment(&self, spec: &Process) -> std::collections::BTreeMap<String, String> {
+    /// The signals that ask processes to stop, where it is not SIGTERM.
+    pub fn stop_signals(&self, task: &Task) -> Vec<StopSignal> {
+        let numbered = task.processes.iter().enumerate();
+        numbered
+            .filter_map(|(process, spec)| {
+                Some(StopSignal {
+                    process: process as u32,
+                    signal: spec.stop_signal?.number(),
+                })
+            })
+            .collect()
+    }
+
+    /// What a process gets, its files of variables included.
+    fn environment(
+        &self,
+        spec: &Process,
+        identity: Option<&Identity>,
+    ) -> Result<Variables, EnvFileError> {
+        let mut environment = self.own_environment(spec);
+        let reader = identity.map(|identity| Reader {
+            uid: identity.uid,
+            gid: identity.gid,
+            groups: &identity.groups,
+        });
+        for file in &spec.env_file {
+            let path = self.sandbox().join(file);
+            environment.extend(sandbox::read_env_file(&path, reader)?);
+        }
+        environment.extend(spec.env.clone());
+        Ok(environment)
+    }
+
+    fn own_environment(&self, spec: &Process) -> Variables {
         let kept = self.header.environment.iter();
-        let mut environment: std::collections::BTreeMap<String, String> = kept
+        let mut environment: Variables = kept
             .filter_map(|entry| entry.split_once('='))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();

@@ -6,7 +6,11 @@
 
 mod checkup;
 mod clients;
+mod compaction;
 mod engine;
+mod explain;
+mod gc;
+mod graph;
 mod history;
 mod launches;
 mod main_loop;
@@ -20,14 +24,17 @@ mod take_up;
 mod timer;
 
 pub use clients::{Request, write_request};
-pub use history::History;
+pub use explain::{Explanation, explain};
+pub use gc::{Candidate, Collected, Policy, collect};
+pub use graph::{CriticalStep, Graph, GraphNode};
+pub use history::{History, wall_time};
 pub use main_loop::{LOCAL, runner_main};
 pub use overseer::{Members, Overseer, Want};
 pub use replay::{Model, facts_of};
 pub use running::Running;
 pub use status::{
-    Event, NoticeEvent, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList, TaskEvent,
-    TaskStatus,
+    Event, NoticeEvent, NoticeKind, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList,
+    TaskEvent, TaskStatus,
 };
 pub use store::{Store, StoreError, Stored, is_task_id};
 pub use take_up::{Connection, Vigil, connect, executable, launch, take_up};

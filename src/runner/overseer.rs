@@ -48,6 +48,9 @@ pub trait Overseer {
     /// A record of the group's journal is on disk. Called in order, also for those of the past.
     fn recorded(&mut self, record: &Record);
 
+    /// Those of the group's records (without the header) that are still needed.
+    fn needed(&self, records: &[Record]) -> Vec<Record>;
+
     /// Ready when something came from outside and was taken in.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()>;
 

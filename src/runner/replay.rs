@@ -5,8 +5,8 @@
 
 use crate::{
     config::Task,
-    journal::{How, Kind, Record, Replay},
-    plan::{Exit, Fact, Plan},
+    journal::{self, How, Kind, Record, Replay},
+    plan::{Exit, Fact, Past, Plan, Totals},
 };
 
 use super::history::History;
@@ -32,7 +32,7 @@ impl Model {
         let mut task: Task = serde_json::from_str(&replay.header.task)?;
         task.processes.shrink_to_fit();
         let mut model = Model {
-            plan: Plan::new(&task),
+            plan: Plan::new(&task, seed_of(&replay.header.task_id)),
             history: History::new(&replay.header, &task),
             task,
             boot_id: None,
@@ -81,6 +81,13 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             None if health.healthy => return Vec::new(),
             None => Fact::Unhealthy(health.reason.clone()),
         }),
+        Some(Kind::TimedOut(late)) => one(Fact::TimedOut {
+            process: late.process as usize,
+            run: late.run,
+        }),
+        Some(Kind::Restart(restart)) => one(Fact::RestartRequested {
+            process: restart.process as usize,
+        }),
         Some(Kind::End(end)) => one(Fact::Ended {
             process: end.process as usize,
             run: end.run,
@@ -99,17 +106,10 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             budget_us: kill.budget_us,
         }),
         Some(Kind::Snapshot(snapshot)) => {
-            let dropped = snapshot.dropped.iter().map(|totals| {
-                let fact = Fact::Dropped {
-                    process: totals.process as usize,
-                    totals: crate::plan::Totals {
-                        success: totals.success,
-                        failed: totals.failed,
-                        killed: totals.killed,
-                        lost: totals.lost,
-                    },
-                };
-                (fact, at)
+            let dropped = snapshot.dropped.iter().map(|past| {
+                let process = past.process as usize;
+                let past = past_of(past);
+                (Fact::Dropped { process, past }, at)
             });
             dropped
                 .chain(snapshot.kept.iter().flat_map(facts_of))
@@ -122,6 +122,7 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             | Kind::Tenure(_)
             | Kind::Again(_)
             | Kind::Checked(_)
+            | Kind::Signal(_)
             | Kind::Notice(_)
             | Kind::Opened(_)
             | Kind::Closed(_)
@@ -131,6 +132,34 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             | Kind::Subscribed(_),
         )
         | None => Vec::new(),
+    }
+}
+
+/// What makes a task's pauses its own: the same for ever, another one for another id.
+fn seed_of(task_id: &str) -> u64 {
+    u64::from(crc32c::crc32c(task_id.as_bytes()))
+}
+
+pub(super) fn past_of(past: &journal::Totals) -> Past {
+    Past {
+        totals: Totals {
+            success: past.success,
+            failed: past.failed,
+            killed: past.killed,
+            lost: past.lost,
+        },
+        forgiven: Totals {
+            success: past.forgiven_success,
+            failed: past.forgiven_failed,
+            killed: past.forgiven_killed,
+            lost: past.forgiven_lost,
+        },
+        streak: past.streak,
+        started: past.started,
+        healthy: past.healthy,
+        finished: past.finished,
+        failed: past.failed_for_good,
+        skipped: past.skipped,
     }
 }
 

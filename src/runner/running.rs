@@ -5,16 +5,18 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
     checkup::{Checkup, Outcome, Verdict},
+    compaction::{Growth, snapshot},
+    history::next_start_at,
     launches::Launches,
     replay::Model,
     status::{Event, TaskStatus},
 };
 use crate::{
     clock::now,
-    config::{Health, Probe},
-    journal::{self, KillRequest, Kind, Record, Replay, Stage, TaskState},
+    config::{Health, Period, Probe, StopSignal},
+    journal::{self, KillRequest, Kind, Record, Replay, Restart, Stage, TaskState, TimedOut},
     keeper::JOURNAL,
-    plan::{self, Command, Decision, Fact, Note},
+    plan::{self, Command, Decision, Fact, NoRestart, Note},
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
 
@@ -31,6 +33,7 @@ pub struct Running {
     post: Option<Post>,
     /// The result of the last report.
     reported: Option<Option<i32>>,
+    growth: Growth,
     has_checks: bool,
     checkups: BTreeMap<Subject, Checkup>,
 }
@@ -110,6 +113,7 @@ impl Running {
             over: state.is_some_and(plan::TaskState::is_terminal),
             post: None,
             reported,
+            growth: Growth::of(count.min(replay.records.len())),
             has_checks,
             checkups: BTreeMap::new(),
         })
@@ -134,10 +138,9 @@ impl Running {
     /// Knows a record that is not on disk yet. Our own notes come back to us for the history; the
     /// plan knows them already.
     pub(super) fn learn(&mut self, record: &Record) {
-        let is_note = matches!(
-            record.kind,
-            Some(Kind::Stage(_) | Kind::Kill(_) | Kind::Health(_) | Kind::Checked(_))
-        );
+        // What is said of a run (that it is unhealthy, late, wanted anew) counts where it stands in
+        // the journal: the run may have ended before that.
+        let is_note = matches!(record.kind, Some(Kind::Stage(_) | Kind::Kill(_)));
         if !is_note {
             self.model.learn(record);
         }
@@ -150,12 +153,36 @@ impl Running {
 
     /// A record is on disk: what followers should hear of it.
     pub(super) fn tell(&mut self, record: &Record) -> Option<Event> {
-        let event = self.model.history.apply(record);
+        self.growth.add();
+        let mut event = self.model.history.apply(record);
+        if let (Some(Event::Run(run)), Some(Kind::End(end))) = (&mut event, &record.kind) {
+            run.next_start_at = next_start_at(&self.model.plan, end.process as usize);
+        }
         if let Some(Kind::Stage(stage)) = &record.kind {
             let state = stage.state().known();
             self.over |= state.is_some_and(plan::TaskState::is_terminal);
         }
         event
+    }
+
+    /// Orders a compaction of the journal when it has grown enough.
+    pub(super) fn compact(&mut self, batch: &mut wire::Batch) {
+        if !self.growth.is_due() || self.has_ended() {
+            return;
+        }
+        match journal::read(self.journal.as_ref()) {
+            Ok(Some(replay)) => {
+                let snapshot = snapshot(&replay, &self.model.task);
+                self.growth.compacted(snapshot.kept.len() + 2);
+                self.order(order_of(snapshot), batch);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                // Whoever needs it will find the same and say so.
+                tracing::warn!("no compaction: {error}");
+                self.growth.compacted(usize::MAX / 4);
+            }
+        }
     }
 
     /// Nothing of it is alive.
@@ -205,6 +232,74 @@ impl Running {
             reason: String::new(),
         };
         self.note(Record::new(at, Kind::Kill(request)), batch);
+    }
+
+    /// Somebody wants the process called `name` anew.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub(super) fn restart(&mut self, name: &str, batch: &mut wire::Batch) -> Result<(), String> {
+        let process = self.process(name)?;
+        if let Some(refusal) = self.model.plan.refuses_restart(process) {
+            let why = match refusal {
+                NoRestart::NotActive => "the task is stopping".to_owned(),
+                NoRestart::Final => "it is a final process".to_owned(),
+                NoRestart::Blocked => {
+                    let names = &self.model.task.processes;
+                    let others: Vec<&str> = self
+                        .model
+                        .plan
+                        .waiting_for(process)
+                        .map(|other| names[other].name.as_str())
+                        .collect();
+                    format!("it has not begun: it waits for {}", others.join(", "))
+                }
+                NoRestart::Skipped => "it was skipped: nobody needs it".to_owned(),
+            };
+            return Err(format!("{name} cannot be restarted: {why}"));
+        }
+        let restart = Restart {
+            process: process as u32,
+        };
+        self.note(Record::new(now(), Kind::Restart(restart)), batch);
+        Ok(())
+    }
+
+    /// Somebody wants a signal sent to the process called `name`.
+    ///
+    /// # Errors
+    /// When there is no such process, or it does not run.
+    pub(super) fn signal(
+        &mut self,
+        name: &str,
+        signal: u32,
+        batch: &mut wire::Batch,
+    ) -> Result<(), String> {
+        let process = self.process(name)?;
+        let live = self.model.plan.live();
+        let Some((_, run)) = live.into_iter().find(|(other, _)| *other == process) else {
+            return Err(format!("{name} does not run"));
+        };
+        let process = process as u32;
+        let record = journal::Signal {
+            process,
+            run,
+            signal,
+        };
+        self.note(Record::new(now(), Kind::Signal(record)), batch);
+        let order = wire::SignalRun {
+            process,
+            run,
+            signal,
+        };
+        self.order(Order::SignalRun(order), batch);
+        Ok(())
+    }
+
+    fn process(&self, name: &str) -> Result<usize, String> {
+        let mut all = self.model.task.processes.iter();
+        all.position(|process| process.name == name)
+            .ok_or_else(|| format!("no process {name:?} in this task"))
     }
 
     /// Its record cannot be kept and everything has been killed: it is LOST.
@@ -378,9 +473,7 @@ impl Running {
             healthy,
             reason,
         };
-        let record = Record::new(at, Kind::Health(health));
-        self.model.learn(&record);
-        self.note(record, batch);
+        self.note(Record::new(at, Kind::Health(health)), batch);
     }
 
     /// Lets the plan decide; returns when it wants to be asked again.
@@ -390,14 +483,25 @@ impl Running {
             commands,
             wake_at,
         } = self.model.plan.decide(now().boot_us);
-        for Note::Enter {
-            state,
-            outcome,
-            budget_us,
-            reason,
-        } in notes
-        {
-            self.note_stage(state.into(), outcome.into(), budget_us, reason, batch);
+        for note in notes {
+            match note {
+                Note::Enter {
+                    state,
+                    outcome,
+                    budget_us,
+                    reason,
+                } => self.note_stage(state.into(), outcome.into(), budget_us, reason, batch),
+                Note::TimeOut { process, run } => {
+                    let late = TimedOut {
+                        process: process as u32,
+                        run,
+                        after_us: self.model.task.processes[process]
+                            .timeout
+                            .map_or(0, Period::as_micros),
+                    };
+                    self.note(Record::new(now(), Kind::TimedOut(late)), batch);
+                }
+            }
         }
         for command in commands {
             let order = match command {
@@ -408,7 +512,24 @@ impl Running {
                     self.post = self.request(abort);
                     continue;
                 }
-                Command::StopAll => Order::StopAll(wire::StopAll {}),
+                Command::StopAll => Order::StopAll(wire::StopAll {
+                    signals: self.launches.stop_signals(&self.model.task),
+                }),
+                Command::StopRun { process, run } => {
+                    let signal = self.model.task.processes[process].stop_signal;
+                    Order::StopRun(wire::StopRun {
+                        process: process as u32,
+                        run,
+                        signal: signal.unwrap_or(StopSignal::TERM).number(),
+                    })
+                }
+                Command::TellLingering => {
+                    let left = self.model.plan.deadline().unwrap_or_default();
+                    let left = left.saturating_sub(now().boot_us) as f64 / 1e6;
+                    Order::TellLingering(wire::TellLingering {
+                        prospect: format!("SIGKILL in {left:.1}s at the latest"),
+                    })
+                }
                 Command::KillRun { process, run } => Order::KillRun(wire::KillRun {
                     process: process as u32,
                     run,
@@ -449,6 +570,13 @@ impl Running {
     fn order(&self, what: Order, batch: &mut wire::Batch) {
         order(self.number, what, batch);
     }
+}
+
+/// What puts a snapshot in the place of old records.
+pub(super) fn order_of(snapshot: journal::Snapshot) -> Order {
+    Order::Compact(wire::Compact {
+        snapshot: Some(Record::new(now(), Kind::Snapshot(snapshot))),
+    })
 }
 
 /// Adds a record for the journal of `task`.

@@ -3,7 +3,7 @@
 //! Scripts depend on these names (design law): fields are only ever added. Times are RFC 3339 with
 //! milliseconds; facts that are absent are null.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,9 @@ pub struct ProcessStatus {
     pub state: String,
     /// While WAITING: the processes that have to finish first.
     pub waiting_for: Vec<String>,
+    /// While it pauses: when its next run starts.
+    #[serde(default)]
+    pub next_start_at: Option<String>,
     /// How its runs ended.
     pub totals: Totals,
     /// The last 100 runs.
@@ -105,8 +108,21 @@ pub struct RunStatus {
     pub forked_at: Option<String>,
     /// The exec.
     pub started_at: Option<String>,
+    /// A check found it healthy.
+    #[serde(default)]
+    pub healthy_at: Option<String>,
     /// The end.
     pub stopped_at: Option<String>,
+}
+
+impl RunStatus {
+    /// From the exec (or, without one, the fork) to the end; `None` while there is none.
+    pub fn took(&self) -> Option<Duration> {
+        let at = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok();
+        let began = at(&self.started_at).or_else(|| at(&self.forked_at))?;
+        let took = at(&self.stopped_at)?.duration_since(began);
+        Some(took.try_into().unwrap_or_default())
+    }
 }
 
 /// What followers get, one a line.
@@ -156,6 +172,9 @@ pub struct RunEvent {
     /// The run as it now is.
     #[serde(flatten)]
     pub run: RunStatus,
+    /// After its end: when the next run starts, if the process pauses until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_start_at: Option<String>,
 }
 
 /// Something a person should know.
@@ -169,6 +188,19 @@ pub struct NoticeEvent {
     pub name: Option<String>,
     /// The run it is about.
     pub run: Option<u32>,
+    /// What somebody asked for, if that is what it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<NoticeKind>,
+}
+
+/// What somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoticeKind {
+    /// That a process be run anew.
+    Restart,
+    /// That a run be sent a signal.
+    Signal,
 }
 
 /// RFC 3339 in UTC with milliseconds, of microseconds since 1970.

@@ -79,13 +79,18 @@ impl Store {
         Store { root }
     }
 
+    /// The directory of all tasks.
+    pub fn tasks(&self) -> PathBuf {
+        self.root.join("tasks")
+    }
+
     /// The directory of a task.
     ///
     /// # Errors
     /// [`StoreError::BadId`].
     pub fn directory(&self, id: &str) -> Result<PathBuf, StoreError> {
         match is_task_id(id) {
-            true => Ok(self.root.join("tasks").join(id)),
+            true => Ok(self.tasks().join(id)),
             false => Err(StoreError::BadId(id.to_owned())),
         }
     }
@@ -120,7 +125,7 @@ impl Store {
     /// What the system says.
     pub fn point(&self, id: &str, directory: &Path) -> Result<(), StoreError> {
         let path = self.directory(id)?;
-        let tasks = self.root.join("tasks");
+        let tasks = self.tasks();
         let fail = |what, path: &Path| {
             let path = path.to_path_buf();
             move |source| StoreError::Io { what, path, source }
@@ -159,7 +164,7 @@ impl Store {
     /// # Errors
     /// What the system says; a root that does not exist is empty.
     pub fn ids(&self) -> Result<Vec<String>, StoreError> {
-        let path = self.root.join("tasks");
+        let path = self.tasks();
         let fail = |source| StoreError::Io {
             what: "list",
             path: path.clone(),

@@ -151,10 +151,12 @@ fn after_a_reboot_nothing_is_signalled_and_every_run_is_lost() {
 
 /// The journal's records with another boot id in them.
 fn dewar_rewrite(journal: &std::path::Path, boot_id: &str) -> Vec<u8> {
-    use dewar::journal::{Journal, Kind, read};
+    use dewar::journal::{FileStorage, Journal, Kind, read};
     let replay = read(journal).expect("readable").expect("records");
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let mut copy = Journal::create(file.reopen().expect("reopen")).expect("create");
+    let directory = tempfile::tempdir().expect("a directory");
+    let opened = fs::File::open(directory.path()).expect("open");
+    let storage = FileStorage::open(opened.into(), "copy").expect("open");
+    let mut copy = Journal::create(storage).expect("create");
     for mut record in replay.records {
         if let Some(Kind::Tenure(tenure)) = &mut record.kind {
             assert_eq!(tenure.boot_id, boot_id);
@@ -162,5 +164,5 @@ fn dewar_rewrite(journal: &std::path::Path, boot_id: &str) -> Vec<u8> {
         }
         copy.append(vec![record]).expect("append");
     }
-    fs::read(file.path()).expect("read")
+    fs::read(directory.path().join("copy")).expect("read")
 }

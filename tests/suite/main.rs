@@ -1,5 +1,6 @@
 //! End-to-end tests against the real binary, by topic.
 
+mod cleanup;
 mod clients;
 mod commands;
 mod crash;
@@ -8,8 +9,11 @@ mod executor_faults;
 mod faults;
 mod health;
 mod journal;
+mod lasting;
+mod live;
 mod logs;
 mod mesos;
+mod semantics;
 mod stage;
 mod stop;
 mod support;

@@ -1,0 +1,14 @@
+//! The live view: a table below the output that redraws itself, with keys to select a process, read its log,
+//! restart it, stop the task, or leave.
+//!
+//! `board` (what the keys do) and `frame` (what is drawn) are pure; `screen` has the terminal.
+
+mod board;
+mod frame;
+mod keys;
+mod recent;
+mod screen;
+
+pub(super) use board::Ask;
+pub(super) use frame::fit;
+pub(super) use screen::Live;

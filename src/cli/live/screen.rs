@@ -1,0 +1,237 @@
+//! The terminal of the live view: drawing in place, single keys, and leaving it as it was.
+//!
+//! The table is the last thing on the screen; output goes above it and stays in the scroll-back. Nothing
+//! but our own sequences reaches the terminal.
+
+use std::{io, os::fd::BorrowedFd};
+
+use jiff::Timestamp;
+use rustix::stdio::stdin;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use super::{
+    super::{logs::Line, view::Plain, watched::Watched},
+    board::{Ask, Board},
+    frame::{Scene, frame},
+    keys::keys,
+    recent::Recent,
+};
+use crate::runner::Event;
+
+/// Lines that are printed again when the screen has to be made anew.
+const REPRINTED: usize = 50;
+
+/// The live view.
+pub(in super::super) struct Live {
+    plain: Plain,
+    board: Board,
+    recent: Recent,
+    keyboard: Option<Keyboard>,
+    /// Processes whose output goes above the table.
+    consoles: Vec<String>,
+    /// What was printed last, to be there again after a resize.
+    printed: Vec<String>,
+    /// Rows of the table on the screen.
+    drawn: usize,
+}
+
+impl Live {
+    pub fn new(plain: Plain) -> Live {
+        let keyboard = Keyboard::open();
+        Live {
+            plain,
+            board: Board {
+                has_keys: keyboard.is_some(),
+                ..Board::default()
+            },
+            recent: Recent::default(),
+            keyboard,
+            consoles: Vec::new(),
+            printed: Vec::new(),
+            drawn: 0,
+        }
+    }
+
+    pub fn begin(&mut self, consoles: &[String], watched: &Watched, text: &str) {
+        self.consoles = consoles.to_vec();
+        self.plain.begin(watched);
+        self.print(text, watched);
+    }
+
+    pub fn event(&mut self, event: &Event, watched: &Watched) {
+        if let Event::Refused { message, .. } = event {
+            self.board.message = Some(message.clone());
+            return self.draw(watched);
+        }
+        // What the table cannot show is said above it.
+        let is_told = match event {
+            Event::Run(run) => run.run.stopped_at.is_some() && run.run.state != "SUCCESS",
+            _ => true,
+        };
+        let text = match is_told {
+            true => self.plain.line(event, watched),
+            false => String::new(),
+        };
+        self.print(&text, watched);
+    }
+
+    pub fn output(&mut self, lines: &[Line], watched: &Watched) {
+        let mut text = String::new();
+        for line in lines {
+            self.recent.add(line);
+            if self.consoles.contains(&line.process) {
+                text += &self.plain.shown(line);
+            }
+        }
+        self.print(&text, watched);
+    }
+
+    /// Puts whole lines above the table.
+    pub fn print(&mut self, text: &str, watched: &Watched) {
+        self.printed.extend(text.lines().map(str::to_owned));
+        let surplus = self.printed.len().saturating_sub(REPRINTED);
+        self.printed.drain(..surplus);
+        self.put(text, watched);
+    }
+
+    pub fn draw(&mut self, watched: &Watched) {
+        self.put("", watched);
+    }
+
+    /// The terminal has another size, or is ours again: what is on it cannot be trusted.
+    pub fn redraw(&mut self, watched: &Watched) {
+        if let Some(keyboard) = &self.keyboard {
+            keyboard.listen();
+        }
+        let (columns, rows) = size();
+        let table = self.picture(watched, columns, rows).len();
+        let mut room = rows.saturating_sub(table + 1);
+        let mut again = Vec::new();
+        for line in self.printed.iter().rev() {
+            // Colours count nothing, but a line may be longer than the terminal is wide.
+            let height = line.chars().count() / columns.max(1) + 1;
+            if height > room {
+                break;
+            }
+            room -= height;
+            again.push(line.as_str());
+        }
+        again.reverse();
+        let mut text = "\x1b[H\x1b[2J".to_owned();
+        for line in again {
+            text += line;
+            text.push('\n');
+        }
+        self.drawn = 0;
+        self.put(&text, watched);
+    }
+
+    /// The last picture, without a cursor; the terminal is as it was.
+    pub fn finish(&mut self, watched: &Watched) {
+        self.board = Board::default();
+        self.keyboard = None;
+        self.draw(watched);
+        self.drawn = 0;
+        let text = self.plain.verdict(watched);
+        self.plain.say(&text);
+    }
+
+    /// Readable when keys were pressed.
+    pub fn keyboard(&self) -> Option<BorrowedFd<'static>> {
+        self.keyboard.as_ref().map(|_| stdin())
+    }
+
+    /// Takes in the keys that were pressed.
+    pub fn press(&mut self, watched: &Watched) -> Vec<Ask> {
+        let mut bytes = [0; 256];
+        let count = match rustix::io::read(stdin(), &mut bytes) {
+            Ok(count) if count > 0 => count,
+            // Nobody is there any more.
+            _ => {
+                self.keyboard = None;
+                self.board.has_keys = false;
+                0
+            }
+        };
+        let status = &watched.status;
+        let pressed = keys(&bytes[..count]).into_iter();
+        let asks = pressed
+            .filter_map(|key| self.board.press(key, status))
+            .collect();
+        self.draw(watched);
+        asks
+    }
+
+    fn picture(&self, watched: &Watched, columns: usize, rows: usize) -> Vec<String> {
+        frame(&Scene {
+            watched,
+            board: &self.board,
+            recent: &self.recent,
+            style: self.plain.style(),
+            now: Timestamp::now(),
+            columns,
+            rows,
+        })
+    }
+
+    /// Writes `above` and the table under it, over the table that is there, in one piece.
+    fn put(&mut self, above: &str, watched: &Watched) {
+        let (columns, rows) = size();
+        let lines = self.picture(watched, columns, rows);
+        let mut text = String::new();
+        if self.drawn > 0 {
+            text += &format!("\x1b[{}A\r", self.drawn);
+        }
+        for line in above.lines().chain(lines.iter().map(String::as_str)) {
+            text += line;
+            // To the end of the line: an older one may have been longer.
+            text += "\x1b[K\n";
+        }
+        text += "\x1b[J";
+        self.drawn = lines.len();
+        self.plain.say(&text);
+    }
+}
+
+fn size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok();
+    let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    size.map_or((80, 24), |size| {
+        (usize::from(size.ws_col), usize::from(size.ws_row))
+    })
+}
+
+/// Standard input while it gives single keys.
+struct Keyboard {
+    before: Termios,
+}
+
+impl Keyboard {
+    /// `None` when standard input is no terminal, or is somebody else's just now.
+    fn open() -> Option<Keyboard> {
+        let before = tcgetattr(stdin()).ok()?;
+        let keyboard = Keyboard { before };
+        keyboard.listen().then_some(keyboard)
+    }
+
+    /// Single keys, not shown; Ctrl-C stays a signal. False when we are in the background.
+    fn listen(&self) -> bool {
+        let ours = rustix::process::getpgrp();
+        if rustix::termios::tcgetpgrp(stdin()) != Ok(ours) {
+            return false;
+        }
+        let mut single = self.before.clone();
+        single
+            .local_modes
+            .remove(LocalModes::ICANON | LocalModes::ECHO);
+        tcsetattr(stdin(), OptionalActions::Now, &single).is_ok()
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        if let Err(errno) = tcsetattr(stdin(), OptionalActions::Now, &self.before) {
+            tracing::info!("the terminal keeps single keys: {errno}");
+        }
+    }
+}

@@ -207,7 +207,7 @@ impl Keeper {
         self.record(key.task, Kind::End(end))
     }
 
-    pub(super) fn pump_streams(&mut self, key: Key, streams: Vec<super::pump::Stream>) {
+    pub(super) fn pump_streams(&mut self, key: Key, streams: Vec<super::log_stream::Stream>) {
         if self.pump.is_none() {
             let started = Pump::start().and_then(|pump| {
                 self.watch(pump.event(), Token::Pump.number(0))?;

@@ -14,8 +14,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use super::{
     child::{ChildPlan, Gated, STEP_EXEC, STEPS, fork_gated},
     live::Live,
+    log_source::Source,
+    log_stream::{Policy, Stream},
     logs,
-    pump::{Policy, Source, Stream},
     runs::Key,
 };
 use crate::protocols::dewar::link as wire;

@@ -92,11 +92,9 @@ fn table(scene: &Scene<'_>, room: usize) -> Vec<String> {
     let count = processes.len();
     let selected = scene.board.selected.min(count.saturating_sub(1));
     let is_cut = count > room;
-    let shown = if is_cut {
-        room.saturating_sub(1)
-    } else {
-        count
-    };
+    // How many are left out is said when there is a line for it.
+    let says_more = is_cut && room > 1;
+    let shown = room.saturating_sub(usize::from(says_more)).min(count);
     let first = match is_cut {
         true => selected
             .saturating_sub(shown / 2)
@@ -109,7 +107,7 @@ fn table(scene: &Scene<'_>, room: usize) -> Vec<String> {
     let mut lines: Vec<String> = numbered
         .map(|(index, process)| row(scene, process, index == selected, width))
         .collect();
-    if is_cut && room > 0 {
+    if says_more {
         let text = format!("  … {} more", count - shown);
         lines.push(fit(&text, scene.columns - 1));
     }

@@ -3,6 +3,8 @@
 //! `cargo bench` prints all of them; `cargo bench -- speed` or `-- cost` some. Nothing is asserted: a
 //! busy machine is no failure. Run it on an idle one.
 
+mod logs;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -22,6 +24,10 @@ struct Bench {
 }
 
 fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("__produce", arguments)) = words.split_first().map(|(a, b)| (a.as_str(), b)) {
+        return logs::produce(arguments);
+    }
     let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
     let wants = |name: &str| wanted.as_deref().is_none_or(|wanted| name.contains(wanted));
     let bench = Bench {
@@ -43,6 +49,9 @@ fn main() {
     }
     if wants("executor") {
         bench.executor();
+    }
+    if wants("logs") {
+        bench.logs();
     }
 }
 

@@ -1,0 +1,381 @@
+//! One output of one run, from its pipe into its files.
+//!
+//! Invariant: a byte leaves the pipe in the same system call that puts it into the file, so a keeper
+//! that is killed at any moment loses none and writes none twice. What is looked at (for newlines, or
+//! to be echoed) is looked at in a copy. A file rotates at the first newline at or after `bytes`; without
+//! one it is cut at twice that. A full disk costs output, which is counted, never the process its progress.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, renameat, splice, tee},
+    unistd::pipe2,
+};
+
+use super::{log_source::Source, log_sync::Syncer, logs, runs::Key};
+
+/// Bytes that are moved at a time, at most.
+pub(super) const CHUNK: usize = 64 << 10;
+
+/// How a log rotates.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    /// Also to our own output, with this name in front of every line.
+    pub echo: Option<String>,
+    pub bytes: u64,
+    pub backups: u32,
+    pub owner: Option<(u32, u32)>,
+}
+
+/// What all streams of a pump share.
+pub(super) struct Tools {
+    buffer: Vec<u8>,
+    /// Where copies of what is in a pipe are looked at.
+    peek: (OwnedFd, OwnedFd),
+    pub syncer: Syncer,
+}
+
+impl Tools {
+    /// # Errors
+    /// What pipe says.
+    pub fn new() -> io::Result<Tools> {
+        Ok(Tools {
+            buffer: vec![0; CHUNK],
+            peek: pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?,
+            syncer: Syncer::default(),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub key: Key,
+    pub source: Source,
+    pub name: &'static str,
+    pub dropped: u64,
+    file: File,
+    directory: OwnedFd,
+    policy: Policy,
+    /// The last echoed line is not finished.
+    echoing: bool,
+    /// The file's system cannot take bytes from a pipe by itself.
+    copies: bool,
+}
+
+/// What came of moving some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    Bytes(usize),
+    /// Nothing is there now.
+    Nothing,
+    /// Nothing will be any more.
+    End,
+}
+
+impl Stream {
+    pub fn new(
+        key: Key,
+        source: Source,
+        name: &'static str,
+        file: File,
+        directory: OwnedFd,
+        policy: Policy,
+    ) -> io::Result<Stream> {
+        Ok(Stream {
+            key,
+            source,
+            name,
+            dropped: 0,
+            file: positioned(file)?,
+            directory,
+            policy,
+            echoing: false,
+            copies: false,
+        })
+    }
+
+    /// Moves some of what is there.
+    pub fn pump(&mut self, tools: &mut Tools) -> Moved {
+        match self.step(tools) {
+            Ok(moved) => moved,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Moved::Bytes(0),
+            Err(error) => {
+                tracing::warn!("reading {} of {:?}: {error}", self.name, self.key);
+                Moved::End
+            }
+        }
+    }
+
+    fn step(&mut self, tools: &mut Tools) -> io::Result<Moved> {
+        let size = self.file.metadata()?.len();
+        let limit = self.policy.bytes;
+        // Up to here no newline can be the last one of this file.
+        let blind = limit.saturating_sub(1).saturating_sub(size);
+        if blind > 0 && self.policy.echo.is_none() {
+            let count = usize::try_from(blind).unwrap_or(CHUNK).min(CHUNK);
+            return self.shift(count, size, tools);
+        }
+        let count = match self.look(tools)? {
+            0 => return Ok(Moved::End),
+            count => count,
+        };
+        let (count, is_full) = piece(&tools.buffer[..count], size, limit);
+        self.echo(&tools.buffer[..count]);
+        let mut moved = 0;
+        while moved < count {
+            match self.shift(count - moved, size + moved as u64, tools)? {
+                Moved::Bytes(some) => moved += some,
+                other => return Ok(other),
+            }
+        }
+        if is_full {
+            self.rotate(&tools.syncer);
+        }
+        Ok(Moved::Bytes(moved))
+    }
+
+    /// Copies what is in the pipe into the buffer, and leaves it there.
+    fn look(&self, tools: &mut Tools) -> io::Result<usize> {
+        let (read, write) = &tools.peek;
+        let count = tee(&self.source, write, CHUNK, SpliceFFlags::SPLICE_F_NONBLOCK)?;
+        let mut got = 0;
+        while got < count {
+            got += nix::unistd::read(read, &mut tools.buffer[got..count])?;
+        }
+        Ok(count)
+    }
+
+    /// Moves up to `count` bytes from the pipe to the end of the file.
+    fn shift(&mut self, count: usize, size: u64, tools: &mut Tools) -> io::Result<Moved> {
+        if self.copies {
+            return self.copy(count, size, tools);
+        }
+        let mut offset = size as libc::loff_t;
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+        let spliced = splice(
+            &self.source,
+            None,
+            &self.file,
+            Some(&mut offset),
+            count,
+            flags,
+        );
+        match spliced {
+            Ok(0) => Ok(Moved::End),
+            Ok(count) => Ok(Moved::Bytes(count)),
+            Err(Errno::EAGAIN) => Ok(Moved::Nothing),
+            Err(Errno::EINTR) => Ok(Moved::Bytes(0)),
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+                self.copies = true;
+                self.copy(count, size, tools)
+            }
+            Err(errno) => {
+                let count = count.min(CHUNK);
+                let read = self.source.read(&mut tools.buffer[..count])?;
+                self.lose(read, &errno.into());
+                Ok(Moved::of(read))
+            }
+        }
+    }
+
+    fn copy(&mut self, count: usize, size: u64, tools: &mut Tools) -> io::Result<Moved> {
+        let count = count.min(CHUNK);
+        let read = self.source.read(&mut tools.buffer[..count])?;
+        let written = self.file.write_all_at(&tools.buffer[..read], size);
+        if let Err(error) = written {
+            self.lose(read, &error);
+        }
+        Ok(Moved::of(read))
+    }
+
+    fn lose(&mut self, bytes: usize, error: &io::Error) {
+        if self.dropped == 0 {
+            tracing::warn!("writing {} of {:?}: {error}", self.name, self.key);
+        }
+        self.dropped += bytes as u64;
+    }
+
+    /// To our own standard output or error, which may be a pipe that nobody reads: what it does not
+    /// take at once is not waited for; it is in the file.
+    fn echo(&mut self, bytes: &[u8]) {
+        let Some(name) = &self.policy.echo else {
+            return;
+        };
+        let mut text = Vec::with_capacity(bytes.len() + name.len() + 3);
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if !self.echoing {
+                text.extend_from_slice(name.as_bytes());
+                text.extend_from_slice(b" | ");
+            }
+            text.extend_from_slice(line);
+            self.echoing = !line.ends_with(b"\n");
+        }
+        for piece in text.chunks(libc::PIPE_BUF) {
+            let echoed = match self.name {
+                "stderr" => echo(io::stderr().as_fd(), piece),
+                _ => echo(io::stdout().as_fd(), piece),
+            };
+            if let Err(error) = echoed {
+                tracing::debug!("echoing {} of {:?}: {error}", self.name, self.key);
+                return;
+            }
+        }
+    }
+
+    /// name.1 becomes name.2 and so on; the oldest is overwritten. When that fails the file simply
+    /// grows on: losing output would be worse.
+    fn rotate(&mut self, syncer: &Syncer) {
+        let directory = self.directory.as_fd();
+        let name = |number: u32| match number {
+            0 => self.name.to_owned(),
+            number => format!("{}.{number}", self.name),
+        };
+        for number in (0..self.policy.backups).rev() {
+            let (from, to) = (name(number), name(number + 1));
+            match renameat(directory, from.as_str(), directory, to.as_str()) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => {
+                    tracing::warn!("rotating {from} of {:?}: {errno}", self.key);
+                    return;
+                }
+            }
+        }
+        let opened = logs::open_log(directory, self.name, self.policy.owner).and_then(positioned);
+        match opened {
+            Ok(file) => syncer.sync(std::mem::replace(&mut self.file, file)),
+            Err(error) => tracing::warn!("rotating {} of {:?}: {error}", self.name, self.key),
+        }
+    }
+}
+
+impl Moved {
+    fn of(count: usize) -> Moved {
+        match count {
+            0 => Moved::End,
+            count => Moved::Bytes(count),
+        }
+    }
+}
+
+/// Bytes come to an offset, which is always the end: in its appending mode a file takes none from a pipe.
+fn positioned(file: File) -> io::Result<File> {
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    Ok(file)
+}
+
+/// How many of `bytes` belong into a file that has `size` bytes, and whether it is full then.
+fn piece(bytes: &[u8], size: u64, limit: u64) -> (usize, bool) {
+    let before = limit.saturating_sub(1).saturating_sub(size);
+    let before = usize::try_from(before).unwrap_or(usize::MAX);
+    let Some(rest) = bytes.get(before..) else {
+        return (bytes.len(), false);
+    };
+    let longest = limit.saturating_mul(2).saturating_sub(size).max(1);
+    let longest = usize::try_from(longest).unwrap_or(usize::MAX);
+    match memchr::memchr(b'\n', rest) {
+        Some(at) if before + at < longest => (before + at + 1, true),
+        _ if bytes.len() >= longest => (longest, true),
+        _ => (bytes.len(), false),
+    }
+}
+
+/// Writes a piece that a pipe takes whole or not at all, unless it would have to wait.
+fn echo(output: BorrowedFd<'_>, piece: &[u8]) -> io::Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(output, PollFlags::POLLOUT)];
+    if poll(&mut fds, PollTimeout::ZERO)? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    nix::unistd::write(output, piece)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_full_at_the_first_newline_at_its_size_or_at_twice_that() {
+        for (bytes, size, limit, expected) in [
+            ("abc\ndef\n", 0, 4, (4, true)),
+            ("abc\ndef\n", 0, 5, (8, true)),
+            ("abc\ndef", 0, 5, (7, false)),
+            ("\nx", 3, 4, (1, true)),
+            ("\nx", 9, 4, (1, true)),
+            ("abcdefgh", 0, 4, (8, true)),
+            ("abcdefghi\n", 0, 4, (8, true)),
+            ("abc", 0, u64::MAX, (3, false)),
+        ] {
+            let found = piece(bytes.as_bytes(), size, limit);
+            assert_eq!(found, expected, "{bytes:?} at {size} of {limit}");
+        }
+    }
+
+    /// A stream into a directory of its own, and the end that a process would have.
+    fn stream(directory: &std::path::Path, bytes: u64) -> (Stream, File) {
+        let (source, theirs) = Source::pipe().unwrap();
+        let opened: OwnedFd = File::open(directory).unwrap().into();
+        let file = logs::open_log(opened.as_fd(), "stdout", None).unwrap();
+        let policy = Policy {
+            echo: None,
+            bytes,
+            backups: 9,
+            owner: None,
+        };
+        let key = Key {
+            task: 0,
+            process: 0,
+            run: 0,
+        };
+        let stream = Stream::new(key, source, "stdout", file, opened, policy).unwrap();
+        (stream, theirs.into())
+    }
+
+    #[test]
+    fn what_goes_in_comes_out_whole_and_cut_at_newlines() {
+        for copies in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let (mut stream, mut theirs) = stream(directory.path(), 50);
+            stream.copies = copies;
+            let mut tools = Tools::new().unwrap();
+            let mut all = String::new();
+            for line in 0..40 {
+                let text = format!("line {line} {}\n", "x".repeat(line % 7));
+                theirs.write_all(text.as_bytes()).unwrap();
+                all += &text;
+                if line % 3 == 0 {
+                    while stream.pump(&mut tools) != Moved::Nothing {}
+                }
+            }
+            drop(theirs);
+            while stream.pump(&mut tools) != Moved::End {}
+            let mut found = String::new();
+            for number in (0..=9).rev() {
+                let name = match number {
+                    0 => "stdout".to_owned(),
+                    number => format!("stdout.{number}"),
+                };
+                let Ok(text) = fs::read_to_string(directory.path().join(name)) else {
+                    continue;
+                };
+                assert!(text.ends_with('\n') || number == 0, "{text:?}");
+                assert!(number == 0 || (50..70).contains(&text.len()), "{}", text.len());
+                found += &text;
+            }
+            // Ten files of fifty bytes are all that is kept.
+            assert!(all.ends_with(&found), "{found:?}");
+            assert!(found.len() >= 450, "{}", found.len());
+        }
+    }
+}

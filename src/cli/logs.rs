@@ -146,17 +146,18 @@ impl LogFollower {
     }
 }
 
+fn open_plain(path: &Path) -> Option<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // The sandbox is its processes' own: what they planted must not hang or mislead us.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    let plain = |file: &File| file.metadata().is_ok_and(|meta| meta.is_file());
+    opened.ok().filter(plain)
+}
+
 impl LogFile {
     fn open(&mut self) {
-        use std::os::unix::fs::OpenOptionsExt;
-        // The sandbox is its processes' own: what they planted must not hang or mislead us.
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let opened = File::options()
-            .read(true)
-            .custom_flags(flags)
-            .open(&self.path);
-        let plain = |file: &File| file.metadata().is_ok_and(|meta| meta.is_file());
-        self.file = opened.ok().filter(plain);
+        self.file = open_plain(&self.path);
     }
 
     fn skip_to_last(&mut self, count: usize) -> io::Result<()> {
@@ -227,7 +228,7 @@ impl LogFile {
             };
             let mut chunk = [0; 16 << 10];
             match file.read(&mut chunk) {
-                Ok(0) if self.was_rotated() => self.file = None,
+                Ok(0) if self.was_rotated() => self.open_next(),
                 Ok(0) => return false,
                 Ok(count) => self.split(&chunk[..count], lines),
                 Err(error) => {
@@ -237,6 +238,48 @@ impl LogFile {
             }
         }
         true
+    }
+
+    /// Goes on with the file that came after ours: while we read, there may have been several.
+    fn open_next(&mut self) {
+        /// Backups of a log, at most.
+        const MOST: u32 = 1000;
+        /// Looks at files that are renamed meanwhile, at most.
+        const LOOKS: usize = 10;
+        let ours = self.file.take().and_then(|file| file.metadata().ok());
+        let Some(ours) = ours else {
+            return;
+        };
+        let name = |number: u32| match number {
+            0 => self.path.clone(),
+            number => PathBuf::from(format!("{}.{number}", self.path.display())),
+        };
+        let inode = |number: u32| {
+            let meta = std::fs::symlink_metadata(name(number)).ok()?;
+            Some(meta.ino())
+        };
+        for _ in 0..LOOKS {
+            let mut number = 1;
+            let mut oldest = 0;
+            let found = loop {
+                match inode(number) {
+                    Some(inode) if inode == ours.ino() => break Some(number),
+                    Some(_) => oldest = number,
+                    None => break None,
+                }
+                number += 1;
+                if number > MOST {
+                    break None;
+                }
+            };
+            // Ours is gone: what is left begins with the oldest.
+            let next = found.map_or(oldest, |number| number - 1);
+            let opened = open_plain(&name(next));
+            if found.is_none() || found.and_then(inode) == Some(ours.ino()) {
+                self.file = opened;
+                return;
+            }
+        }
     }
 
     /// We are at the end of a file that is not called so any more.
@@ -301,7 +344,12 @@ mod tests {
         assert_eq!(texts(follower.lines()), ["three"]);
         writeln!(file, "ur").unwrap();
         fs::rename(&path, directory.join("stdout.1")).unwrap();
-        fs::write(&path, "five\nsix").unwrap();
+        // Several rotations before anybody looks.
+        fs::write(&path, "five\n").unwrap();
+        for (from, to) in [("stdout.1", "stdout.2"), ("stdout", "stdout.1")] {
+            fs::rename(directory.join(from), directory.join(to)).unwrap();
+        }
+        fs::write(&path, "six").unwrap();
         assert_eq!(texts(follower.lines()), ["four", "five"]);
         let mut last = Vec::new();
         follower.finish("a", 0, &mut |lines| last.extend_from_slice(lines));

@@ -3,7 +3,7 @@
 //! A start is done at most once per (process, run), so a new runner may repeat what it wants.
 //! Signals wait until the notes before them are on disk, unless there is nobody to signal.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::{
     launch::launch,
@@ -13,6 +13,7 @@ use super::{
     root::JOURNAL,
     runs::{Key, Phase, Run},
     tree::Snapshot,
+    vault::Part,
     writer::Also,
 };
 use crate::{
@@ -209,13 +210,18 @@ impl Keeper {
 
     pub(super) fn pump_streams(&mut self, key: Key, streams: Vec<super::log_stream::Stream>) {
         if self.pump.is_none() {
-            let started = Pump::start().and_then(|pump| {
+            let started = Pump::start(self.shared.vault.clone()).and_then(|pump| {
                 self.watch(pump.event(), Token::Pump.number(0))?;
                 Ok(pump)
             });
             match started {
                 Ok(pump) => self.pump = Some(pump),
                 Err(error) => return self.notice(format!("no log rotation: {error}"), key),
+            }
+        }
+        if let Some(vault) = &self.shared.vault {
+            for stream in &streams {
+                vault.put(stream.slot, Part::Source, stream.source.as_fd());
             }
         }
         let added = self.pump.as_ref().map(|pump| pump.add(streams));
@@ -228,16 +234,19 @@ impl Keeper {
     /// told from pipes of the user's own making: only ours are open for reading and writing.
     fn read_output(&mut self, task: u32, command: &wire::Launch) {
         let key = Key::of(task, command);
-        let Some(index) = self.runs.find(key) else {
-            return;
+        let index = self.runs.find(key);
+        let run = index.and_then(|index| self.runs.get(index));
+        let is_held = self.shared.holds(key);
+        // What was held for it is read also when it is over.
+        let pid = match run {
+            Some(run) if !run.pumped || is_held => run.pid,
+            None if is_held => 0,
+            _ => return,
         };
-        let Some(run) = self.runs.get(index).filter(|run| !run.pumped) else {
-            return;
-        };
-        match super::launch::reopen(key, command, run.pid) {
+        match super::launch::reopen(key, command, pid, &mut self.shared.pipes) {
             Ok(streams) if streams.is_empty() => {}
             Ok(streams) => {
-                if let Some(run) = self.runs.get_mut(index) {
+                if let Some(run) = index.and_then(|index| self.runs.get_mut(index)) {
                     run.pumped = true;
                 }
                 self.pump_streams(key, streams);

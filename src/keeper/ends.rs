@@ -19,7 +19,7 @@ use super::{
     exit_info,
     launch::explain,
     live::Gate,
-    main_loop::{DRAIN_US, Keeper},
+    main_loop::{DRAIN_US, Keeper, UNREAD_US},
     proc,
     runs::{Key, Phase},
     tree::{self, Snapshot},
@@ -126,7 +126,11 @@ impl Keeper {
             }
         }
         if run.pumped {
-            let until = now().boot_us + DRAIN_US;
+            let patience = match self.shared.holds(run.key) {
+                true => UNREAD_US,
+                false => DRAIN_US,
+            };
+            let until = now().boot_us + patience;
             if let Some(run) = self.runs.get_mut(index) {
                 run.phase = Phase::Draining { until };
             }

@@ -1,6 +1,7 @@
 //! From a launch command to a child behind its gate.
 
 use std::{
+    collections::HashMap,
     ffi::CString,
     fs::File,
     io,
@@ -18,6 +19,7 @@ use super::{
     log_stream::{Policy, Stream},
     logs,
     runs::Key,
+    vault::{Pipes, Slot},
 };
 use crate::protocols::dewar::link as wire;
 
@@ -163,8 +165,8 @@ impl Outputs {
             stdout: stdout_end,
             stderr: stderr_end,
             streams: vec![
-                sink.stream(out_source, "stdout", stdout, directory.try_clone()?)?,
-                sink.stream(err_source, "stderr", stderr, directory)?,
+                sink.stream(out_source, 1, "stdout", stdout, directory.try_clone()?)?,
+                sink.stream(err_source, 2, "stderr", stderr, directory)?,
             ],
         })
     }
@@ -197,29 +199,47 @@ impl Sink {
     fn stream(
         &self,
         source: Source,
+        number: u8,
         name: &'static str,
         file: File,
         directory: OwnedFd,
     ) -> io::Result<Stream> {
-        Stream::new(self.key, source, name, file, directory, self.policy.clone())
+        let slot = Slot {
+            key: self.key,
+            number,
+        };
+        Stream::new(slot, source, name, file, directory, self.policy.clone())
     }
 }
 
-/// Reads on where a dead keeper left off: the pipes that `pid` still writes to.
+/// Reads on where a dead keeper left off: the pipes that were held for it, else those that `pid` still
+/// writes to.
 ///
 /// # Errors
 /// When a log file cannot be opened. Outputs that are no pipe of ours any more are left out.
-pub(super) fn reopen(key: Key, command: &wire::Launch, pid: i32) -> io::Result<Vec<Stream>> {
+pub(super) fn reopen(
+    key: Key,
+    command: &wire::Launch,
+    pid: i32,
+    held: &mut HashMap<Slot, Pipes>,
+) -> io::Result<Vec<Stream>> {
     let identity = command.identity.as_ref();
     let owner = identity.map(|identity| (identity.uid, identity.gid));
     let sandbox = Path::new(std::ffi::OsStr::from_bytes(&command.sandbox));
     let sink = Sink::new(key, command, owner);
     let mut streams = Vec::new();
-    for (number, name) in [(1, "stdout"), (2, "stderr")] {
-        if let Some(source) = Source::reopen(pid, number) {
+    for (number, name) in [(1u8, "stdout"), (2, "stderr")] {
+        let slot = Slot { key, number };
+        let pipes = held.remove(&slot).unwrap_or_default();
+        let source = match pipes.source {
+            Some(source) => Some(Source::of(source)?),
+            None => Source::reopen(pid, i32::from(number)),
+        };
+        if let Some(source) = source {
             let directory = logs::directory(sandbox, &command.name, command.run, owner)?;
             let file = logs::open_log(directory.as_fd(), name, owner)?;
-            streams.push(sink.stream(source, name, file, directory)?);
+            let stream = sink.stream(source, number, name, file, directory)?;
+            streams.push(stream.staged(pipes.stage)?);
         }
     }
     Ok(streams)

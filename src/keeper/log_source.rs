@@ -49,7 +49,8 @@ impl Source {
         Source::of(file.ok()?.into()).ok()
     }
 
-    fn of(fd: OwnedFd) -> io::Result<Source> {
+    /// Our end of a pipe that is there already.
+    pub fn of(fd: OwnedFd) -> io::Result<Source> {
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(Source(File::from(fd)))
     }
@@ -62,11 +63,6 @@ impl Source {
     /// What tells this pipe from all others.
     pub fn inode(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.ino())
-    }
-
-    /// Takes bytes out of the pipe.
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(nix::unistd::read(&self.0, buffer)?)
     }
 }
 

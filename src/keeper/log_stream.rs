@@ -20,7 +20,12 @@ use nix::{
     unistd::pipe2,
 };
 
-use super::{log_source::Source, log_sync::Syncer, logs, runs::Key};
+use super::{
+    log_source::Source,
+    log_sync::Syncer,
+    logs,
+    vault::{Part, Slot, Vault},
+};
 
 /// Bytes that are moved at a time, at most.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -57,7 +62,7 @@ impl Tools {
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub key: Key,
+    pub slot: Slot,
     pub source: Source,
     pub name: &'static str,
     pub dropped: u64,
@@ -66,8 +71,19 @@ pub(super) struct Stream {
     policy: Policy,
     /// The last echoed line is not finished.
     echoing: bool,
+    /// Between source and file, where the process writes much: the source is emptied without its process
+    /// having to wait for the file.
+    stage: Option<Stage>,
     /// The file's system cannot take bytes from a pipe by itself.
     copies: bool,
+}
+
+/// A pipe that only we write and read.
+#[derive(Debug)]
+struct Stage {
+    read: Source,
+    /// None: it was a dead keeper's, and nothing more comes.
+    write: Option<OwnedFd>,
 }
 
 /// What came of moving some bytes.
@@ -82,7 +98,7 @@ pub(super) enum Moved {
 
 impl Stream {
     pub fn new(
-        key: Key,
+        slot: Slot,
         source: Source,
         name: &'static str,
         file: File,
@@ -90,7 +106,7 @@ impl Stream {
         policy: Policy,
     ) -> io::Result<Stream> {
         Ok(Stream {
-            key,
+            slot,
             source,
             name,
             dropped: 0,
@@ -98,18 +114,75 @@ impl Stream {
             directory,
             policy,
             echoing: false,
+            stage: None,
             copies: false,
         })
     }
 
+    /// What of it was on its way when a keeper died comes first.
+    ///
+    /// # Errors
+    /// What fcntl says.
+    pub fn staged(mut self, read: Option<OwnedFd>) -> io::Result<Stream> {
+        let read = read.map(Source::of).transpose()?;
+        self.stage = read.map(|read| Stage { read, write: None });
+        Ok(self)
+    }
+
+    /// The process writes much. Makes room for what it writes during a pause, and a stage if somebody
+    /// holds on to that too; false when the system gives no room.
+    pub fn expect_much(&mut self, vault: Option<&Vault>) -> bool {
+        if let (None, Some(vault)) = (&self.stage, vault)
+            && let Ok((read, write)) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            && vault.put(self.slot, Part::Stage, read.as_fd())
+            && let Ok(read) = Source::of(read)
+        {
+            let write = Some(write);
+            self.stage = Some(Stage { read, write });
+        }
+        self.source.grow()
+    }
+
+    /// Where the next bytes for the file are.
+    fn front(&self) -> BorrowedFd<'_> {
+        match &self.stage {
+            Some(stage) => stage.read.as_fd(),
+            None => self.source.as_fd(),
+        }
+    }
+
+    /// Moves what is in the source onto the stage.
+    fn refill(&mut self) -> io::Result<Moved> {
+        let Some(Stage {
+            write: Some(write), ..
+        }) = &self.stage
+        else {
+            // It was a dead keeper's, and is empty by now.
+            self.stage = None;
+            return Ok(Moved::Bytes(0));
+        };
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK;
+        match splice(&self.source, None, write, None, CHUNK, flags) {
+            Ok(0) => Ok(Moved::End),
+            // They count when they are in the file.
+            Ok(_) => Ok(Moved::Bytes(0)),
+            Err(Errno::EAGAIN) => Ok(Moved::Nothing),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Moves some of what is there.
     pub fn pump(&mut self, tools: &mut Tools) -> Moved {
-        match self.step(tools) {
+        let moved = match self.step(tools) {
+            // Nothing is on the stage: what is behind it?
+            Ok(Moved::Nothing | Moved::End) if self.stage.is_some() => self.refill(),
+            other => other,
+        };
+        match moved {
             Ok(moved) => moved,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Moved::Nothing,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Moved::Bytes(0),
             Err(error) => {
-                tracing::warn!("reading {} of {:?}: {error}", self.name, self.key);
+                tracing::warn!("reading {} of {:?}: {error}", self.name, self.slot);
                 Moved::End
             }
         }
@@ -124,9 +197,11 @@ impl Stream {
             let count = usize::try_from(blind).unwrap_or(CHUNK).min(CHUNK);
             return self.shift(count, size, tools);
         }
-        let count = match self.look(tools)? {
-            0 => return Ok(Moved::End),
-            count => count,
+        let count = match self.look(tools) {
+            Ok(0) => return Ok(Moved::End),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::Nothing),
+            Err(error) => return Err(error),
         };
         let (count, is_full) = piece(&tools.buffer[..count], size, limit);
         self.echo(&tools.buffer[..count]);
@@ -146,7 +221,7 @@ impl Stream {
     /// Copies what is in the pipe into the buffer, and leaves it there.
     fn look(&self, tools: &mut Tools) -> io::Result<usize> {
         let (read, write) = &tools.peek;
-        let count = tee(&self.source, write, CHUNK, SpliceFFlags::SPLICE_F_NONBLOCK)?;
+        let count = tee(self.front(), write, CHUNK, SpliceFFlags::SPLICE_F_NONBLOCK)?;
         let mut got = 0;
         while got < count {
             got += nix::unistd::read(read, &mut tools.buffer[got..count])?;
@@ -162,7 +237,7 @@ impl Stream {
         let mut offset = size as libc::loff_t;
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
         let spliced = splice(
-            &self.source,
+            self.front(),
             None,
             &self.file,
             Some(&mut offset),
@@ -180,26 +255,37 @@ impl Stream {
             }
             Err(errno) => {
                 let count = count.min(CHUNK);
-                let read = self.source.read(&mut tools.buffer[..count])?;
-                self.lose(read, &errno.into());
-                Ok(Moved::of(read))
+                let read = self.read(&mut tools.buffer[..count]);
+                if let Ok(Moved::Bytes(read)) = read {
+                    self.lose(read, &errno.into());
+                }
+                read
             }
         }
     }
 
     fn copy(&mut self, count: usize, size: u64, tools: &mut Tools) -> io::Result<Moved> {
         let count = count.min(CHUNK);
-        let read = self.source.read(&mut tools.buffer[..count])?;
-        let written = self.file.write_all_at(&tools.buffer[..read], size);
-        if let Err(error) = written {
-            self.lose(read, &error);
+        let read = self.read(&mut tools.buffer[..count])?;
+        if let Moved::Bytes(count) = read
+            && let Err(error) = self.file.write_all_at(&tools.buffer[..count], size)
+        {
+            self.lose(count, &error);
         }
-        Ok(Moved::of(read))
+        Ok(read)
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> io::Result<Moved> {
+        match nix::unistd::read(self.front(), buffer) {
+            Ok(count) => Ok(Moved::of(count)),
+            Err(Errno::EAGAIN) => Ok(Moved::Nothing),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn lose(&mut self, bytes: usize, error: &io::Error) {
         if self.dropped == 0 {
-            tracing::warn!("writing {} of {:?}: {error}", self.name, self.key);
+            tracing::warn!("writing {} of {:?}: {error}", self.name, self.slot);
         }
         self.dropped += bytes as u64;
     }
@@ -225,7 +311,7 @@ impl Stream {
                 _ => echo(io::stdout().as_fd(), piece),
             };
             if let Err(error) = echoed {
-                tracing::debug!("echoing {} of {:?}: {error}", self.name, self.key);
+                tracing::debug!("echoing {} of {:?}: {error}", self.name, self.slot);
                 return;
             }
         }
@@ -244,7 +330,7 @@ impl Stream {
             match renameat(directory, from.as_str(), directory, to.as_str()) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => {
-                    tracing::warn!("rotating {from} of {:?}: {errno}", self.key);
+                    tracing::warn!("rotating {from} of {:?}: {errno}", self.slot);
                     return;
                 }
             }
@@ -252,7 +338,7 @@ impl Stream {
         let opened = logs::open_log(directory, self.name, self.policy.owner).and_then(positioned);
         match opened {
             Ok(file) => syncer.sync(std::mem::replace(&mut self.file, file)),
-            Err(error) => tracing::warn!("rotating {} of {:?}: {error}", self.name, self.key),
+            Err(error) => tracing::warn!("rotating {} of {:?}: {error}", self.name, self.slot),
         }
     }
 }
@@ -303,7 +389,7 @@ fn echo(output: BorrowedFd<'_>, piece: &[u8]) -> io::Result<()> {
 mod tests {
     use std::{fs, io::Write};
 
-    use super::*;
+    use super::{super::runs::Key, *};
 
     #[test]
     fn a_file_is_full_at_the_first_newline_at_its_size_or_at_twice_that() {
@@ -338,16 +424,22 @@ mod tests {
             process: 0,
             run: 0,
         };
-        let stream = Stream::new(key, source, "stdout", file, opened, policy).unwrap();
+        let slot = Slot { key, number: 1 };
+        let stream = Stream::new(slot, source, "stdout", file, opened, policy).unwrap();
         (stream, theirs.into())
     }
 
     #[test]
     fn what_goes_in_comes_out_whole_and_cut_at_newlines() {
-        for copies in [false, true] {
+        for (copies, has_stage) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (vault, _holdings) = super::super::vault::vault().unwrap();
             let directory = tempfile::tempdir().unwrap();
             let (mut stream, mut theirs) = stream(directory.path(), 50);
             stream.copies = copies;
+            if has_stage {
+                stream.expect_much(Some(&vault));
+                assert!(stream.stage.is_some());
+            }
             let mut tools = Tools::new().unwrap();
             let mut all = String::new();
             for line in 0..40 {

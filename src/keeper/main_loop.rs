@@ -50,6 +50,8 @@ use crate::{
 pub(super) const LAZY_US: u64 = 10_000;
 /// How long the output of a dead process is waited for, microseconds.
 pub(super) const DRAIN_US: u64 = 200_000;
+/// The same when a dead keeper read it and nobody has read on yet, microseconds.
+pub(super) const UNREAD_US: u64 = 5_000_000;
 /// How long the runner may take to leave after the end, microseconds.
 pub(super) const LEAVE_US: u64 = 500_000;
 
@@ -253,7 +255,7 @@ impl Keeper {
             .map_err(errno("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&mask, flags).map_err(errno("signalfd"))?;
-        let setting = setting().map_err(fail("prepare"))?;
+        let setting = setting(shared.open_files).map_err(fail("prepare"))?;
         let writer = Writer::start().map_err(fail("start the journal's thread"))?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(errno("epoll"))?;
         let keeper = Keeper {
@@ -525,17 +527,10 @@ pub(super) fn sync_directories(
 }
 
 /// What every child gets: read once, because the keeper changes its own.
-fn setting() -> io::Result<Setting> {
-    use nix::sys::{
-        resource::{Resource, getrlimit, setrlimit},
-        stat::umask,
-    };
+fn setting((soft, hard): (u64, u64)) -> io::Result<Setting> {
+    use nix::sys::stat::umask;
     let mask = umask(nix::sys::stat::Mode::empty());
     umask(mask);
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    }
     Ok(Setting {
         null: File::options().read(true).write(true).open("/dev/null")?,
         open_files: libc::rlimit {

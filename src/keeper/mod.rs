@@ -32,6 +32,7 @@ mod takeover;
 mod tasks;
 mod tree;
 mod trim;
+mod vault;
 mod writer;
 
 pub use commands::open_directory;

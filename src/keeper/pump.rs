@@ -28,6 +28,7 @@ use super::{
     log_stream::{Moved, Stream, Tools},
     proc,
     runs::Key,
+    vault::Vault,
 };
 
 const WAKE: u64 = u64::MAX;
@@ -90,7 +91,8 @@ impl Shared {
 }
 
 impl Pump {
-    pub fn start() -> io::Result<Pump> {
+    /// Starts the thread; `vault` is where another hand is kept on what it reads.
+    pub fn start(vault: Option<Arc<Vault>>) -> io::Result<Pump> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let shared = Arc::new(Shared {
             mail: Mutex::default(),
@@ -103,7 +105,7 @@ impl Pump {
         thread::Builder::new()
             .name("pump".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || run(&theirs, &epoll))?;
+            .spawn(move || run(&theirs, &epoll, vault.as_deref()))?;
         Ok(Pump { shared })
     }
 
@@ -111,7 +113,7 @@ impl Pump {
         let mut mail = self.shared.lock();
         for stream in &streams {
             let inode = stream.source.inode()?;
-            mail.open.entry(stream.key).or_default().push(inode);
+            mail.open.entry(stream.slot.key).or_default().push(inode);
         }
         mail.new.extend(streams);
         drop(mail);
@@ -172,7 +174,7 @@ struct Reading {
 impl Reading {
     /// Moves a turn's worth; `None` at the end of the output. One chatty process must not keep the
     /// others waiting: epoll comes back to it. True when a pause would do it good.
-    fn turn(&mut self, tools: &mut Tools) -> Option<bool> {
+    fn turn(&mut self, tools: &mut Tools, vault: Option<&Vault>) -> Option<bool> {
         let mut moved = 0;
         let mut is_empty = false;
         for _ in 0..TURN {
@@ -189,7 +191,7 @@ impl Reading {
         self.last = Instant::now();
         if !is_empty || moved >= SHORT {
             // A pipe that was full takes more from now on.
-            self.is_large = self.is_large || self.stream.source.grow();
+            self.is_large = self.is_large || self.stream.expect_much(vault);
             self.short = CHATTY;
         } else if is_soon {
             self.short = self.short.saturating_add(1);
@@ -197,13 +199,13 @@ impl Reading {
             self.short = 0;
         }
         if self.short == CHATTY && !self.is_large {
-            self.is_large = self.stream.source.grow();
+            self.is_large = self.stream.expect_much(vault);
         }
         Some(self.short >= CHATTY && self.is_large && moved < SHORT)
     }
 }
 
-fn run(shared: &Shared, epoll: &Epoll) {
+fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
     let mut tools = match Tools::new() {
         Ok(tools) => tools,
         Err(error) => return tracing::error!("the pump cannot start: {error}"),
@@ -226,13 +228,13 @@ fn run(shared: &Shared, epoll: &Epoll) {
         for event in &events[..count] {
             let id = event.data();
             if id != WAKE {
-                let turn = streams.get_mut(&id).and_then(|one| one.turn(&mut tools));
+                let turn = streams.get_mut(&id).and_then(|one| one.turn(&mut tools, vault));
                 match turn {
                     Some(is_short) => {
                         pauses &= is_short;
                         is_chatty |= is_short;
                     }
-                    None => finish(shared, epoll, &mut streams, id),
+                    None => finish(shared, epoll, &mut streams, id, vault),
                 }
                 continue;
             }
@@ -251,7 +253,7 @@ fn run(shared: &Shared, epoll: &Epoll) {
                 streams.insert(next, reading);
                 if let Err(errno) = added {
                     tracing::error!("the pump cannot watch a pipe: {errno}");
-                    finish(shared, epoll, &mut streams, next);
+                    finish(shared, epoll, &mut streams, next, vault);
                 }
                 next += 1;
             }
@@ -270,22 +272,31 @@ fn pause(shared: &Shared) {
     }
 }
 
-fn finish(shared: &Shared, epoll: &Epoll, streams: &mut HashMap<u64, Reading>, id: u64) {
+fn finish(
+    shared: &Shared,
+    epoll: &Epoll,
+    streams: &mut HashMap<u64, Reading>,
+    id: u64,
+    vault: Option<&Vault>,
+) {
     let Some(Reading { stream, .. }) = streams.remove(&id) else {
         return;
     };
+    if let Some(vault) = vault {
+        vault.let_go(stream.slot);
+    }
     // It may never have been added; dropping the descriptor removes it in any case.
     let _ = epoll.delete(&stream.source);
     if stream.dropped > 0 {
         shared.tell(PumpEvent::Dropped {
-            key: stream.key,
+            key: stream.slot.key,
             stream: stream.name,
             bytes: stream.dropped,
         });
     }
-    let key = stream.key;
+    let key = stream.slot.key;
     drop(stream);
-    if !streams.values().any(|other| other.stream.key == key) {
+    if !streams.values().any(|other| other.stream.slot.key == key) {
         shared.lock().open.remove(&key);
         shared.tell(PumpEvent::Finished(key));
     }

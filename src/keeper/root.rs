@@ -4,12 +4,14 @@
 #![allow(unsafe_code)]
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::net::UnixStream,
     },
+    sync::Arc,
 };
 
 use nix::{
@@ -32,6 +34,8 @@ use super::{
     main_loop::Keeper,
     proc,
     runner_process::RunnerKind,
+    runs::Key,
+    vault::{self, Holdings, Pipes, Slot, Vault},
 };
 use crate::journal::{self, Cover, Header};
 
@@ -63,6 +67,19 @@ pub(super) struct Shared {
     pub executable: String,
     pub path: String,
     pub runner: &'static RunnerKind,
+    /// What the user's programs may open, as we found it: we may open more.
+    pub open_files: (u64, u64),
+    /// Where the root holds what the keeper reads, while there are two of us.
+    pub vault: Option<Arc<Vault>>,
+    /// What a dead keeper was reading.
+    pub pipes: HashMap<Slot, Pipes>,
+}
+
+impl Shared {
+    /// A dead keeper read the output of this run, and nobody has read on yet.
+    pub fn holds(&self, key: Key) -> bool {
+        self.pipes.keys().any(|slot| slot.key == key)
+    }
 }
 
 /// Forks a root off a young process; it waits for its [`Go`] at the other end of the socket. Only
@@ -239,7 +256,20 @@ fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Sha
         executable: go.executable.clone(),
         path: path.clone(),
         runner,
+        open_files: raise_open_files().map_err(|error| failed("raise a limit", &error))?,
+        vault: None,
+        pipes: HashMap::new(),
     })
+}
+
+/// We hold descriptors of every process; returns what the limits were.
+fn raise_open_files() -> nix::Result<(u64, u64)> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok((soft, hard))
 }
 
 /// There is a task's record in the journal already.
@@ -287,7 +317,7 @@ fn listen_at(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
-fn supervise(shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> u8 {
+fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> u8 {
     let me = std::process::id();
     let is_new = header.is_some();
     if is_new {
@@ -295,9 +325,20 @@ fn supervise(shared: Shared, header: Option<Header>, client: Option<UnixStream>)
     }
     let ticks = proc::stat(me as i32).map_or(0, |stat| stat.start_ticks);
     shared.live.set_holder(Holder::Root, me, ticks);
+    let holdings = match vault::vault() {
+        Ok((vault, holdings)) => {
+            shared.vault = Some(Arc::new(vault));
+            Some(holdings)
+        }
+        Err(error) => {
+            tracing::warn!("pipes are held by the keeper alone: {error}");
+            None
+        }
+    };
     // SAFETY: the root has one thread, so the child may run any code.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
+            drop(holdings);
             let code = match keep(shared, header, client) {
                 Ok(()) => 0,
                 Err(message) => {
@@ -309,10 +350,12 @@ fn supervise(shared: Shared, header: Option<Header>, client: Option<UnixStream>)
         }
         Ok(ForkResult::Parent { child }) => {
             drop((client, header));
-            settle(child);
-            if waits_for(child) {
+            shared.vault = None;
+            let (is_over, holdings) = waits_for(child, holdings);
+            if is_over {
                 return 0;
             }
+            shared.pipes = holdings.map_or_else(HashMap::new, Holdings::into_pipes);
             tracing::warn!("the keeper (pid {child}) died; the root takes its place");
             match Keeper::take_over(shared, None, Cover::Used).and_then(Keeper::run) {
                 Ok(()) => 0,
@@ -343,24 +386,52 @@ fn keep(shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> R
     keeper.run()
 }
 
-/// Lets the keeper start, or end, before we give back what starting took: there are better uses of
-/// the processor at that moment.
-fn settle(keeper: nix::unistd::Pid) {
-    use nix::poll::{PollFd, PollFlags, poll};
+/// Waits for the keeper and holds what it hands over; true when it left because the task is over. What
+/// memory a busy time took is given back once the keeper has had time to start, or to end: there are
+/// better uses of the processor at that moment.
+fn waits_for(keeper: nix::unistd::Pid, mut holdings: Option<Holdings>) -> (bool, Option<Holdings>) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use std::os::fd::AsFd;
     const SETTLE_MS: u16 = 100;
     let pidfd = Pid::from_raw(keeper.as_raw()).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-    if let Some(Ok(pidfd)) = pidfd {
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut fds, SETTLE_MS) == Ok(0) {
-            super::trim::trim_code();
+    let mut is_restless = true;
+    while let Some(Ok(pidfd)) = &pidfd {
+        let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        if let Some(holdings) = &holdings {
+            fds.push(PollFd::new(holdings.as_fd(), PollFlags::POLLIN));
+        }
+        let timeout = match is_restless {
+            true => PollTimeout::from(SETTLE_MS),
+            false => PollTimeout::NONE,
+        };
+        match poll(&mut fds, timeout) {
+            Ok(0) => {
+                super::trim::trim_code();
+                is_restless = false;
+            }
+            Ok(_) if fds[0].any() == Some(true) => break,
+            Ok(_) => {
+                is_restless = true;
+                let is_open = holdings.as_mut().is_some_and(Holdings::receive);
+                if !is_open {
+                    // The keeper is dying; what it handed over stays.
+                    let code = wait(keeper);
+                    return (code, holdings);
+                }
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => {
+                tracing::error!("cannot wait for the keeper: {errno}");
+                break;
+            }
         }
     }
+    (wait(keeper), holdings)
 }
 
-/// Waits for the keeper; true when it left because the task is over.
-fn waits_for(keeper: nix::unistd::Pid) -> bool {
+/// True when the keeper has ended well.
+fn wait(keeper: nix::unistd::Pid) -> bool {
     loop {
         match waitid(Id::Pid(keeper), WaitPidFlag::WEXITED) {
             Ok(WaitStatus::Exited(_, code)) => return code == 0,

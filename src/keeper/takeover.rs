@@ -209,7 +209,8 @@ impl Keeper {
             slot,
             exec: open.exec.then_some(0),
             stopping: false,
-            pumped: false,
+            // Somebody will come and read on.
+            pumped: self.shared.holds(key),
             program: None,
         });
         if slot.map(|slot| self.shared.live.gate(slot)) == Some(Gate::Passed) {

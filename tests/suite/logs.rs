@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Bench, code, finish};
+use crate::support::{Bench, code, finish, wait_for};
 
 fn log(bench: &Bench, id: &str, name: &str) -> Option<String> {
     fs::read_to_string(bench.sandbox(id).join(".logs").join(name)).ok()
@@ -170,4 +170,105 @@ processes:
     let environment = fs::read(format!("/proc/{}/environ", pid.trim())).unwrap_or_default();
     let sandbox = format!("{root}/tasks/t/sandbox");
     assert!(!String::from_utf8_lossy(&environment).contains(&sandbox));
+}
+
+/// What rotated files hold, oldest first.
+fn rotated(bench: &Bench, id: &str, name: &str) -> String {
+    let numbered = (1..=1000).rev().map(|number| format!("{name}.{number}"));
+    let files = numbered.chain([name.to_owned()]);
+    files.filter_map(|name| log(bench, id, &name)).collect()
+}
+
+#[test]
+fn killing_the_keeper_in_the_middle_of_output_loses_no_byte_and_doubles_none() {
+    // The process writes on, or ends while nobody reads.
+    for (lines, delays) in [(300_000u32, vec![20, 120]), (4_000, (0..24).collect())] {
+        for delay in delays {
+            let bench = Bench::new();
+            let task = format!(
+                r#"
+processes:
+  - name: a
+    cmdline: |
+      exec python3 -c '
+      import os
+      for i in range({lines}): os.write(1, b"line %08d\n" % i)'
+    logger: {{mode: rotate, rotate: {{log_size: 50000, backups: 1000}}}}
+"#
+            );
+            let file = bench.file("task.yaml", &task).display().to_string();
+            let client = bench.dewar(&["run", &file, "--id", "t"]).spawn().expect("dewar");
+            wait_for("the first line", || log(&bench, "t", "a/0/stdout").filter(|text| !text.is_empty()));
+            let keeper = bench.task("t").expect("the task")["keeper_pid"].as_u64();
+            std::thread::sleep(std::time::Duration::from_millis(delay));
+            // It may be over already: then there is nobody to kill.
+            if let Some(keeper) = keeper {
+                let pid = nix::unistd::Pid::from_raw(keeper as i32);
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+            assert_eq!(code(&finish(client)), 0);
+            let wanted: String = (0..lines).map(|i| format!("line {i:08}\n")).collect();
+            let found = rotated(&bench, "t", "a/0/stdout");
+            if found != wanted {
+                let at = found.bytes().zip(wanted.bytes()).position(|(a, b)| a != b);
+                panic!("{} of {} bytes, different at {at:?}, killed after {delay} ms", found.len(), wanted.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn chatty_output_is_whole_and_cut_at_newlines_only() {
+    let bench = Bench::new();
+    let task = r#"
+processes:
+  - name: a
+    cmdline: |
+      exec python3 -c '
+      import os
+      for i in range(200000): os.write(1 + i % 2, b"%d %s\n" % (i, b"x" * (i % 97)))'
+    logger: {mode: rotate, rotate: {log_size: 100KB, backups: 1000}}
+"#;
+    let file = bench.file("task.yaml", task).display().to_string();
+    assert_eq!(code(&bench.run(&["run", &file, "--id", "t"])), 0);
+    for (first, name) in [(0, "a/0/stdout"), (1, "a/0/stderr")] {
+        let wanted: String = (first..200_000)
+            .step_by(2)
+            .map(|i| format!("{i} {}\n", "x".repeat(i % 97)))
+            .collect();
+        assert_eq!(rotated(&bench, "t", name), wanted, "{name}");
+        let finished = log(&bench, "t", &format!("{name}.1")).expect("a finished file");
+        assert!(finished.ends_with('\n'));
+        assert!((100 << 10..(100 << 10) + 120).contains(&finished.len()));
+    }
+}
+
+#[test]
+fn tail_follows_through_rotation() {
+    let bench = Bench::new();
+    let task = r#"
+processes:
+  - name: a
+    cmdline: |
+      exec python3 -c '
+      import os, time
+      for i in range(3000):
+          os.write(1, b"line %d\n" % i)
+          if i % 100 == 0: time.sleep(0.005)'
+    logger: {mode: rotate, rotate: {log_size: 2000, backups: 3}}
+"#;
+    let file = bench.file("task.yaml", task).display().to_string();
+    let run = bench.dewar(&["run", &file, "--id", "t"]).spawn().expect("dewar");
+    wait_for("the task", || bench.task("t"));
+    let tail = bench.run(&["tail", "t", "a", "-f", "-n", "100000"]);
+    assert_eq!(code(&tail), 0);
+    assert_eq!(code(&finish(run)), 0);
+    let text = String::from_utf8_lossy(&tail.stdout).into_owned();
+    let numbers: Vec<u32> = text
+        .lines()
+        .map(|line| line.rsplit(' ').next().and_then(|word| word.parse().ok()).expect("a number"))
+        .collect();
+    // From wherever it began, every line once and in order.
+    assert_eq!(numbers.last(), Some(&2999));
+    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
 }

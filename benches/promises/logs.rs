@@ -142,7 +142,11 @@ impl Bench {
         assert!(seconds > 0.0 && seconds <= began.elapsed().as_secs_f64() + 0.01);
         fs::write(&hold, "").expect("the fifo");
         wait_for(|| (self.status(&id)["state"] == "SUCCESS").then_some(()));
-        let directory = self.path().join("root/tasks").join(&id).join("sandbox/.logs/p/0");
+        let directory = self
+            .path()
+            .join("root/tasks")
+            .join(&id)
+            .join("sandbox/.logs/p/0");
         let sample = sample(seconds, used, &directory, "stdout");
         fs::remove_dir_all(directory).expect("the logs");
         sample
@@ -188,7 +192,8 @@ fn sample(seconds: f64, cpu: f64, directory: &Path, prefix: &str) -> Sample {
     let total = (LINES * WIDTH) as f64;
     for entry in fs::read_dir(directory).expect("the logs").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_log = name.starts_with(prefix) && !["lock", "state", "stderr"].contains(&name.as_str());
+        let is_log =
+            name.starts_with(prefix) && !["lock", "state", "stderr"].contains(&name.as_str());
         if is_log && entry.metadata().is_ok_and(|meta| meta.len() > 0) {
             let text = fs::read(entry.path()).expect("a log");
             assert_eq!(text.last(), Some(&b'\n'), "{name} is cut within a line");
@@ -208,7 +213,8 @@ fn bytes(directory: &Path, prefix: &str) -> u64 {
         let name = entry.file_name().to_string_lossy().into_owned();
         name.starts_with(prefix) && !["lock", "state"].contains(&name.as_str())
     });
-    logs.map(|entry| entry.metadata().map_or(0, |meta| meta.len())).sum()
+    logs.map(|entry| entry.metadata().map_or(0, |meta| meta.len()))
+        .sum()
 }
 
 /// Seconds of CPU of all threads.
@@ -216,7 +222,10 @@ fn on_cpu(pid: u64) -> f64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
     let of = |path: PathBuf| -> f64 {
         let text = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
-        let nanos = text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
+        let nanos = text
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse::<f64>().ok());
         nanos.unwrap_or_default() / 1e9
     };
     tasks.flatten().map(|entry| of(entry.path())).sum()

@@ -462,7 +462,11 @@ mod tests {
                     continue;
                 };
                 assert!(text.ends_with('\n') || number == 0, "{text:?}");
-                assert!(number == 0 || (50..70).contains(&text.len()), "{}", text.len());
+                assert!(
+                    number == 0 || (50..70).contains(&text.len()),
+                    "{}",
+                    text.len()
+                );
                 found += &text;
             }
             // Ten files of fifty bytes are all that is kept.

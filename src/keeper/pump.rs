@@ -228,7 +228,9 @@ fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
         for event in &events[..count] {
             let id = event.data();
             if id != WAKE {
-                let turn = streams.get_mut(&id).and_then(|one| one.turn(&mut tools, vault));
+                let turn = streams
+                    .get_mut(&id)
+                    .and_then(|one| one.turn(&mut tools, vault));
                 match turn {
                     Some(is_short) => {
                         pauses &= is_short;

@@ -129,7 +129,12 @@ impl Holdings {
 
     fn take(&mut self, message: &[u8; LENGTH], fd: Option<OwnedFd>) {
         let word = |at: usize| {
-            u32::from_le_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]])
+            u32::from_le_bytes([
+                message[at],
+                message[at + 1],
+                message[at + 2],
+                message[at + 3],
+            ])
         };
         let slot = Slot {
             key: Key {

@@ -71,7 +71,7 @@ impl About<'_> {
         match standing {
             Standing::Live { .. } => self.running(standing),
             Standing::Finished => format!("done: {}", self.last_end()),
-            Standing::Skipped => format!("skipped: {}", self.unmet()),
+            Standing::Skipped => format!("skipped: it waited for {}", self.unmet()),
             Standing::GaveUp { by_failures } => {
                 let (failures, runs) = plan.counts(self.index);
                 let limit = match by_failures {

@@ -296,3 +296,154 @@ processes:
     );
 }
 
+#[test]
+fn one_command_is_a_task_and_the_originals_spellings_work() {
+    let bench = Bench::new();
+    let output = bench.run(&[
+        "simplerun",
+        "--task_id",
+        "s",
+        "-E",
+        "who=world",
+        "-P",
+        "http:8080",
+        "--",
+        "echo",
+        "hello {{who}} {{thermos.ports[http]}};",
+        "exit 3",
+    ]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(text(&output.stdout), "simple | hello world 8080\n");
+    let file = bench.file(
+        "t.yaml",
+        "processes: [{name: a, cmdline: 'echo {{x}} {{thermos.ports[p]}} > out'}]",
+    );
+    let file = file.display().to_string();
+    let output = bench.run(&[
+        "run",
+        &file,
+        "--task_id",
+        "t",
+        "-E",
+        "x=1",
+        "-P",
+        "p:81",
+        "--daemon",
+    ]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "t\n");
+    assert_eq!(code(&bench.run(&["wait", "t"])), 0);
+    let out = std::fs::read_to_string(bench.sandbox("t").join("out")).expect("out");
+    assert_eq!(out, "1 81\n");
+    // They are for those who know them; help shows ours.
+    let help = text(&bench.run(&["run", "--help"]).stdout);
+    assert!(
+        help.contains("--id") && !help.contains("--task_id") && !help.contains("-P,"),
+        "{help}"
+    );
+}
+
+#[test]
+fn every_verb_has_help_with_examples_a_page_and_completions() {
+    let bench = Bench::new();
+    let help = text(&bench.run(&["--help"]).stdout);
+    let verbs: Vec<String> = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|verb| *verb != "help")
+        .map(str::to_owned)
+        .collect();
+    assert!(verbs.len() >= 19, "{verbs:?}");
+    let pages = bench.path().join("man");
+    assert_eq!(code(&bench.run(&["man", &pages.display().to_string()])), 0);
+    let completions: Vec<String> = ["bash", "zsh", "fish"]
+        .map(|shell| text(&bench.run(&["completions", shell]).stdout))
+        .to_vec();
+    for verb in &verbs {
+        let help = text(&bench.run(&[verb, "--help"]).stdout);
+        let has_examples = help.contains("Examples:") || verb == "executor";
+        assert!(has_examples, "{verb}: {help}");
+        assert!(pages.join(format!("dewar-{verb}.1")).exists(), "{verb}");
+        assert!(
+            completions.iter().all(|text| text.contains(verb.as_str())),
+            "{verb}"
+        );
+    }
+    // Shells can read what they are given.
+    let script = bench.file("completions", &completions[0]);
+    let checked = std::process::Command::new("bash")
+        .arg("-n")
+        .arg(script)
+        .status();
+    assert!(checked.expect("bash").success());
+}
+
+/// The schema accepts what dewar accepts, and refuses what it can know to be wrong.
+#[test]
+fn the_schema_agrees_with_the_fixtures() {
+    let bench = Bench::new();
+    let schema: serde_json::Value =
+        serde_json::from_slice(&bench.run(&["schema"]).stdout).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let mut accepted = 0;
+    let mut check = |path: &std::path::Path, task: &serde_json::Value| {
+        let mut arguments = vec!["validate".to_owned(), path.display().to_string()];
+        for port in ["http", "a", "b", "web", "health", "admin"] {
+            arguments.extend(["--port".to_owned(), format!("{port}=1")]);
+        }
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let is_fine = code(&bench.run(&words)) == 0;
+        let errors: Vec<String> = validator
+            .iter_errors(task)
+            .map(|error| error.to_string())
+            .collect();
+        if is_fine {
+            accepted += 1;
+            assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+        }
+        errors.is_empty()
+    };
+    for name in ["hello", "web"] {
+        let path = fixtures.join(name).with_extension("yaml");
+        // As JSON, with the defaults left out.
+        let source = std::fs::read_to_string(&path).expect("a fixture");
+        let value = yaml(&bench, &source);
+        assert!(check(&path, &value), "{name}");
+    }
+    for entry in std::fs::read_dir(fixtures.join("vectors"))
+        .expect("vectors")
+        .flatten()
+    {
+        let vector = std::fs::read_to_string(entry.path()).expect("a vector");
+        let vector: serde_json::Value = serde_json::from_str(&vector).expect("JSON");
+        let task = &vector["task"];
+        if task.is_null() {
+            continue;
+        }
+        let path = bench.file("vector.json", &task.to_string());
+        check(&path, task);
+    }
+    assert!(accepted > 40, "{accepted}");
+    for bad in [
+        r#"{"processes": [{"name": "a"}]}"#,
+        r#"{"processes": [{"name": "a", "cmdline": "x", "tiemout": 5}]}"#,
+        r#"{"processes": [{"name": "a", "cmdline": "x", "after": {"b": "started?"}}]}"#,
+        r#"{"processes": [{"name": "a", "cmdline": "x", "health": {"tcp": {"port": 0}}}]}"#,
+        r#"{"name": "a"}"#,
+    ] {
+        let value = serde_json::from_str(bad).expect("JSON");
+        assert!(!validator.is_valid(&value), "{bad}");
+    }
+}
+
+/// A YAML file as JSON: what `inspect` prints is a task file too.
+fn yaml(bench: &Bench, source: &str) -> serde_json::Value {
+    let file = bench.file("fixture.yaml", source).display().to_string();
+    let output = bench.run(&["inspect", &file]);
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}

@@ -16,7 +16,17 @@ impl Terminal {
         let terminal = Terminal { socket };
         let (x, y) = (columns.to_string(), rows.to_string());
         let command = format!("trap : INT; {command}; echo CODE=$?; exec sleep 1000");
-        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &x, "-y", &y, &command]);
+        terminal.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            &x,
+            "-y",
+            &y,
+            &command,
+        ]);
         terminal
     }
 
@@ -96,10 +106,16 @@ fn a_line_a_process_with_state_and_last_words_and_nothing_hostile() {
     terminal.shows("hostile");
     let screen = terminal.shows("giving up");
     assert!(row(&screen, "server").contains("RUNNING"), "{screen}");
-    assert!(row(&screen, "server").contains("\\x1b[31mhostile\\x1b[2J"), "{screen}");
+    assert!(
+        row(&screen, "server").contains("\\x1b[31mhostile\\x1b[2J"),
+        "{screen}"
+    );
     assert!(row(&screen, "flappy").contains("FAILED"), "{screen}");
     assert!(row(&screen, "flappy").contains("exit code 3"), "{screen}");
-    assert!(row(&screen, "waiter").contains("waits for server"), "{screen}");
+    assert!(
+        row(&screen, "waiter").contains("waits for server"),
+        "{screen}"
+    );
     // What is for whoever watches is above the table, once.
     let above = screen.split("ACTIVE  ").next().expect("text");
     assert!(screen.contains("printer | for everybody"), "{screen}");
@@ -117,7 +133,12 @@ fn keys_select_read_restart_and_stop() {
     terminal.shows("giving up");
     terminal.press(&["Enter"]);
     let screen = terminal.shows("── server, run 0");
-    assert!(screen.lines().any(|line| line == "\\x1b[31mhostile\\x1b[2J\\x1b]0;title\\x07"), "{screen}");
+    assert!(
+        screen
+            .lines()
+            .any(|line| line == "\\x1b[31mhostile\\x1b[2J\\x1b]0;title\\x07"),
+        "{screen}"
+    );
     terminal.press(&["r"]);
     let screen = terminal.shows("── server, run 1");
     assert!(row(&screen, "server").contains("x2"), "{screen}");
@@ -131,9 +152,15 @@ fn keys_select_read_restart_and_stop() {
     assert!(screen.contains("ACTIVE"), "{screen}");
     terminal.press(&["s", "y"]);
     let screen = terminal.shows("CODE=3");
-    assert!(screen.contains("live") || screen.contains("KILLED"), "{screen}");
+    assert!(
+        screen.contains("live") || screen.contains("KILLED"),
+        "{screen}"
+    );
     assert!(row(&screen, "last").contains("SUCCESS"), "{screen}");
-    assert!(!screen.contains("s stop"), "no keys after the end: {screen}");
+    assert!(
+        !screen.contains("s stop"),
+        "no keys after the end: {screen}"
+    );
     // The terminal is as it was: what is typed is shown again.
     terminal.press(&["-l", "echoed"]);
     terminal.shows("echoed");
@@ -153,7 +180,10 @@ fn it_survives_resizes_and_narrow_terminals() {
             let lines: Vec<&str> = screen.lines().filter(|line| !line.is_empty()).collect();
             let heading = lines.iter().filter(|line| line.contains("ACTIVE")).count();
             // Cut to the width, and drawn once.
-            heading == 1 && lines.iter().all(|line| line.chars().count() <= usize::from(columns))
+            heading == 1
+                && lines
+                    .iter()
+                    .all(|line| line.chars().count() <= usize::from(columns))
         });
         assert!(screen.contains('>'), "{columns}x{rows}:\n{screen}");
     }

@@ -197,8 +197,13 @@ processes:
 "#
             );
             let file = bench.file("task.yaml", &task).display().to_string();
-            let client = bench.dewar(&["run", &file, "--id", "t"]).spawn().expect("dewar");
-            wait_for("the first line", || log(&bench, "t", "a/0/stdout").filter(|text| !text.is_empty()));
+            let client = bench
+                .dewar(&["run", &file, "--id", "t"])
+                .spawn()
+                .expect("dewar");
+            wait_for("the first line", || {
+                log(&bench, "t", "a/0/stdout").filter(|text| !text.is_empty())
+            });
             let keeper = bench.task("t").expect("the task")["keeper_pid"].as_u64();
             std::thread::sleep(std::time::Duration::from_millis(delay));
             // It may be over already: then there is nobody to kill.
@@ -211,7 +216,11 @@ processes:
             let found = rotated(&bench, "t", "a/0/stdout");
             if found != wanted {
                 let at = found.bytes().zip(wanted.bytes()).position(|(a, b)| a != b);
-                panic!("{} of {} bytes, different at {at:?}, killed after {delay} ms", found.len(), wanted.len());
+                panic!(
+                    "{} of {} bytes, different at {at:?}, killed after {delay} ms",
+                    found.len(),
+                    wanted.len()
+                );
             }
         }
     }
@@ -258,7 +267,10 @@ processes:
     logger: {mode: rotate, rotate: {log_size: 2000, backups: 3}}
 "#;
     let file = bench.file("task.yaml", task).display().to_string();
-    let run = bench.dewar(&["run", &file, "--id", "t"]).spawn().expect("dewar");
+    let run = bench
+        .dewar(&["run", &file, "--id", "t"])
+        .spawn()
+        .expect("dewar");
     wait_for("the task", || bench.task("t"));
     let tail = bench.run(&["tail", "t", "a", "-f", "-n", "100000"]);
     assert_eq!(code(&tail), 0);
@@ -266,9 +278,17 @@ processes:
     let text = String::from_utf8_lossy(&tail.stdout).into_owned();
     let numbers: Vec<u32> = text
         .lines()
-        .map(|line| line.rsplit(' ').next().and_then(|word| word.parse().ok()).expect("a number"))
+        .map(|line| {
+            line.rsplit(' ')
+                .next()
+                .and_then(|word| word.parse().ok())
+                .expect("a number")
+        })
         .collect();
     // From wherever it began, every line once and in order.
     assert_eq!(numbers.last(), Some(&2999));
-    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "{numbers:?}"
+    );
 }

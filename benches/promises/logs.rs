@@ -39,7 +39,7 @@ pub fn produce(arguments: &[String]) {
             .expect("an output"),
     );
     // Only the numbers change: whoever writes must not be what is measured.
-    let mut line = vec![b'x'; WIDTH];
+    let mut line = [b'x'; WIDTH];
     line[..13].copy_from_slice(b"000000000000 ");
     line[WIDTH - 1] = b'\n';
     let mut text = line.repeat(batch);

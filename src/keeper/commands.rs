@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{
+    interrupted::again,
     launch::launch,
     main_loop::{Keeper, Token, sync_directories},
     proc::{self, Stat},
@@ -305,9 +306,9 @@ impl Keeper {
                 Some(stat) if !stat.is_dead() => found.push(stat),
                 _ => {
                     // Nobody else reaps it, and its code means nothing to anybody.
-                    let id = Id::Pid(nix::unistd::Pid::from_raw(pid));
+                    let id = || Id::Pid(nix::unistd::Pid::from_raw(pid));
                     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-                    if let Err(errno) = waitid(id, flags) {
+                    if let Err(errno) = again(|| waitid(id(), flags)) {
                         tracing::debug!("reaping the orphan {pid}: {errno}");
                     }
                 }

@@ -18,6 +18,7 @@ use nix::{
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{
+    interrupted::again,
     link::{LinkBuffer, frame_message, messages},
     live::Holder,
     main_loop::{Keeper, Token},
@@ -285,8 +286,9 @@ impl Keeper {
 
 /// The exit code of a child that is dead; it is reaped.
 fn exit_code(pid: i32) -> Option<i32> {
-    let id = Id::Pid(Pid::from_raw(pid));
-    match waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+    let id = || Id::Pid(Pid::from_raw(pid));
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+    match again(|| waitid(id(), flags)) {
         Ok(WaitStatus::Exited(_, code)) => Some(code),
         _ => None,
     }

@@ -17,11 +17,13 @@ use nix::{
 
 use super::{
     exit_info,
+    interrupted::again,
     launch::explain,
     live::Gate,
     main_loop::{DRAIN_US, Keeper, UNREAD_US},
     proc,
     runs::{Key, Phase},
+    stopping::give_up,
     tree::{self, Snapshot},
 };
 use crate::{
@@ -45,7 +47,7 @@ impl Keeper {
             }
             run.phase = Phase::Passing;
             if let Some(gate) = &run.gate
-                && let Err(errno) = send(gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL)
+                && let Err(errno) = again(|| send(gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL))
             {
                 // It died at its gate; its exit tells the rest.
                 tracing::debug!("the gate of pid {}: {errno}", run.pid);
@@ -227,10 +229,7 @@ impl Keeper {
         }
         let strangers = match self.strangers() {
             Ok(strangers) => strangers,
-            Err(error) => {
-                tracing::error!("cannot see our children: {error}");
-                return;
-            }
+            Err(error) => give_up(&error),
         };
         self.reap_ended(&strangers);
         let ending: Vec<u32> = self
@@ -253,7 +252,7 @@ impl Keeper {
         if kills && (has_strangers || has_strays(self)) {
             // What was forked while it was being killed.
             if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
-                tracing::error!("cannot kill: {error}");
+                give_up(&error);
             }
             self.watch_strays();
         }
@@ -285,7 +284,7 @@ impl Keeper {
                         self.lingering.push(index);
                         continue;
                     }
-                    Err(error) => tracing::error!("cannot kill session {session}: {error}"),
+                    Err(error) => give_up(&error),
                 }
             }
             self.reap(index);
@@ -300,8 +299,9 @@ impl Keeper {
             self.shared.live.free_slot(slot);
         }
         if run.is_child {
-            let id = Id::Pid(Pid::from_raw(run.pid));
-            if let Err(errno) = waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+            let id = || Id::Pid(Pid::from_raw(run.pid));
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+            if let Err(errno) = again(|| waitid(id(), flags)) {
                 tracing::error!("cannot reap pid {}: {errno}", run.pid);
             }
         }
@@ -310,13 +310,16 @@ impl Keeper {
 
 /// How a child of ours that is dead ended; it stays a zombie.
 fn peek(pid: i32) -> How {
-    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    use rustix::{
+        io::retry_on_intr,
+        process::{Pid, WaitId, WaitIdOptions, waitid},
+    };
     let lost = |reason: String| How::Lost(Lost { reason });
     let Some(pid) = Pid::from_raw(pid) else {
         return lost("it has no pid".to_owned());
     };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    match waitid(WaitId::Pid(pid), options) {
+    match retry_on_intr(|| waitid(WaitId::Pid(pid), options)) {
         Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => How::Exited(code as u32),
             (None, Some(signal)) => How::Signaled(signal as u32),

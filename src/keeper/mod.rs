@@ -12,6 +12,7 @@ mod conversation;
 mod ends;
 mod exit_info;
 mod go;
+mod interrupted;
 mod launch;
 mod link;
 mod live;

@@ -19,6 +19,7 @@ use nix::{
 };
 
 use super::{
+    interrupted::again,
     launch::launch_probe,
     main_loop::{Keeper, Token},
     proc, tree,
@@ -94,7 +95,10 @@ impl Keeper {
         let watched = self
             .watch(pidfd.as_fd(), Token::Probe.number(index))
             .and_then(|()| {
-                Ok(send(launched.gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL).map(drop)?)
+                Ok(
+                    again(|| send(launched.gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL))
+                        .map(drop)?,
+                )
             });
         if let Err(error) = watched {
             // It leaves by itself: its gate closes.
@@ -150,8 +154,9 @@ impl Keeper {
         kill_session(probe.pid, probe.start_ticks);
         self.shared.live.free_slot(probe.slot);
         self.children_changed = true;
-        let id = Id::Pid(Pid::from_raw(probe.pid));
-        let end = waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+        let id = || Id::Pid(Pid::from_raw(probe.pid));
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        let end = again(|| waitid(id(), flags));
         let value = match end {
             Ok(WaitStatus::Exited(_, code)) if !probe.is_overdue => Some(code),
             _ => None,

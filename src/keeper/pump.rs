@@ -25,6 +25,7 @@ use nix::{
 };
 
 use super::{
+    interrupted::wake,
     log_stream::{Moved, Stream, Tools},
     proc,
     runs::Key,
@@ -84,7 +85,7 @@ impl Shared {
 
     fn tell(&self, event: PumpEvent) {
         self.lock().events.push(event);
-        if let Err(errno) = self.to_keeper.write(1) {
+        if let Err(errno) = wake(&self.to_keeper) {
             tracing::error!("pump cannot wake the keeper: {errno}");
         }
     }
@@ -117,7 +118,7 @@ impl Pump {
         }
         mail.new.extend(streams);
         drop(mail);
-        self.shared.to_pump.write(1)?;
+        wake(&self.shared.to_pump)?;
         Ok(())
     }
 

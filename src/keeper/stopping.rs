@@ -43,9 +43,7 @@ impl Keeper {
                     }
                 }
             }
-            Err(error) => {
-                self.notice_of(task, format!("cannot look at the processes: {error}"), None);
-            }
+            Err(error) => give_up(&error),
         }
         self.children_changed = true;
     }
@@ -66,7 +64,7 @@ impl Keeper {
                     }
                 }
             }
-            Err(error) => self.notice(format!("cannot look at the processes: {error}"), key),
+            Err(error) => give_up(&error),
         }
     }
 
@@ -105,7 +103,7 @@ impl Keeper {
             tree
         });
         if let Err(error) = killed {
-            self.notice(format!("cannot kill: {error}"), key);
+            give_up(&error);
         }
     }
 
@@ -116,7 +114,7 @@ impl Keeper {
         }
         self.begin_stopping(task);
         if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
-            self.notice_of(task, format!("cannot kill: {error}"), None);
+            give_up(&error);
         }
         self.watch_strays();
         self.children_changed = true;
@@ -165,6 +163,13 @@ impl Keeper {
             self.notice_of(task, text, None);
         }
     }
+}
+
+/// A keeper that cannot see its processes can neither stop nor end them: it gives way to its successor,
+/// which has nothing open yet.
+pub(super) fn give_up(error: &std::io::Error) -> ! {
+    tracing::error!("cannot look at our processes: {error}; giving up");
+    std::process::exit(70);
 }
 
 /// `pid 7 (sleep 1000), pid 8 (cat)`.

@@ -12,7 +12,10 @@ use std::{
     path::Path,
 };
 
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::{
+    io::retry_on_intr,
+    process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid},
+};
 
 use super::{
     commands::open_directory,
@@ -174,7 +177,7 @@ impl Keeper {
             return self.lost(key, "it was being launched");
         };
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let is_child = waitid(WaitId::Pid(pid), options).is_ok();
+        let is_child = retry_on_intr(|| waitid(WaitId::Pid(pid), options)).is_ok();
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(_) => return self.lost(key, "it ended while nobody looked"),

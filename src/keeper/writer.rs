@@ -14,6 +14,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::interrupted::wake;
 use crate::journal::{Compacted, Journal, Record};
 
 pub(super) struct Writer {
@@ -237,7 +238,7 @@ fn write(shared: &Shared) {
             }
         }
         drop(state);
-        if let Err(errno) = shared.progress.write(1) {
+        if let Err(errno) = wake(&shared.progress) {
             tracing::error!("cannot tell of the journal's progress: {errno}");
         }
     }

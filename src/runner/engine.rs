@@ -27,6 +27,7 @@ use crate::{
     config::Probe,
     journal::{self, Kind, Record, Snapshot},
     keeper::{Holder, JOURNAL, LIVE, LiveView, frame_message},
+    plan,
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
 
@@ -202,9 +203,13 @@ impl Engine {
             if *seq > self.durable && !self.failed {
                 break;
             }
-            let Some((_, number, record)) = self.unsaid.pop_front() else {
+            let Some((seq, number, record)) = self.unsaid.pop_front() else {
                 break;
             };
+            // An end that is not on disk is none: the task is LOST instead.
+            if seq > self.durable && self.tasks.contains_key(&number) && is_good_end(&record) {
+                continue;
+            }
             match (&mut self.overseer, self.tasks.get_mut(&number)) {
                 (_, Some(task)) => {
                     let event = task.tell(&record);
@@ -454,6 +459,15 @@ fn begin(
     count: usize,
 ) -> io::Result<Running> {
     Running::new(number, directory, replay, count).map_err(|error| distrust(error.to_string()))
+}
+
+/// The end of a task that is not LOST.
+fn is_good_end(record: &Record) -> bool {
+    let Some(Kind::Stage(stage)) = &record.kind else {
+        return false;
+    };
+    let state = stage.state().known();
+    state.is_some_and(|state| state.is_terminal() && state != plan::TaskState::Lost)
 }
 
 fn distrust(error: String) -> io::Error {

@@ -447,3 +447,31 @@ fn yaml(bench: &Bench, source: &str) -> serde_json::Value {
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
+
+/// Every task in the documents is one that dewar takes.
+#[test]
+fn examples_in_the_documents_are_valid() {
+    let bench = Bench::new();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut checked = 0;
+    for document in ["README.md", "docs/COMING_FROM.md"] {
+        let source = std::fs::read_to_string(root.join(document)).expect("a document");
+        let blocks = source.split("```yaml\n").skip(1);
+        // Other people's files are no tasks of ours.
+        let tasks = blocks
+            .filter_map(|block| block.split("```").next())
+            .filter(|block| block.contains("  - name: ") || block.contains("\nprocesses:\n  - "));
+        for task in tasks {
+            let path = bench.file("example.yaml", task).display().to_string();
+            let output = bench.run(&["validate", &path]);
+            assert_eq!(
+                code(&output),
+                0,
+                "{document}:\n{task}\n{}",
+                text(&output.stderr)
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked >= 3, "{checked}");
+}

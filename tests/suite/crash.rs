@@ -12,11 +12,11 @@ use crate::{
     tracer::{Kill, ROLES, Role, Traced, trace},
 };
 
-const ID: &str = "crash";
+pub const ID: &str = "crash";
 
 /// Two chains, a retry, an exit code to keep, a finalizer. Every process writes a line when it
 /// starts and one when it ends.
-const TASK: &str = r#"
+pub const TASK: &str = r#"
 name: crash
 max_failures: 0
 finalization_wait: 20s
@@ -34,7 +34,7 @@ constraints:
   - order: [a, d]
 "#;
 
-fn expected_runs() -> BTreeMap<&'static str, Vec<Value>> {
+pub fn expected_runs() -> BTreeMap<&'static str, Vec<Value>> {
     let codes = |codes: &[i64]| codes.iter().map(|code| Value::from(*code)).collect();
     BTreeMap::from([
         ("a", codes(&[0])),
@@ -156,7 +156,7 @@ fn killing_root_and_keeper_together_doubles_nothing() {
 
 /// Nothing of the task and nothing of ours is alive: HOME is the sandbox for the former, and the
 /// latter leave within a second.
-fn assert_no_orphans(bench: &Bench, about: &dyn Fn() -> String) {
+pub fn assert_no_orphans(bench: &Bench, about: &dyn Fn() -> String) {
     let sandbox = bench.sandbox(ID).canonicalize().expect("a sandbox");
     let home = format!("HOME={}", sandbox.display());
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {

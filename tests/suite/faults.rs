@@ -63,8 +63,9 @@ constraints: [{order: [a, b]}]
         let command = bench.dewar(&["run", &file, "--id", "t", "--format", "plain"]);
         let fault = Fault {
             role: Role::Keeper,
-            call: libc::SYS_fdatasync,
+            calls: &[libc::SYS_fdatasync],
             from,
+            persists: true,
             errno: libc::EIO,
         };
         let traced = trace_fault(command, fault);

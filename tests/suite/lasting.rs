@@ -1,1 +1,389 @@
-//! x
+//! Years of running, in short: journals that are compacted while everything dies around them, and processes
+//! that flap for as long as one likes.
+//!
+//! DEWAR_SOAK=600 soaks for ten minutes instead of a few seconds (CI: 60; see CONTRIBUTING.md).
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use dewar::journal::{End, Exec, FileStorage, How, Journal, Kind, Moment, Record, Start, read};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::{
+    support::{Bench, Known, code, finish, signal, wait_for},
+    tracer::{Kill, Role, trace},
+};
+
+/// Runs that a journal begins with: enough for a compaction within a few more.
+const OLD: u32 = 1400;
+
+/// A daemon that writes a line a run, and a process that ends the task after some of them.
+const TASK: &str = "
+finalization_wait: 5s
+processes:
+  - {name: a, daemon: true, ephemeral: true, min_duration: 0s, max_runs: 0, logger: {destination: none}, cmdline: 'echo run >> runs'}
+  - {name: b, cmdline: 'while [ ! -e go ]; do sleep 0.01; done; while [ \"$(wc -l < runs)\" -lt 20 ]; do sleep 0.01; done'}
+";
+
+fn journal(bench: &Bench) -> PathBuf {
+    bench.root().join("tasks/t/journal")
+}
+
+/// Begins the task, ends everything of it, and gives it a past of [`OLD`] runs.
+fn with_a_past(bench: &Bench) {
+    let file = bench.file("task.yaml", TASK).display().to_string();
+    assert_eq!(
+        code(&bench.run(&["run", &file, "--id", "t", "--detach"])),
+        0
+    );
+    wait_for("some runs", || {
+        let task = bench.task("t")?;
+        (task["processes"][0]["totals"]["success"].as_u64()? > 2).then_some(())
+    });
+    let task = bench.task("t").expect("the task");
+    let live: Vec<Known> = task["processes"]
+        .as_array()
+        .expect("processes")
+        .iter()
+        .filter_map(|process| process["runs"].as_array()?.last()?["pid"].as_u64())
+        .map(|pid| Known::new(&pid.to_string()))
+        .collect();
+    let ours: Vec<Known> = ["root_pid", "keeper_pid"]
+        .map(|who| Known::new(&task[who].as_u64().expect("a pid").to_string()))
+        .into();
+    for who in ["root_pid", "keeper_pid"] {
+        signal(task[who].as_u64().expect("a pid"), Signal::SIGKILL);
+    }
+    for one in &ours {
+        wait_for("ours to go", || (!one.lives()).then_some(()));
+    }
+    for one in live.iter().filter(|one| one.lives()) {
+        signal(one.pid.parse().expect("a pid"), Signal::SIGKILL);
+    }
+    let path = journal(bench);
+    let replay = read(&path).expect("readable").expect("records");
+    let ended = replay
+        .records
+        .iter()
+        .filter_map(|record| match &record.kind {
+            Some(Kind::Start(start)) if start.process == 0 => Some(start.run + 1),
+            _ => None,
+        });
+    let next = ended.max().unwrap_or_default();
+    let directory = fs::File::open(path.parent().expect("a directory")).expect("open");
+    let storage = FileStorage::open(directory.into(), "journal").expect("open");
+    let mut journal = Journal::resume(storage, replay.end).expect("resume");
+    let at = replay.records.last().expect("records").at();
+    let say = |kind| Record::new(Moment { ..at }, kind);
+    let exited = |run| End {
+        process: 0,
+        run,
+        how: Some(How::Exited(0)),
+    };
+    // The last real one may not have ended.
+    journal
+        .append(vec![say(Kind::End(exited(next - 1)))])
+        .expect("append");
+    let mut records = Vec::new();
+    for run in next..OLD {
+        let start = Start {
+            process: 0,
+            run,
+            pid: 1,
+            start_ticks: 1,
+        };
+        let one = [
+            Kind::Start(start),
+            Kind::Exec(Exec { process: 0, run }),
+            Kind::End(exited(run)),
+        ];
+        records.extend(one.map(say));
+    }
+    journal.append(records).expect("append");
+    fs::write(bench.sandbox("t").join("runs"), "").expect("write");
+}
+
+/// What the journal says of the daemon, against what the daemon itself wrote.
+fn check(bench: &Bench, about: &dyn Fn() -> String) {
+    let task = bench.task("t").expect("the task");
+    assert_eq!(task["state"], "SUCCESS", "{}", about());
+    let daemon = &task["processes"][0];
+    let totals = &daemon["totals"];
+    let count = |what: &str| totals[what].as_u64().expect("a count");
+    let lines = fs::read_to_string(bench.sandbox("t").join("runs")).expect("runs");
+    let lines = lines.lines().count() as u64;
+    let runs = daemon["runs"].as_array().expect("runs");
+    let all = count("success") + count("failed") + count("killed") + count("lost");
+    let last = runs.last().expect("a run")["run"]
+        .as_u64()
+        .expect("a number");
+    assert_eq!(
+        all,
+        last + 1,
+        "every run has ended once: {totals} {}",
+        about()
+    );
+    // One that was killed at the end may not have come to its line; none has two.
+    let fresh = all - u64::from(OLD);
+    let cut = count("killed") + count("lost");
+    assert!(
+        lines <= fresh && lines + cut >= fresh,
+        "{lines} lines, {fresh} runs, {totals} {}",
+        about()
+    );
+    assert!(runs.len() <= 100, "{} runs are listed", runs.len());
+    let numbers: Vec<u64> = runs
+        .iter()
+        .map(|run| run["run"].as_u64().expect("a number"))
+        .collect();
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "{numbers:?}"
+    );
+}
+
+fn is_compacted(path: &Path) -> bool {
+    let replay = read(path).expect("readable").expect("records");
+    replay.compacted_through() > 0
+}
+
+#[test]
+fn a_journal_is_compacted_and_goes_on_with_its_totals_and_numbers() {
+    let bench = Bench::new();
+    with_a_past(&bench);
+    let client = bench
+        .dewar(&["attach", "t", "--format", "json"])
+        .spawn()
+        .expect("dewar");
+    wait_for("the compaction", || {
+        is_compacted(&journal(&bench)).then_some(())
+    });
+    // Whoever follows, or comes now, sees the same.
+    let task = bench.task("t").expect("the task");
+    let sum = |task: &Value| {
+        task["processes"][0]["totals"]["success"]
+            .as_u64()
+            .expect("a count")
+    };
+    assert!(
+        sum(&task) >= u64::from(OLD) - 5,
+        "{}",
+        task["processes"][0]["totals"]
+    );
+    for who in ["runner_pid", "keeper_pid"] {
+        let pid = bench.task("t").expect("the task")[who]
+            .as_u64()
+            .expect("a pid");
+        signal(pid, Signal::SIGKILL);
+        let now = sum(&bench.task("t").expect("the task"));
+        wait_for("it to go on", || {
+            (sum(&bench.task("t")?) > now).then_some(())
+        });
+    }
+    fs::write(bench.sandbox("t").join("go"), "").expect("write");
+    assert_eq!(code(&finish(client)), 0);
+    check(&bench, &|| String::new());
+    let replay = read(&journal(&bench)).expect("readable").expect("records");
+    let there = replay.records.len() as u64;
+    let dropped = replay.total() - there;
+    assert!(
+        dropped > 3 * u64::from(OLD) - 500,
+        "{there} of {} records",
+        replay.total()
+    );
+    let left = fs::read_dir(journal(&bench).parent().expect("it")).expect("a directory");
+    let fresh = left
+        .flatten()
+        .any(|entry| entry.file_name() == "journal.new");
+    assert!(!fresh, "a half-written journal is left");
+}
+
+/// Kills before system calls all over the run, in the middle of which the journal is replaced.
+fn kill_over_a_compaction(role: Role, points: u64) {
+    let undisturbed = {
+        let bench = Bench::new();
+        with_a_past(&bench);
+        fs::write(bench.sandbox("t").join("go"), "").expect("write");
+        let mut command = bench.dewar(&["attach", "t", "--format", "plain"]);
+        command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let traced = trace(command, None);
+        assert_eq!(traced.code, Some(0));
+        check(&bench, &|| "undisturbed".to_owned());
+        assert!(is_compacted(&journal(&bench)));
+        traced.calls[&role]
+    };
+    let mut killed = 0;
+    for point in 0..points {
+        let kill = Kill {
+            role,
+            before: 1 + point * undisturbed / points,
+            root_too: false,
+        };
+        let bench = Bench::new();
+        with_a_past(&bench);
+        fs::write(bench.sandbox("t").join("go"), "").expect("write");
+        let mut command = bench.dewar(&["attach", "t", "--format", "plain"]);
+        command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let traced = trace(command, Some(kill));
+        assert_eq!(traced.code, Some(0), "{kill:?}");
+        killed += u64::from(traced.killed);
+        check(&bench, &|| format!("{kill:?}"));
+        assert!(is_compacted(&journal(&bench)), "{kill:?}");
+    }
+    assert!(killed * 2 > points, "only {killed} kills hit");
+}
+
+fn sample() -> u64 {
+    match std::env::var("DEWAR_CRASH").is_ok_and(|value| value == "all") {
+        true => 400,
+        false => 6,
+    }
+}
+
+#[test]
+fn killing_the_keeper_over_a_compaction_changes_nothing() {
+    kill_over_a_compaction(Role::Keeper, sample());
+}
+
+#[test]
+fn killing_the_runner_over_a_compaction_changes_nothing() {
+    kill_over_a_compaction(Role::Runner, sample());
+}
+
+/// What one of our processes takes.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    descriptors: usize,
+    threads: usize,
+    kilobytes: u64,
+}
+
+fn taken(pid: u64) -> Taken {
+    let count = |what: &str| {
+        fs::read_dir(format!("/proc/{pid}/{what}"))
+            .expect("/proc")
+            .count()
+    };
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps_rollup");
+    let private = rollup
+        .lines()
+        .filter(|line| line.starts_with("Private_"))
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    Taken {
+        descriptors: count("fd"),
+        threads: count("task"),
+        kilobytes: private.sum(),
+    }
+}
+
+/// Children of the keeper that are dead and not reaped.
+fn zombies(keeper: u64) -> usize {
+    let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
+    let children = children.unwrap_or_default();
+    let is_dead = |pid: &&str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.contains(") Z ")
+    };
+    children.split_whitespace().filter(is_dead).count()
+}
+
+#[test]
+fn five_hundred_flapping_processes_leave_everything_as_it_was() {
+    let seconds: u64 = std::env::var("DEWAR_SOAK").map_or(10, |seconds| {
+        seconds.parse().expect("DEWAR_SOAK is a number of seconds")
+    });
+    let bench = Bench::new();
+    let flapping = (0..500).map(|number| {
+        let (program, logger) = match number % 5 {
+            0 => ("'true'", "{mode: rotate, rotate: {log_size: 1KB, backups: 1}}"),
+            1 => ("'false'", "{destination: none}"),
+            2 => ("/no/such/program", "{destination: none}"),
+            3 => ("'true'", "{destination: none}"),
+            _ => ("'false'", "{destination: file}"),
+        };
+        // All pauses differ, so that they do not march in step.
+        let pause = 1500 + 7 * number;
+        format!(
+            "  - {{name: p{number}, daemon: true, ephemeral: true, max_failures: 0, max_runs: 0, min_duration: {pause}ms, argv: [{program}], logger: {logger}}}\n"
+        )
+    });
+    let task = format!(
+        "finalization_wait: 20s\nmax_failures: 0\nprocesses:\n  - {{name: main, cmdline: 'while [ ! -e stop ]; do sleep 0.1; done'}}\n{}",
+        flapping.collect::<String>()
+    );
+    let file = bench.file("task.yaml", &task).display().to_string();
+    assert_eq!(
+        code(&bench.run(&["run", &file, "--id", "t", "--detach"])),
+        0
+    );
+    let runs = || {
+        let task = bench.task("t").expect("the task");
+        let processes = task["processes"].as_array().expect("processes").clone();
+        let of = |process: &Value| -> u64 {
+            let totals = process["totals"].as_object().expect("totals");
+            totals.values().filter_map(Value::as_u64).sum()
+        };
+        processes.iter().map(of).collect::<Vec<u64>>()
+    };
+    // Everybody has run once: that is the base.
+    wait_for("every process to have run", || {
+        runs().iter().skip(1).all(|count| *count > 0).then_some(())
+    });
+    let status = bench.task("t").expect("the task");
+    let ours: BTreeMap<&str, u64> = ["root_pid", "keeper_pid", "runner_pid"]
+        .into_iter()
+        .map(|who| (who, status[who].as_u64().expect("a pid")))
+        .collect();
+    let before: BTreeMap<&str, Taken> = ours.iter().map(|(who, pid)| (*who, taken(*pid))).collect();
+    let until = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(zombies(ours["keeper_pid"]) < 250, "zombies pile up");
+    }
+    let total: u64 = runs().iter().sum();
+    let after: BTreeMap<&str, Taken> = ours.iter().map(|(who, pid)| (*who, taken(*pid))).collect();
+    println!("{total} runs in {seconds} s; before {before:?}; after {after:?}");
+    assert!(total > seconds * 50, "{total} runs in {seconds} s");
+    for (who, before) in &before {
+        let after = after[who];
+        // A few launches are in flight at any moment.
+        assert!(
+            after.descriptors <= before.descriptors + 120,
+            "{who}: {before:?} {after:?}"
+        );
+        assert!(
+            after.threads <= before.threads + 1,
+            "{who}: {before:?} {after:?}"
+        );
+        // The runner lists the last hundred runs of each process.
+        let listed = if *who == "runner_pid" {
+            500 * 100 / 4
+        } else {
+            0
+        };
+        assert!(
+            after.kilobytes <= before.kilobytes + 2_500 + listed,
+            "{who}: {before:?} {after:?}"
+        );
+    }
+    let now = bench.task("t").expect("the task");
+    assert_eq!(
+        now["runner_pid"], status["runner_pid"],
+        "the runner was replaced"
+    );
+    fs::write(bench.sandbox("t").join("stop"), "").expect("write");
+    assert_eq!(code(&bench.run(&["wait", "t"])), 0);
+    for pid in ours.values() {
+        let known = Known::new(&pid.to_string());
+        wait_for("ours to leave", || (!known.lives()).then_some(()));
+    }
+}

@@ -4,6 +4,7 @@ mod cleanup;
 mod clients;
 mod commands;
 mod crash;
+mod errnos;
 mod executor;
 mod executor_faults;
 mod faults;

@@ -34,14 +34,16 @@ pub struct Kill {
     pub root_too: bool,
 }
 
-/// A system call that fails without being carried out.
+/// System calls that fail without being carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub role: Role,
-    /// The number of the system call, as in `libc::SYS_fdatasync`.
-    pub call: i64,
-    /// The first of these calls that fails, from 1; all later ones do too.
+    /// The numbers of the system calls, as in `libc::SYS_fdatasync`.
+    pub calls: &'static [i64],
+    /// The first of these calls that fails, from 1.
     pub from: u64,
+    /// All later ones do too.
+    pub persists: bool,
     pub errno: i32,
 }
 
@@ -56,6 +58,10 @@ pub struct Traced {
     pub killed: bool,
     /// System calls that were made to fail.
     pub faults: u64,
+    /// Calls that the fault is about.
+    pub seen: u64,
+    /// It did not end, and everything was killed.
+    pub hung: bool,
 }
 
 struct Tracee {
@@ -104,12 +110,15 @@ fn follow(mut command: Command, kill: Option<Kill>, fault: Option<Fault>) -> Tra
         result: Traced::default(),
         client,
         alive: std::sync::Arc::default(),
+        hung: std::sync::Arc::default(),
     };
     tracer.add(client, Role::Client, client);
     tracer.resume(client, None);
     tracer.run();
     // Reaped by the tracer already; the handle must not wait again.
     std::mem::forget(child);
+    tracer.result.seen = tracer.seen;
+    tracer.result.hung = tracer.hung.load(std::sync::atomic::Ordering::SeqCst);
     tracer.result
 }
 
@@ -124,6 +133,7 @@ struct Tracer {
     result: Traced,
     client: Pid,
     alive: std::sync::Arc<std::sync::Mutex<HashMap<Pid, Role>>>,
+    hung: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Tracer {
@@ -144,10 +154,12 @@ impl Tracer {
         const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
         let (done, wait) = std::sync::mpsc::channel();
         let (alive, kill) = (std::sync::Arc::clone(&self.alive), self.kill);
+        let (hung, fault) = (std::sync::Arc::clone(&self.hung), self.fault);
         std::thread::spawn(move || {
             if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(PATIENCE) {
+                hung.store(true, std::sync::atomic::Ordering::SeqCst);
                 let alive = alive.lock().expect("a lock");
-                eprintln!("hung: {kill:?}, alive: {alive:?}");
+                eprintln!("hung: {kill:?} {fault:?}, alive: {alive:?}");
                 for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
                     let read = |name: &str| {
                         let text = std::fs::read(entry.path().join(name)).unwrap_or_default();
@@ -220,9 +232,12 @@ impl Tracer {
         tracee.in_call = !tracee.in_call;
         if let Some(fault) = self.fault.filter(|fault| fault.role == tracee.role) {
             let entering = tracee.in_call;
-            if entering && called(pid) == Some(fault.call) {
+            if entering && called(pid).is_some_and(|call| fault.calls.contains(&call)) {
                 self.seen += 1;
-                tracee.faulty = self.seen >= fault.from;
+                tracee.faulty = match fault.persists {
+                    true => self.seen >= fault.from,
+                    false => self.seen == fault.from,
+                };
                 if tracee.faulty {
                     self.result.faults += 1;
                     skip_call(pid);

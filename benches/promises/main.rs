@@ -3,6 +3,7 @@
 //! `cargo bench` prints all of them; `cargo bench -- speed` or `-- cost` some. Nothing is asserted: a
 //! busy machine is no failure. Run it on an idle one.
 
+mod lasting;
 mod logs;
 
 use std::{
@@ -52,6 +53,9 @@ fn main() {
     }
     if wants("logs") {
         bench.logs();
+    }
+    if wants("lasting") {
+        bench.lasting();
     }
 }
 

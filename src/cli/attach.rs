@@ -10,7 +10,7 @@ use super::{
     view::View,
     watched::Watched,
 };
-use crate::runner::Store;
+use crate::runner::{Store, TaskStatus};
 
 pub(super) fn attach(store: &Store, args: &AttachArgs) -> Outcome {
     follow(store, &args.id, View::of(args.format), true)
@@ -20,20 +20,23 @@ pub(super) fn wait(store: &Store, args: &WaitArgs) -> Outcome {
     follow(store, &args.id, View::Quiet, false)
 }
 
-fn follow(store: &Store, id: &str, mut view: View, with_output: bool) -> Outcome {
+/// Shows all that happened of a task that is over; its code.
+pub(super) fn show_over(status: TaskStatus, mut view: View) -> Code {
+    let code = Code::of_state(&status.state).unwrap_or(Code::Internal);
+    let (watched, news) = Watched::begin(status);
+    view.begin(&watched, &[]);
+    for event in &news {
+        view.event(event, &watched);
+    }
+    view.finish(&watched);
+    code
+}
+
+fn follow(store: &Store, id: &str, view: View, with_output: bool) -> Outcome {
     let opened = Session::open(store, id)?;
     let (session, status) = match opened {
         Opened::Open(session, status) => (session, status),
-        Opened::Over(status) => {
-            let code = Code::of_state(&status.state).unwrap_or(Code::Internal);
-            let (watched, news) = Watched::begin(*status);
-            view.begin(&watched, &[]);
-            for event in &news {
-                view.event(event, &watched);
-            }
-            view.finish(&watched);
-            return Ok(code);
-        }
+        Opened::Over(status) => return Ok(show_over(*status, view)),
     };
     let shown = match store.load(id)? {
         Some(stored) if with_output => consoles(&stored.model.task, &status),

@@ -6,6 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     args::RunArgs,
+    attach::show_over,
     failure::{Code, Failure, Outcome},
     follow::{Follower, Signals, consoles},
     session::{Opened, Session},
@@ -52,6 +53,7 @@ pub(super) fn run_file(
         true => Signals::that_leave()?,
         false => Signals::that_stop()?,
     };
+    let is_known = known.is_some();
     let (opened, task) = match known {
         Some(known) => resume(store, &id, file, &args, known)?,
         None => {
@@ -69,10 +71,16 @@ pub(super) fn run_file(
     };
     let (session, status) = match opened {
         Opened::Open(session, status) => (session, status),
-        Opened::Over(status) => {
+        Opened::Over(status) if is_known => {
             complain(&format!("{} is over: {}", status.task_id, status.state));
             return Ok(Code::of_state(&status.state).unwrap_or(Code::Internal));
         }
+        // It was ours, and faster than we are.
+        Opened::Over(_) if args.detach => {
+            print(&id);
+            return Ok(Code::Success);
+        }
+        Opened::Over(status) => return Ok(show_over(*status, View::of(args.format))),
     };
     if args.detach {
         print(&id);

@@ -52,9 +52,7 @@ impl<'s> Session<'s> {
         let directory = store.directory(&id).map_err(Failure::rejected)?;
         let directory = std::fs::canonicalize(&directory).map_err(Failure::rejected)?;
         // A root that died meanwhile is replaced below.
-        if let Err(error) = launch(&root, &directory, header.clone())
-            .and_then(|()| write_request(&root, &follow(&id)))
-        {
+        if let Err(error) = launch(&root, &directory, header.clone(), &follow(&id)) {
             tracing::info!("the first root: {error}");
         }
         let mut session = Session {

@@ -24,10 +24,9 @@ pub(super) fn validate(args: &ValidateArgs) -> Outcome {
 }
 
 /// What the templates would be bound to, without allocating anything: ports that are not given get
-/// numbers that nobody can have.
+/// small numbers, which are valid and never allocated.
 pub(super) fn trial_bindings(file: &TaskFile, args: &BindingArgs) -> Bindings {
-    let named = file.ports().into_iter().map(|name| (name, 0));
-    let mut ports: BTreeMap<String, u16> = named.collect();
+    let mut ports: BTreeMap<String, u16> = file.ports().into_iter().zip(1..).collect();
     ports.extend(args.ports.iter().cloned());
     Bindings {
         task_id: format!("{}-00000000-000000.000000", file.name()),

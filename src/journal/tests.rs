@@ -160,20 +160,122 @@ fn a_newer_version_is_refused_by_name() {
     assert!(error.contains("format version 9"), "{error}");
 }
 
-/// Files of every released format, committed for ever. `DEWAR_GOLDEN=write` makes the present one.
+/// Files that earlier versions wrote, committed for ever; the last one is what this version writes.
+/// `DEWAR_GOLDEN=write` makes that.
 #[test]
 fn golden_files_stay_readable() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/journals");
-    let path = directory.join("v1.journal");
+    let all = [
+        ("v1.journal", golden()),
+        ("v1-compacted.journal", compacted()),
+    ];
     if std::env::var("DEWAR_GOLDEN").is_ok_and(|value| value == "write") {
         fs::create_dir_all(&directory).unwrap();
-        fs::write(&path, golden()).unwrap();
+        for (name, bytes) in &all {
+            fs::write(directory.join(name), bytes).unwrap();
+        }
     }
-    let bytes = fs::read(&path).unwrap();
-    let replay = read_bytes(&bytes).unwrap().unwrap();
-    let expected = read_bytes(&golden()).unwrap().unwrap();
-    assert_eq!(replay.records, expected.records);
-    assert_eq!(replay.torn, None);
+    for (name, bytes) in &all {
+        let replay = read_bytes(&fs::read(directory.join(name)).unwrap());
+        let replay = replay.unwrap().unwrap();
+        let expected = read_bytes(bytes).unwrap().unwrap();
+        assert_eq!(replay.records, expected.records, "{name}");
+        assert_eq!(replay.torn, None, "{name}");
+    }
+}
+
+/// What came with compactions: a snapshot in its place, and the records of restarts, signals, time-outs.
+fn compacted() -> Vec<u8> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut journal = Journal::create(storage(file.path())).unwrap();
+    let at = |clock: u64| Moment {
+        boot_us: clock,
+        wall_us: 1_790_000_000_000_000 + clock,
+    };
+    let past = Totals {
+        process: 0,
+        success: 1,
+        failed: 200,
+        killed: 3,
+        lost: 4,
+        forgiven_success: 1,
+        forgiven_failed: 190,
+        forgiven_killed: 3,
+        forgiven_lost: 4,
+        streak: 10,
+        started: true,
+        healthy: true,
+        finished: true,
+        failed_for_good: true,
+        skipped: false,
+    };
+    let active = Stage {
+        state: TaskState::Active.into(),
+        outcome: TaskState::Success.into(),
+        ..Stage::default()
+    };
+    let start = |run| {
+        Kind::Start(Start {
+            process: 0,
+            run,
+            pid: 100 + run,
+            start_ticks: 7,
+        })
+    };
+    let header = Header {
+        task: serde_json::to_string(&crate::config::Task::of(
+            "golden".to_owned(),
+            vec![crate::config::Process {
+                cmdline: Some("true".to_owned()),
+                max_failures: 0,
+                max_runs: 0,
+                ..crate::config::Process::named("flappy".to_owned())
+            }],
+        ))
+        .unwrap(),
+        ..header()
+    };
+    let snapshot = Snapshot {
+        dropped: vec![past],
+        kept: vec![
+            Record::new(at(1), Kind::Stage(active)),
+            Record::new(at(2), start(208)),
+        ],
+        through: 630,
+    };
+    let (process, run) = (0, 208);
+    let later = [
+        Kind::Exec(Exec { process, run }),
+        Kind::Signal(Signal {
+            process,
+            run,
+            signal: 1,
+        }),
+        Kind::TimedOut(TimedOut {
+            process,
+            run,
+            after_us: 5_000_000,
+        }),
+        Kind::End(End {
+            process,
+            run,
+            how: Some(How::Signaled(9)),
+        }),
+        Kind::Restart(Restart { process }),
+        start(209),
+    ];
+    let later = later.into_iter().zip(3..);
+    for frame in [
+        vec![Record::new(at(0), Kind::Header(header))],
+        vec![Record::new(at(2), Kind::Snapshot(snapshot))],
+        later
+            .map(|(kind, clock)| Record::new(at(clock), kind))
+            .collect(),
+    ] {
+        journal.append(frame).unwrap();
+    }
+    journal.trim().unwrap();
+    fs::read(file.path()).unwrap()
 }
 
 /// One record of every kind and every way to end, in the present format.

@@ -163,10 +163,23 @@ impl Keeper {
             .map(|(index, run)| (index, run.key))
             .collect();
         for (index, key) in overdue {
-            let who = self
-                .pump
-                .as_ref()
-                .map_or_else(Vec::new, |pump| pump.holders(key));
+            let (who, is_behind) = match &self.pump {
+                Some(pump) => (pump.holders(key), pump.is_behind(key)),
+                None => (Vec::new(), false),
+            };
+            // A slow disk takes its time, unless everything is being killed; somebody else who writes on
+            // has none.
+            let kills = self
+                .tasks
+                .get(key.task)
+                .is_some_and(|kept| kept.killing_all);
+            if is_behind && !kills && who.is_empty() {
+                if let Some(run) = self.runs.get_mut(index) {
+                    let until = clock + DRAIN_US;
+                    run.phase = Phase::Draining { until };
+                }
+                continue;
+            }
             let who = match who.as_slice() {
                 [] => "another process".to_owned(),
                 pids => pids

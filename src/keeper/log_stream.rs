@@ -2,8 +2,8 @@
 //!
 //! Invariant: a byte leaves the pipe in the same system call that puts it into the file, so a keeper
 //! that is killed at any moment loses none and writes none twice. What is looked at (for newlines, or
-//! to be echoed) is looked at in a copy. A file rotates at the first newline at or after `bytes`; without
-//! one it is cut at twice that. A full disk costs output, which is counted, never the process its progress.
+//! to be echoed) is looked at in a copy. A file rotates at the first newline at or after `bytes`; a line that is
+//! longer than that by itself is cut there. A full disk costs output, which is counted, never the process its progress.
 
 use std::{
     fs::File,
@@ -12,11 +12,16 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
     },
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, renameat, splice, tee},
+    fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, openat, renameat, splice, tee},
+    sys::stat::Mode,
     unistd::pipe2,
 };
 
@@ -63,7 +68,9 @@ impl Tools {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub slot: Slot,
-    pub source: Source,
+    pub source: Arc<Source>,
+    /// Bytes on the stage, for others to know.
+    pub staged: Arc<AtomicUsize>,
     pub name: &'static str,
     pub dropped: u64,
     file: File,
@@ -74,6 +81,8 @@ pub(super) struct Stream {
     /// Between source and file, where the process writes much: the source is emptied without its process
     /// having to wait for the file.
     stage: Option<Stage>,
+    /// Where the last line of the present file begins, once that matters.
+    line_start: Option<u64>,
     /// The file's system cannot take bytes from a pipe by itself.
     copies: bool,
 }
@@ -107,7 +116,8 @@ impl Stream {
     ) -> io::Result<Stream> {
         Ok(Stream {
             slot,
-            source,
+            source: Arc::new(source),
+            staged: Arc::default(),
             name,
             dropped: 0,
             file: positioned(file)?,
@@ -115,6 +125,7 @@ impl Stream {
             policy,
             echoing: false,
             stage: None,
+            line_start: None,
             copies: false,
         })
     }
@@ -162,10 +173,13 @@ impl Stream {
             return Ok(Moved::Bytes(0));
         };
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK;
-        match splice(&self.source, None, write, None, CHUNK, flags) {
+        match splice(&*self.source, None, write, None, CHUNK, flags) {
             Ok(0) => Ok(Moved::End),
             // They count when they are in the file.
-            Ok(_) => Ok(Moved::Bytes(0)),
+            Ok(count) => {
+                self.staged.fetch_add(count, Ordering::SeqCst);
+                Ok(Moved::Bytes(0))
+            }
             Err(Errno::EAGAIN) => Ok(Moved::Nothing),
             Err(errno) => Err(errno.into()),
         }
@@ -203,7 +217,14 @@ impl Stream {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::Nothing),
             Err(error) => return Err(error),
         };
-        let (count, is_full) = piece(&tools.buffer[..count], size, limit);
+        let line_start = match self.line_start {
+            // It only moves on with a newline, and that ends the file.
+            Some(start) => start,
+            None if blind > 0 => size,
+            None => *self.line_start.insert(self.find_line_start(size)?),
+        };
+        let longest = line_start.saturating_add(limit).saturating_sub(size).max(1);
+        let (count, is_full) = piece(&tools.buffer[..count], size, limit, longest);
         self.echo(&tools.buffer[..count]);
         let mut moved = 0;
         while moved < count {
@@ -216,6 +237,31 @@ impl Stream {
             self.rotate(&tools.syncer);
         }
         Ok(Moved::Bytes(moved))
+    }
+
+    /// The end of the last newline within the first `size` bytes of the file.
+    fn find_line_start(&self, size: u64) -> io::Result<u64> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let opened = openat(&self.directory, self.name, flags, Mode::empty());
+        let file = match opened {
+            Ok(fd) => File::from(fd),
+            // Somebody took it away; then it has no lines to speak of.
+            Err(_) => return Ok(size),
+        };
+        let mut block = [0; 4096];
+        let mut end = size;
+        while end > 0 {
+            let begin = end.saturating_sub(block.len() as u64);
+            let block = &mut block[..(end - begin) as usize];
+            if file.read_exact_at(block, begin).is_err() {
+                return Ok(size);
+            }
+            if let Some(at) = memchr::memrchr(b'\n', block) {
+                return Ok(begin + at as u64 + 1);
+            }
+            end = begin;
+        }
+        Ok(0)
     }
 
     /// Copies what is in the pipe into the buffer, and leaves it there.
@@ -231,6 +277,18 @@ impl Stream {
 
     /// Moves up to `count` bytes from the pipe to the end of the file.
     fn shift(&mut self, count: usize, size: u64, tools: &mut Tools) -> io::Result<Moved> {
+        let moved = self.shift_some(count, size, tools)?;
+        if let (Moved::Bytes(count), Some(_)) = (moved, &self.stage) {
+            let less = |staged: usize| Some(staged.saturating_sub(count));
+            // It always has an answer.
+            let _ = self
+                .staged
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        }
+        Ok(moved)
+    }
+
+    fn shift_some(&mut self, count: usize, size: u64, tools: &mut Tools) -> io::Result<Moved> {
         if self.copies {
             return self.copy(count, size, tools);
         }
@@ -336,6 +394,7 @@ impl Stream {
             }
         }
         let opened = logs::open_log(directory, self.name, self.policy.owner).and_then(positioned);
+        self.line_start = None;
         match opened {
             Ok(file) => syncer.sync(std::mem::replace(&mut self.file, file)),
             Err(error) => tracing::warn!("rotating {} of {:?}: {error}", self.name, self.slot),
@@ -358,14 +417,14 @@ fn positioned(file: File) -> io::Result<File> {
     Ok(file)
 }
 
-/// How many of `bytes` belong into a file that has `size` bytes, and whether it is full then.
-fn piece(bytes: &[u8], size: u64, limit: u64) -> (usize, bool) {
+/// How many of `bytes` belong into a file that has `size` bytes, and whether it is full then: at the first
+/// newline at or after `limit`, or when `longest` more bytes of one line have come.
+fn piece(bytes: &[u8], size: u64, limit: u64, longest: u64) -> (usize, bool) {
     let before = limit.saturating_sub(1).saturating_sub(size);
     let before = usize::try_from(before).unwrap_or(usize::MAX);
     let Some(rest) = bytes.get(before..) else {
         return (bytes.len(), false);
     };
-    let longest = limit.saturating_mul(2).saturating_sub(size).max(1);
     let longest = usize::try_from(longest).unwrap_or(usize::MAX);
     match memchr::memchr(b'\n', rest) {
         Some(at) if before + at < longest => (before + at + 1, true),
@@ -392,18 +451,19 @@ mod tests {
     use super::{super::runs::Key, *};
 
     #[test]
-    fn a_file_is_full_at_the_first_newline_at_its_size_or_at_twice_that() {
-        for (bytes, size, limit, expected) in [
-            ("abc\ndef\n", 0, 4, (4, true)),
-            ("abc\ndef\n", 0, 5, (8, true)),
-            ("abc\ndef", 0, 5, (7, false)),
-            ("\nx", 3, 4, (1, true)),
-            ("\nx", 9, 4, (1, true)),
-            ("abcdefgh", 0, 4, (8, true)),
-            ("abcdefghi\n", 0, 4, (8, true)),
-            ("abc", 0, u64::MAX, (3, false)),
+    fn a_file_is_full_at_the_first_newline_at_its_size_or_when_a_line_is_too_long() {
+        for (bytes, size, limit, longest, expected) in [
+            ("abc\ndef\n", 0, 4, 99, (4, true)),
+            ("abc\ndef\n", 0, 5, 99, (8, true)),
+            ("abc\ndef", 0, 5, 99, (7, false)),
+            ("\nx", 3, 4, 99, (1, true)),
+            ("\nx", 9, 4, 99, (1, true)),
+            ("abcdefgh", 0, 4, 8, (8, true)),
+            ("abcdefghi\n", 0, 4, 8, (8, true)),
+            ("bcdefgh", 3, 4, 1, (1, true)),
+            ("abc", 0, u64::MAX, u64::MAX, (3, false)),
         ] {
-            let found = piece(bytes.as_bytes(), size, limit);
+            let found = piece(bytes.as_bytes(), size, limit, longest);
             assert_eq!(found, expected, "{bytes:?} at {size} of {limit}");
         }
     }

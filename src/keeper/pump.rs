@@ -11,7 +11,10 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::fs::{FileTypeExt, MetadataExt},
     },
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -26,6 +29,7 @@ use nix::{
 
 use super::{
     interrupted::wake,
+    log_source::Source,
     log_stream::{Moved, Stream, Tools},
     proc,
     runs::Key,
@@ -57,11 +61,14 @@ pub(super) enum PumpEvent {
     },
 }
 
+/// A pipe, and how many bytes are on their way from it.
+type Open = (Arc<Source>, Arc<AtomicUsize>);
+
 #[derive(Debug, Default)]
 struct Mail {
     new: Vec<Stream>,
-    /// The inodes of the pipes that are still read.
-    open: HashMap<Key, Vec<u64>>,
+    /// The pipes that are still read, and what is on its way from them.
+    open: HashMap<Key, Vec<Open>>,
     events: Vec<PumpEvent>,
 }
 
@@ -113,8 +120,8 @@ impl Pump {
     pub fn add(&self, streams: Vec<Stream>) -> io::Result<()> {
         let mut mail = self.shared.lock();
         for stream in &streams {
-            let inode = stream.source.inode()?;
-            mail.open.entry(stream.slot.key).or_default().push(inode);
+            let open = (Arc::clone(&stream.source), Arc::clone(&stream.staged));
+            mail.open.entry(stream.slot.key).or_default().push(open);
         }
         mail.new.extend(streams);
         drop(mail);
@@ -122,16 +129,26 @@ impl Pump {
         Ok(())
     }
 
-    /// Who, besides us, has a pipe of this run open: found by its inode in /proc.
+    /// True while there is output of this run that is not in its files yet.
+    pub fn is_behind(&self, key: Key) -> bool {
+        let mail = self.shared.lock();
+        let mut pipes = mail.open.get(&key).into_iter().flatten();
+        pipes.any(|(source, staged)| {
+            let waiting = rustix::io::ioctl_fionread(source.as_fd());
+            staged.load(Ordering::SeqCst) > 0 || waiting.is_ok_and(|bytes| bytes > 0)
+        })
+    }
+
+    /// Who, besides keeper and root, has a pipe of this run open: found by its inode in /proc.
     pub fn holders(&self, key: Key) -> Vec<i32> {
-        let inodes = self
-            .shared
-            .lock()
-            .open
-            .get(&key)
-            .cloned()
-            .unwrap_or_default();
-        let me = std::process::id() as i32;
+        let mail = self.shared.lock();
+        let pipes = mail.open.get(&key).into_iter().flatten();
+        let inodes: Vec<u64> = pipes
+            .filter_map(|(source, _)| source.inode().ok())
+            .collect();
+        drop(mail);
+        // The root has a second hand on them.
+        let ours = [std::process::id() as i32, nix::unistd::getppid().as_raw()];
         let Ok(all) = proc::all() else {
             return Vec::new();
         };
@@ -147,7 +164,8 @@ impl Pump {
             })
         };
         let pids = all.iter().map(|stat| stat.pid);
-        pids.filter(|pid| *pid != me && holds(*pid)).collect()
+        pids.filter(|pid| !ours.contains(pid) && holds(*pid))
+            .collect()
     }
 
     /// Readable when there are [`events`](Self::events).
@@ -246,7 +264,7 @@ fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
             let new = std::mem::take(&mut shared.lock().new);
             for stream in new {
                 let interest = EpollEvent::new(EpollFlags::EPOLLIN, next);
-                let added = epoll.add(&stream.source, interest);
+                let added = epoll.add(&*stream.source, interest);
                 let reading = Reading {
                     stream,
                     short: 0,
@@ -289,7 +307,7 @@ fn finish(
         vault.let_go(stream.slot);
     }
     // It may never have been added; dropping the descriptor removes it in any case.
-    let _ = epoll.delete(&stream.source);
+    let _ = epoll.delete(&*stream.source);
     if stream.dropped > 0 {
         shared.tell(PumpEvent::Dropped {
             key: stream.slot.key,

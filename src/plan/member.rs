@@ -187,7 +187,7 @@ pub(super) struct Member {
     pub gave_up: bool,
     /// Why the present run has to end, if it has.
     pub ending: Option<Ending>,
-    /// When the present run began.
+    /// When the present run became its program; until then, when it was forked.
     pub began_at: u64,
     /// The number that the next run gets; the live run's while there is one.
     pub run: u32,

@@ -209,6 +209,8 @@ impl Plan {
             Fact::Executed { process, run } => {
                 if let Some(member) = self.live_run(*process, *run) {
                     member.past.started = true;
+                    // Waiting for the disk is no part of what it may take.
+                    member.began_at = at;
                     self.tell_dependents(*process);
                 }
             }

@@ -74,6 +74,13 @@ pub enum Request {
 }
 
 impl Request {
+    /// As it is sent.
+    pub(super) fn line(&self) -> io::Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line)
+    }
+
     /// The task that it is about.
     pub fn task(&self) -> Option<&str> {
         let (Request::Follow { task }
@@ -90,9 +97,7 @@ impl Request {
 /// # Errors
 /// What write says.
 pub fn write_request(mut socket: &StdStream, request: &Request) -> io::Result<()> {
-    let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
-    line.push(b'\n');
-    socket.write_all(&line)
+    socket.write_all(&request.line()?)
 }
 
 /// A client's number.

@@ -171,3 +171,30 @@ pub(super) fn exit_of(how: Option<&How>) -> Exit {
         Some(How::Lost(_)) | None => Exit::Lost,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// What an old journal says, it says for ever: the state that its readers are shown is a snapshot.
+    #[test]
+    fn golden_journals_keep_their_meaning() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/journals");
+        let bytes = std::fs::read(directory.join("v1-compacted.journal")).unwrap();
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(copy.path(), bytes).unwrap();
+        let replay = journal::read(copy.path()).unwrap().unwrap();
+        assert_eq!(replay.total(), 636);
+        let model = Model::replay(&replay, usize::MAX).unwrap();
+        let status = model.history.status(&model.plan, "journal", [None; 3]);
+        let plan = (
+            model.plan.past(0),
+            model.plan.standing(0),
+            model.plan.counts(0),
+        );
+        let status = serde_json::to_string_pretty(&status).unwrap();
+        insta::assert_snapshot!(format!("{plan:#?}\n{status}"));
+    }
+}

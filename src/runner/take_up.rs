@@ -1,7 +1,7 @@
 //! The client's side: finding whoever looks after a task, or making somebody do so.
 
 use std::{
-    io,
+    io::{self, Write},
     os::{
         fd::AsRawFd,
         unix::net::{SocketAddr, UnixStream},
@@ -18,9 +18,10 @@ use nix::{
     },
 };
 
+use super::clients::Request;
 use crate::{
     journal::Header,
-    keeper::{Go, SOCKET, exec_root},
+    keeper::{Go, SOCKET, exec_root, frame_message},
 };
 
 /// Who answers.
@@ -59,17 +60,25 @@ pub fn connect(directory: &Path) -> io::Result<Connection> {
     }
 }
 
-/// Tells a fresh root to begin the task of `header` in `directory`.
+/// Tells a fresh root to begin the task of `header` in `directory`, and whoever becomes its runner the
+/// first request: in one piece, because the task may be over before a second one comes.
 ///
 /// # Errors
 /// What the socket says.
-pub fn launch(root: &UnixStream, directory: &Path, header: Header) -> io::Result<()> {
-    Go {
+pub fn launch(
+    mut root: &UnixStream,
+    directory: &Path,
+    header: Header,
+    request: &Request,
+) -> io::Result<()> {
+    let go = Go {
         directory: directory.display().to_string(),
         header: Some(header),
         executable: executable(),
-    }
-    .send(root)
+    };
+    let mut message = frame_message(&go);
+    message.extend(request.line()?);
+    root.write_all(&message)
 }
 
 /// Makes a root that takes up the task in `directory`; the socket is connected to what becomes its

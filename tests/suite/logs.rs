@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Bench, code, finish, wait_for};
+use crate::support::{Bench, SmallDisk, code, finish, wait_for};
 
 fn log(bench: &Bench, id: &str, name: &str) -> Option<String> {
     fs::read_to_string(bench.sandbox(id).join(".logs").join(name)).ok()
@@ -88,33 +88,6 @@ processes:
     assert_eq!(code(&bench.run(&["tail", "unknown"])), 1);
 }
 
-/// Mounts a small tmpfs (needs root); unmounted on drop.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn new(bench: &Bench, size: &str) -> SmallDisk {
-        let path = bench.path().join("disk");
-        fs::create_dir(&path).expect("mkdir");
-        let options = format!("size={size},mode=0755");
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(&path)
-            .status();
-        assert!(mounted.expect("mount").success(), "mounting needs root");
-        SmallDisk(path)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status();
-        assert!(unmounted.is_ok_and(|status| status.success()));
-    }
-}
-
 #[test]
 fn a_full_disk_costs_output_and_blocks_no_stop() {
     let bench = Bench::new();
@@ -129,7 +102,7 @@ processes:
   - {name: main, cmdline: sleep 0.5, logger: {destination: none}}
 ";
     let file = bench.file("task.yaml", task).display().to_string();
-    let sandbox = disk.0.join("sandbox").display().to_string();
+    let sandbox = disk.path.join("sandbox").display().to_string();
     let output = bench.run(&["run", &file, "--id", "t", "--sandbox", &sandbox]);
     assert_eq!(
         code(&output),
@@ -150,7 +123,7 @@ processes:
 fn a_task_whose_journal_cannot_be_written_is_lost_and_leaves_nothing() {
     let bench = Bench::new();
     let disk = SmallDisk::new(&bench, "96k");
-    let root = disk.0.join("root").display().to_string();
+    let root = disk.path.join("root").display().to_string();
     let outside = bench.path().join("pids").display().to_string();
     let task = format!(
         "
@@ -177,6 +150,16 @@ fn rotated(bench: &Bench, id: &str, name: &str) -> String {
     let numbered = (1..=1000).rev().map(|number| format!("{name}.{number}"));
     let files = numbered.chain([name.to_owned()]);
     files.filter_map(|name| log(bench, id, &name)).collect()
+}
+
+/// Equal, or where they differ: the texts are long.
+fn same(found: &str, wanted: &str, about: &str) {
+    if found != wanted {
+        let mut pairs = found.bytes().zip(wanted.bytes());
+        let at = pairs.position(|(a, b)| a != b);
+        let (found, wanted) = (found.len(), wanted.len());
+        panic!("{about}: {found} of {wanted} bytes, different at {at:?}");
+    }
 }
 
 #[test]
@@ -245,7 +228,7 @@ processes:
             .step_by(2)
             .map(|i| format!("{i} {}\n", "x".repeat(i % 97)))
             .collect();
-        assert_eq!(rotated(&bench, "t", name), wanted, "{name}");
+        same(&rotated(&bench, "t", name), &wanted, name);
         let finished = log(&bench, "t", &format!("{name}.1")).expect("a finished file");
         assert!(finished.ends_with('\n'));
         assert!((100 << 10..(100 << 10) + 120).contains(&finished.len()));

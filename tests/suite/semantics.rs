@@ -132,7 +132,7 @@ processes:
     env: {D: own, A: mine}
     max_failures: 2
     min_duration: 100ms
-    cmdline: 'echo \"$A|$B|$C|$D\" >> seen; test -e again'
+    cmdline: 'echo \"$A|$B|$C|$D\" >> seen; n=$(wc -l < seen); while [ $n = 1 ] && [ ! -e go ]; do sleep 0.01; done; test $n = 2'
   - {name: missing, env_file: nowhere.env, cmdline: 'touch never'}
   - {name: broken, env_file: broken.env, cmdline: 'touch never'}
 ";
@@ -145,7 +145,7 @@ processes:
     let seen = bench.sandbox("t").join("seen");
     wait_for("the first run", || seen.exists().then_some(()));
     fs::write(&second, "C=changed\n").expect("write");
-    fs::write(bench.sandbox("t").join("again"), "").expect("write");
+    fs::write(bench.sandbox("t").join("go"), "").expect("write");
     assert_eq!(code(&finish(run)), 0);
     let seen = fs::read_to_string(seen).expect("seen");
     assert_eq!(

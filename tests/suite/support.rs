@@ -77,6 +77,19 @@ impl Bench {
         self.root().join("tasks").join(id).join("sandbox")
     }
 
+    /// What dewar said about itself, for whoever looks into a failure.
+    fn show_engine_logs(&self) {
+        let tasks = fs::read_dir(self.root().join("tasks"))
+            .into_iter()
+            .flatten();
+        for task in tasks.flatten() {
+            let log = fs::read_to_string(task.path().join("engine.log")).unwrap_or_default();
+            if !log.is_empty() {
+                println!("engine.log of {:?}:\n{log}", task.file_name());
+            }
+        }
+    }
+
     fn kill_everything(&self) {
         let output = self.run(&["status", "--format", "json"]);
         let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -95,6 +108,9 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_engine_logs();
+        }
         if self.root().exists() {
             self.kill_everything();
         }
@@ -176,4 +192,49 @@ pub fn code(output: &Output) -> i32 {
             String::from_utf8_lossy(&output.stderr)
         )
     })
+}
+
+/// A small tmpfs (mounting needs root); unmounted on drop.
+pub struct SmallDisk {
+    pub path: PathBuf,
+}
+
+impl SmallDisk {
+    pub fn new(bench: &Bench, size: &str) -> SmallDisk {
+        let path = bench.path().join("disk");
+        fs::create_dir(&path).expect("mkdir");
+        let disk = SmallDisk { path };
+        disk.mount(&[
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("size={size},mode=0755"),
+            "tmpfs",
+        ]);
+        disk
+    }
+
+    /// Nothing can be written any more, or again.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        let way = if is_read_only { "ro" } else { "rw" };
+        // Forced: files are open for writing.
+        self.mount(&["-o", &format!("remount,{way}")]);
+    }
+
+    fn mount(&self, arguments: &[&str]) {
+        let mounted = Command::new("mount")
+            .args(arguments)
+            .arg(&self.path)
+            .output();
+        let output = mounted.expect("mount");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "mounting needs root: {said}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(&self.path).status();
+        assert!(unmounted.is_ok_and(|status| status.success()));
+    }
 }

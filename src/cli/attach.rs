@@ -43,12 +43,13 @@ fn follow(store: &Store, id: &str, view: View, with_output: bool) -> Outcome {
         _ => Shown::Nobody,
     };
     let (watched, news) = Watched::begin(*status);
+    let signals = Signals::that_leave(&view)?;
     Follower {
         session,
         watched,
         view,
         shown,
-        signals: Signals::that_leave()?,
+        signals,
         detach: false,
         repeat: None,
         drawn_at: None,

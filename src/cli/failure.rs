@@ -2,8 +2,8 @@
 
 use std::{fmt, process::ExitCode};
 
-use super::terminal::complain;
-use crate::runner::StoreError;
+use super::terminal::{complain, harmless};
+use crate::{journal::JournalError, runner::StoreError};
 
 /// Exit codes of `run`, `attach`, `wait` and `fake-agent`; other verbs use the first three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +53,20 @@ pub(super) type Outcome = Result<Code, Failure>;
 /// A task whose record cannot be trusted is LOST; everything else is a question that has no answer.
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
-        let code = match error {
-            StoreError::Journal(_) => Code::Lost,
-            _ => Code::Failed,
+        let code = match is_distrust(&error) {
+            true => Code::Lost,
+            false => Code::Failed,
         };
         Failure::new(code, error)
+    }
+}
+
+/// The record itself is bad; that it cannot be read just now (no descriptors, no rights) says nothing.
+pub(super) fn is_distrust(error: &StoreError) -> bool {
+    match error {
+        StoreError::Journal(JournalError::Io { .. }) => false,
+        StoreError::Journal(_) => true,
+        _ => false,
     }
 }
 
@@ -98,13 +107,20 @@ impl Failure {
 
     /// Prints it to standard error.
     pub fn report(&self) {
+        // Names in it may be anybody's; what is rendered has seen to that itself.
+        let lines = |text: &str| {
+            text.split('\n')
+                .map(harmless)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
         if self.rendered {
             complain(&self.message);
         } else {
-            complain(&format!("error: {}", self.message));
+            complain(&format!("error: {}", lines(&self.message)));
         }
         if let Some(hint) = &self.hint {
-            complain(&format!("hint: {hint}"));
+            complain(&format!("hint: {}", lines(hint)));
         }
     }
 }

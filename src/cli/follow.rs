@@ -15,7 +15,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use signal_hook::consts::{SIGCONT, SIGINT, SIGTERM, SIGWINCH};
+use signal_hook::consts::{SIGCONT, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 
 use super::{
     failure::{Code, Failure, Outcome},
@@ -72,7 +72,11 @@ pub(super) struct Follower<'s> {
 /// Signals as descriptors. Registered before a task begins: from then on Ctrl-C means the task.
 pub(super) struct Signals {
     stops: UnixStream,
+    /// Open for ever: an end of `stops` would be readable for ever.
+    _stops_held: UnixStream,
     resizes: UnixStream,
+    /// Ctrl-Z.
+    suspends: UnixStream,
     /// They mean us: the last one ends us, once the terminal is as it was.
     ends_us: Option<Arc<AtomicUsize>>,
 }
@@ -173,7 +177,9 @@ impl Follower<'_> {
             if ready.get(4) == Some(&true) || has_more {
                 let lines = logs.lines();
                 if !lines.is_empty() {
-                    self.view.output(&lines, &self.watched);
+                    if !self.view.output(&lines, &self.watched) {
+                        return Ok(Step::Done(Code::Success));
+                    }
                     self.drawn_at = Some(Instant::now());
                 }
             } else if found == 0 && may_draw && self.view.has_clock() {
@@ -190,6 +196,10 @@ impl Follower<'_> {
                         Ask::Restart(process) => self.ask_to_restart(process),
                     }
                 }
+            }
+            if drain(&self.signals.suspends)? > 0 {
+                self.view.rest();
+                signal_hook::low_level::emulate_default_handler(SIGTSTP)?;
             }
             if ready[2] && drain(&self.signals.resizes)? > 0 {
                 self.view.redraw(&self.watched);
@@ -308,7 +318,9 @@ fn show(event: &Event, watched: &Watched, view: &mut View, shown: &Shown, logs: 
             false => logs.glance(sandbox, &run.name, run.run.run),
         }
         if run.run.stopped_at.is_some() {
-            let mut out = |lines: &[Line]| view.output(lines, watched);
+            let mut out = |lines: &[Line]| {
+                view.output(lines, watched);
+            };
             logs.finish(&run.name, run.run.run, &mut out);
         } else {
             let lines = logs.lines();
@@ -323,15 +335,20 @@ fn show(event: &Event, watched: &Watched, view: &mut View, shown: &Shown, logs: 
 impl Signals {
     /// Ctrl-C and SIGTERM end the task, not us.
     pub fn that_stop() -> Result<Signals, Failure> {
-        Signals::register(true).map_err(Failure::internal)
+        Signals::register(Some(true)).map_err(Failure::internal)
     }
 
-    /// Ctrl-C and SIGTERM end us, not the task.
-    pub fn that_leave() -> Result<Signals, Failure> {
-        Signals::register(false).map_err(Failure::internal)
+    /// Ctrl-C and SIGTERM end us, not the task; at once, unless `view` has a terminal to give back.
+    pub fn that_leave(view: &View) -> Result<Signals, Failure> {
+        match view.keyboard() {
+            Some(_) => Signals::register(Some(false)),
+            None => Signals::register(None),
+        }
+        .map_err(Failure::internal)
     }
 
-    fn register(stops: bool) -> io::Result<Signals> {
+    /// `stops`: Ctrl-C and SIGTERM are ours, and mean the task; `None`: they do what they always do.
+    fn register(stops: Option<bool>) -> io::Result<Signals> {
         let pair = || -> io::Result<(UnixStream, UnixStream)> {
             let (read, write) = UnixStream::pair()?;
             read.set_nonblocking(true)?;
@@ -339,10 +356,17 @@ impl Signals {
         };
         let (stops_read, stops_write) = pair()?;
         let last = Arc::new(AtomicUsize::new(0));
-        for signal in [SIGINT, SIGTERM] {
+        let ours: &[i32] = if stops.is_some() {
+            &[SIGINT, SIGTERM]
+        } else {
+            &[]
+        };
+        for signal in ours.iter().copied() {
             signal_hook::flag::register_usize(signal, Arc::clone(&last), signal as usize)?;
             signal_hook::low_level::pipe::register(signal, stops_write.try_clone()?)?;
         }
+        let (suspends_read, suspends_write) = pair()?;
+        signal_hook::low_level::pipe::register(SIGTSTP, suspends_write)?;
         let (resizes_read, resizes_write) = pair()?;
         // After a stop in the background the terminal is to be set up again too.
         let second = resizes_write.try_clone()?;
@@ -350,8 +374,10 @@ impl Signals {
         signal_hook::low_level::pipe::register(SIGWINCH, resizes_write)?;
         Ok(Signals {
             stops: stops_read,
+            _stops_held: stops_write,
             resizes: resizes_read,
-            ends_us: (!stops).then_some(last),
+            suspends: suspends_read,
+            ends_us: (stops == Some(false)).then_some(last),
         })
     }
 }

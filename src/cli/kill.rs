@@ -29,12 +29,14 @@ pub(super) fn kill(store: &Store, args: &KillArgs) -> Outcome {
     }
     // What happened before is no news to whoever ends it.
     let (watched, _) = Watched::begin(*status);
+    let view = View::brief();
+    let signals = Signals::that_leave(&view)?;
     let follower = Follower {
         session,
         watched,
-        view: View::brief(),
+        view,
         shown: Shown::Nobody,
-        signals: Signals::that_leave()?,
+        signals,
         detach: false,
         repeat: Some(request),
         drawn_at: None,

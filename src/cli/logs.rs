@@ -1,6 +1,7 @@
 //! Following log files: from where we are to where they are, through rotation, line by line.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     os::{
@@ -10,10 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 /// Chunks of 16 KiB that one file may fill before the others, and Ctrl-C, have their turn.
 const TURN: usize = 16;
+/// Files that are glanced at, at most.
+const GLANCES: usize = 400;
 /// Lines that a glance begins with.
 const GLANCE: usize = 20;
 /// Bytes that a glance may be behind.
@@ -49,6 +52,10 @@ struct LogFile {
     partial: Vec<u8>,
     /// Only its last lines matter: what is behind is passed over.
     is_glance: bool,
+    /// What tells that it changed; `None`: nothing does, so it is always looked at.
+    watch: Option<WatchDescriptor>,
+    /// It changed, or was not read to its end.
+    is_due: bool,
 }
 
 impl LogFollower {
@@ -67,6 +74,10 @@ impl LogFollower {
 
     /// As [`add`](Self::add), for somebody who only wants to see the last lines.
     pub fn glance(&mut self, sandbox: &Path, process: &str, run: u32) {
+        // Descriptors are few; what is not on the screen anyway can do without.
+        if self.files.len() >= GLANCES {
+            return;
+        }
         self.follow(sandbox, process, run, Some(GLANCE), true);
     }
 
@@ -90,9 +101,13 @@ impl LogFollower {
         }
         let directory = sandbox.join(".logs").join(process).join(run.to_string());
         let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE;
-        if let Err(errno) = self.inotify.add_watch(&directory, changes) {
-            tracing::info!("cannot watch {}: {errno}", directory.display());
-        }
+        let watch = match self.inotify.add_watch(&directory, changes) {
+            Ok(watch) => Some(watch),
+            Err(errno) => {
+                tracing::info!("cannot watch {}: {errno}", directory.display());
+                None
+            }
+        };
         for stream in ["stdout", "stderr"] {
             let mut file = LogFile {
                 process: process.to_owned(),
@@ -102,6 +117,8 @@ impl LogFollower {
                 file: None,
                 partial: Vec::new(),
                 is_glance,
+                watch,
+                is_due: true,
             };
             file.open();
             if let Some(lines) = last
@@ -115,6 +132,14 @@ impl LogFollower {
 
     /// Stops following a run that is over, after its last lines; they are given out piece by piece.
     pub fn finish(&mut self, process: &str, run: u32, out: &mut dyn FnMut(&[Line])) {
+        let is_it = |file: &&LogFile| file.process == process && file.run == run;
+        let watch = self.files.iter().find(is_it).and_then(|file| file.watch);
+        if let Some(watch) = watch
+            && let Err(errno) = self.inotify.rm_watch(watch)
+        {
+            // Its directory may be gone, and the watch with it.
+            tracing::debug!("inotify: {errno}");
+        }
         self.files.retain_mut(|file| {
             let is_it = file.process == process && file.run == run;
             if is_it {
@@ -131,19 +156,33 @@ impl LogFollower {
 
     /// What is new, but not more than one turn's worth: a process may write faster than we show.
     pub fn lines(&mut self) -> Vec<Line> {
-        // Which file it was does not matter: reading one that did not grow is cheap.
-        while self
-            .inotify
-            .read_events()
-            .is_ok_and(|events| !events.is_empty())
-        {}
+        let mut changed = HashSet::new();
+        let mut is_all = false;
+        while let Ok(events) = self.inotify.read_events()
+            && !events.is_empty()
+        {
+            is_all |= events
+                .iter()
+                .any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
+            changed.extend(events.into_iter().map(|event| event.wd));
+        }
         let mut lines = Vec::new();
         self.has_more = false;
         for file in &mut self.files {
-            self.has_more |= file.read(&mut lines);
+            let is_changed = file.watch.is_none_or(|watch| changed.contains(&watch));
+            if is_all || is_changed || file.is_due {
+                file.is_due = file.read(&mut lines);
+                self.has_more |= file.is_due;
+            }
         }
         lines
     }
+}
+
+/// Reads on; 0 at the end, or when there is nothing to read from.
+fn file_is_read(file: &mut Option<File>, chunk: &mut [u8]) -> usize {
+    let read = file.as_mut().map(|file| file.read(chunk));
+    read.and_then(Result::ok).unwrap_or_default()
 }
 
 fn open_plain(path: &Path) -> Option<File> {
@@ -228,7 +267,11 @@ impl LogFile {
             };
             let mut chunk = [0; 16 << 10];
             match file.read(&mut chunk) {
-                Ok(0) if self.was_rotated() => self.open_next(),
+                // What came between the last look and the rename is still in there.
+                Ok(0) if self.was_rotated() => match file_is_read(&mut self.file, &mut chunk) {
+                    0 => self.open_next(),
+                    count => self.split(&chunk[..count], lines),
+                },
                 Ok(0) => return false,
                 Ok(count) => self.split(&chunk[..count], lines),
                 Err(error) => {

@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     args::RunArgs,
     attach::show_over,
-    failure::{Code, Failure, Outcome},
+    failure::{Code, Failure, Outcome, is_distrust},
     follow::{Follower, Signals, consoles},
     session::{Opened, Session},
     task_file::{TaskFile, allocate_ports, hostname},
@@ -45,12 +45,12 @@ pub(super) fn run_file(
     let known = match store.load(&id) {
         Ok(known) => known,
         Err(StoreError::Unknown(_)) => None,
-        Err(error @ StoreError::Journal(_)) => return Err(Failure::new(Code::Lost, error)),
+        Err(error) if is_distrust(&error) => return Err(Failure::new(Code::Lost, error)),
         Err(error) => return Err(Failure::rejected(error)),
     };
     // From here on a Ctrl-C must not leave a task behind that nobody asked to keep.
     let signals = match args.detach {
-        true => Signals::that_leave()?,
+        true => Signals::that_leave(&View::Quiet)?,
         false => Signals::that_stop()?,
     };
     let is_known = known.is_some();

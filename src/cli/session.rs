@@ -7,12 +7,12 @@ use std::{
     os::{fd::AsFd, fd::BorrowedFd, unix::net::UnixStream},
 };
 
-use super::failure::{Code, Failure};
+use super::failure::{Code, Failure, is_distrust};
 use crate::{
     journal::Header,
     runner::{
-        Connection, Event, Request, Store, StoreError, Stored, TaskStatus, Vigil, connect, launch,
-        take_up, write_request,
+        Connection, Event, Request, Store, Stored, TaskStatus, Vigil, connect, launch, take_up,
+        write_request,
     },
 };
 
@@ -96,7 +96,7 @@ impl<'s> Session<'s> {
             let stored = match store.load(id) {
                 Ok(stored) => stored,
                 Err(error) => {
-                    if matches!(error, StoreError::Journal(_)) {
+                    if is_distrust(&error) {
                         give_up(&directory);
                     }
                     return Err(error.into());

@@ -5,7 +5,7 @@ use super::{
     args::{RestartArgs, SignalArgs},
     failure::{Code, Failure, Outcome},
     session::{Opened, Session},
-    terminal::print,
+    terminal::{harmless, print},
 };
 use crate::runner::{Event, NoticeKind, Request, RunEvent, Store, TaskStatus};
 
@@ -15,14 +15,21 @@ pub(super) fn restart(store: &Store, args: &RestartArgs) -> Outcome {
         process: args.process.clone(),
     };
     let (mut asked, status) = Asked::begin(store, &args.id, &args.process, request)?;
-    let before = last_run(&status, &args.process);
-    asked.until(|event| match event {
+    let mut before = last_run(&status, &args.process);
+    let last = asked.until(|event| match event {
+        // What began before the request is none of its doing.
+        Event::Run(run) if run.name == args.process => {
+            before = before.max(Some(run.run.run));
+            None
+        }
         Event::Notice(notice) => {
             let is_it = notice.kind == Some(NoticeKind::Restart);
-            (is_it && notice.name.as_deref() == Some(args.process.as_str())).then_some(())
+            let is_ours = notice.name.as_deref() == Some(args.process.as_str());
+            (is_it && is_ours).then_some(notice.run)
         }
         _ => None,
     })?;
+    let before = last.or(before);
     // The next run is the answer: it began, and became its program or could not.
     let run = asked.until(|event| match event {
         Event::Run(run) if run.name == args.process => {
@@ -147,9 +154,14 @@ fn last_run(status: &TaskStatus, process: &str) -> Option<u32> {
 fn told(event: &RunEvent) -> String {
     let run = &event.run;
     let more = match (&run.reason, run.pid) {
-        (Some(reason), _) => format!("  {reason}"),
+        (Some(reason), _) => format!("  {}", harmless(reason)),
         (None, Some(pid)) if run.stopped_at.is_none() => format!("  pid {pid}"),
         _ => String::new(),
     };
-    format!("{}  run {}  {}{more}", event.name, run.run, run.state)
+    format!(
+        "{}  run {}  {}{more}",
+        harmless(&event.name),
+        run.run,
+        run.state
+    )
 }

@@ -31,7 +31,9 @@ pub(super) fn tail(store: &Store, args: &TailArgs) -> Outcome {
             logs.add(sandbox, &process.name, run.run, Some(args.lines));
             view.output(&logs.lines(), &watched);
             if !args.follow {
-                let mut out = |lines: &[Line]| view.output(lines, &watched);
+                let mut out = |lines: &[Line]| {
+                    view.output(lines, &watched);
+                };
                 logs.finish(&process.name, run.run, &mut out);
             }
         }
@@ -43,7 +45,9 @@ pub(super) fn tail(store: &Store, args: &TailArgs) -> Outcome {
         Opened::Over(_) => {
             for process in &stored.status.processes {
                 if let Some(run) = process.runs.last() {
-                    let mut out = |lines: &[Line]| view.output(lines, &watched);
+                    let mut out = |lines: &[Line]| {
+                        view.output(lines, &watched);
+                    };
                     logs.finish(&process.name, run.run, &mut out);
                 }
             }
@@ -53,12 +57,13 @@ pub(super) fn tail(store: &Store, args: &TailArgs) -> Outcome {
             // What ended before is not output again; what was followed above goes on.
             let mut watched = watched;
             let news = watched.again(*status);
+            let signals = Signals::that_leave(&view)?;
             let follower = Follower {
                 session,
                 watched,
                 view,
                 shown: Shown::Of(names),
-                signals: Signals::that_leave()?,
+                signals,
                 detach: false,
                 repeat: None,
                 drawn_at: None,

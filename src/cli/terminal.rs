@@ -63,13 +63,16 @@ pub(super) fn harmless(text: &str) -> String {
     out
 }
 
-/// Writes and flushes; a reader that left (`| head`) is no error of ours.
-pub(super) fn put(stream: &mut impl Write, text: &[u8]) {
+/// Writes and flushes; a reader that left (`| head`) is no error of ours: false then.
+pub(super) fn put(stream: &mut impl Write, text: &[u8]) -> bool {
     let written = stream.write_all(text).and_then(|()| stream.flush());
-    if let Err(error) = written
-        && error.kind() != std::io::ErrorKind::BrokenPipe
-    {
-        tracing::warn!("cannot write: {error}");
+    match written {
+        Ok(()) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => false,
+        Err(error) => {
+            tracing::warn!("cannot write: {error}");
+            true
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     args::{BindingArgs, ValidateArgs},
     failure::{Code, Outcome},
     task_file::{TaskFile, hostname},
-    terminal::print,
+    terminal::{harmless, print},
 };
 use crate::{config::Bindings, sandbox::Account};
 
@@ -17,7 +17,7 @@ pub(super) fn validate(args: &ValidateArgs) -> Outcome {
     print(&format!(
         "{}: task `{}` is valid ({} processes)",
         args.file.display(),
-        resolved.task.name,
+        harmless(&resolved.task.name),
         resolved.task.processes.len()
     ));
     Ok(Code::Success)

@@ -87,13 +87,17 @@ impl View {
         }
     }
 
-    /// Output of processes.
-    pub fn output(&mut self, lines: &[Line], watched: &Watched) {
+    /// Output of processes; false when that is all that was wanted and nobody reads it any more.
+    pub fn output(&mut self, lines: &[Line], watched: &Watched) -> bool {
         match self {
-            View::Plain(plain) | View::Output(plain) => plain.output(lines),
+            View::Output(plain) => return plain.output(lines),
+            View::Plain(plain) => {
+                plain.output(lines);
+            }
             View::Live(live) => live.output(lines, watched),
             View::Json | View::Quiet | View::Brief(_) => {}
         }
+        true
     }
 
     /// A word from the client itself.
@@ -129,6 +133,13 @@ impl View {
         match self {
             View::Live(live) => live.keyboard(),
             _ => None,
+        }
+    }
+
+    /// The terminal is somebody else's for a while.
+    pub fn rest(&mut self) {
+        if let View::Live(live) = self {
+            live.rest();
         }
     }
 
@@ -210,7 +221,9 @@ impl Plain {
         put(&mut io::stderr(), text.as_bytes());
     }
 
-    fn output(&self, lines: &[Line]) {
+    /// False when nobody reads it any more.
+    fn output(&self, lines: &[Line]) -> bool {
+        let mut is_read = true;
         for line in lines {
             let (style, mut stream): (Style, Box<dyn Write>) = match line.stream {
                 "stderr" => (self.style, Box::new(io::stderr())),
@@ -223,8 +236,9 @@ impl Plain {
                     [name.as_bytes(), &line.text, b"\n"].concat()
                 }
             };
-            put(&mut stream, &bytes);
+            is_read &= put(&mut stream, &bytes);
         }
+        is_read
     }
 
     /// A line of output for a terminal.

@@ -60,7 +60,7 @@ impl Watched {
                 }
             }
             Event::Notice(notice) => {
-                self.status.notices.push(notice.clone());
+                push(&mut self.status.notices, notice.clone());
                 true
             }
             Event::Status(_) | Event::Refused { .. } => false,
@@ -93,15 +93,29 @@ impl Watched {
     }
 }
 
+/// As many as a status lists: whoever follows for weeks must not grow.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    const LISTED: usize = 100;
+    if list.len() >= LISTED {
+        list.drain(..=list.len() - LISTED);
+    }
+    list.push(item);
+}
+
 fn update(process: &mut ProcessStatus, run: &RunStatus) -> bool {
-    let is_new = match process.runs.iter_mut().find(|other| other.run == run.run) {
+    let is_new = match process
+        .runs
+        .iter_mut()
+        .rev()
+        .find(|other| other.run == run.run)
+    {
         Some(known) if known == run => false,
         Some(known) => {
             *known = run.clone();
             true
         }
         None => {
-            process.runs.push(run.clone());
+            push(&mut process.runs, run.clone());
             true
         }
     };
@@ -135,7 +149,8 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
             }
         }
     }
-    let notices = after.notices.iter().skip(before.notices.len());
+    let notices = after.notices.iter();
+    let notices = notices.filter(|notice| !before.notices.contains(notice));
     news.extend(notices.cloned().map(Event::Notice));
     news.sort_by(|a, b| (time_of(a), rank(a)).cmp(&(time_of(b), rank(b))));
     news

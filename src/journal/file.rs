@@ -13,7 +13,7 @@ use nix::{
 use std::os::fd::OwnedFd;
 
 use super::{
-    frame::{PREAMBLE, encode, preamble},
+    frame::{MAX_PAYLOAD, PREAMBLE, encode, preamble},
     read::parse,
     records::{Kind, Record},
     storage::{FileStorage, Storage},
@@ -105,14 +105,19 @@ impl<S: Storage> Journal<S> {
     /// [`last_words`](Self::last_words) is allowed.
     pub fn append(&mut self, records: Vec<Record>) -> io::Result<()> {
         let frame = encode(records, self.end);
-        let needed = self.end + frame.len() as u64 + RESERVE;
+        self.extend(self.end + frame.len() as u64 + RESERVE)?;
+        self.write(&frame)
+    }
+
+    /// Takes space up to `needed` at least.
+    fn extend(&mut self, needed: u64) -> io::Result<()> {
         if needed > self.allocated {
             let target = needed.next_multiple_of(AHEAD);
             let zeros = vec![0; (target - self.allocated) as usize];
             self.storage.write_at(&zeros, self.allocated)?;
             self.allocated = target;
         }
-        self.write(&frame)
+        Ok(())
     }
 
     /// Writes a last frame into the reserve, after an [`append`](Self::append) failed for want of
@@ -166,9 +171,15 @@ impl<S: Storage> Journal<S> {
             let mut journal = Journal::create(fresh)?;
             for frame in [records, vec![snapshot], rest] {
                 if !frame.is_empty() {
-                    journal.put(&encode(frame, journal.end))?;
+                    let frame = encode(frame, journal.end);
+                    if frame.len() > MAX_PAYLOAD {
+                        return Err(io::ErrorKind::FileTooLarge.into());
+                    }
+                    journal.put(&frame)?;
                 }
             }
+            // Last words must be possible also on a disk that is full by then.
+            journal.extend(journal.end + RESERVE)?;
             journal.storage.sync()?;
             Ok(journal)
         });

@@ -136,8 +136,9 @@ impl Storage for FileStorage {
     fn supplant(&mut self, fresh: FileStorage) -> io::Result<()> {
         let (directory, name) = (&self.directory, self.name.as_str());
         renameat(directory, fresh.name.as_str(), directory, name)?;
-        fsync(directory)?;
+        // It has the name from here on, whether or not that is on disk.
         self.file = fresh.file;
+        fsync(directory)?;
         Ok(())
     }
 }

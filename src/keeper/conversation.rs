@@ -121,6 +121,7 @@ impl Keeper {
                     task: key.task,
                 })
                 .collect(),
+            held: self.shared.held(),
             ..wire::Report::default()
         };
         Ok(())

@@ -83,6 +83,8 @@ pub(super) struct Stream {
     stage: Option<Stage>,
     /// Where the last line of the present file begins, once that matters.
     line_start: Option<u64>,
+    /// Bytes beyond its limit that the file may have, because it could not be rotated.
+    grown: u64,
     /// The file's system cannot take bytes from a pipe by itself.
     copies: bool,
 }
@@ -126,6 +128,7 @@ impl Stream {
             echoing: false,
             stage: None,
             line_start: None,
+            grown: 0,
             copies: false,
         })
     }
@@ -136,8 +139,17 @@ impl Stream {
     /// What fcntl says.
     pub fn staged(mut self, read: Option<OwnedFd>) -> io::Result<Stream> {
         let read = read.map(Source::of).transpose()?;
+        if let Some(read) = &read {
+            let waiting = rustix::io::ioctl_fionread(read.as_fd())?;
+            self.staged = Arc::new(AtomicUsize::new(waiting as usize));
+        }
         self.stage = read.map(|read| Stage { read, write: None });
         Ok(self)
+    }
+
+    /// Bytes are on the stage.
+    pub fn is_staged(&self) -> bool {
+        self.staged.load(Ordering::SeqCst) > 0
     }
 
     /// The process writes much. Makes room for what it writes during a pause, and a stage if somebody
@@ -204,7 +216,7 @@ impl Stream {
 
     fn step(&mut self, tools: &mut Tools) -> io::Result<Moved> {
         let size = self.file.metadata()?.len();
-        let limit = self.policy.bytes;
+        let limit = self.policy.bytes.saturating_add(self.grown);
         // Up to here no newline can be the last one of this file.
         let blind = limit.saturating_sub(1).saturating_sub(size);
         if blind > 0 && self.policy.echo.is_none() {
@@ -378,6 +390,7 @@ impl Stream {
     /// name.1 becomes name.2 and so on; the oldest is overwritten. When that fails the file simply
     /// grows on: losing output would be worse.
     fn rotate(&mut self, syncer: &Syncer) {
+        self.line_start = None;
         let directory = self.directory.as_fd();
         let name = |number: u32| match number {
             0 => self.name.to_owned(),
@@ -389,15 +402,21 @@ impl Stream {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => {
                     tracing::warn!("rotating {from} of {:?}: {errno}", self.slot);
+                    self.grown = self.grown.saturating_add(self.policy.bytes);
                     return;
                 }
             }
         }
         let opened = logs::open_log(directory, self.name, self.policy.owner).and_then(positioned);
-        self.line_start = None;
         match opened {
-            Ok(file) => syncer.sync(std::mem::replace(&mut self.file, file)),
-            Err(error) => tracing::warn!("rotating {} of {:?}: {error}", self.name, self.slot),
+            Ok(file) => {
+                self.grown = 0;
+                syncer.sync(std::mem::replace(&mut self.file, file));
+            }
+            Err(error) => {
+                tracing::warn!("rotating {} of {:?}: {error}", self.name, self.slot);
+                self.grown = self.grown.saturating_add(self.policy.bytes);
+            }
         }
     }
 }

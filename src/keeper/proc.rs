@@ -2,6 +2,8 @@
 
 use std::{fs, io};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 /// The fields of /proc/PID/stat that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -19,9 +21,26 @@ impl Stat {
     }
 }
 
+/// Descriptors that only [`looking`] uses: whoever has no other left must still see its processes.
+pub(super) const RESERVE: u64 = 8;
+
+/// Looks, with the reserve if it has to be.
+fn looking<T>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match look() {
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+            let found = look();
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+            found
+        }
+        other => other,
+    }
+}
+
 /// Reads /proc/PID/stat; `None` when there is no such process.
 pub(super) fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = looking(|| fs::read(format!("/proc/{pid}/stat"))).ok()?;
     parse(pid, &text)
 }
 
@@ -47,7 +66,7 @@ fn parse(pid: i32, text: &[u8]) -> Option<Stat> {
 /// Every process of the machine, as one pass over /proc sees them.
 pub(super) fn all() -> io::Result<Vec<Stat>> {
     let mut stats = Vec::new();
-    for entry in fs::read_dir("/proc")? {
+    for entry in looking(|| fs::read_dir("/proc"))? {
         let name = entry?.file_name();
         let pid = name.to_str().and_then(|name| name.parse().ok());
         stats.extend(pid.and_then(stat));
@@ -59,7 +78,7 @@ pub(super) fn all() -> io::Result<Vec<Stat>> {
 pub(super) fn children() -> io::Result<Vec<i32>> {
     // Orphans are given to the thread group's first thread, and only that one forks.
     let me = std::process::id();
-    match fs::read_to_string(format!("/proc/{me}/task/{me}/children")) {
+    match looking(|| fs::read_to_string(format!("/proc/{me}/task/{me}/children"))) {
         Ok(text) => Ok(text
             .split_ascii_whitespace()
             .filter_map(|pid| pid.parse().ok())

@@ -7,10 +7,8 @@
 use std::{
     collections::HashMap,
     io,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::{FileTypeExt, MetadataExt},
-    },
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -134,8 +132,13 @@ impl Pump {
         let mail = self.shared.lock();
         let mut pipes = mail.open.get(&key).into_iter().flatten();
         pipes.any(|(source, staged)| {
-            let waiting = rustix::io::ioctl_fionread(source.as_fd());
-            staged.load(Ordering::SeqCst) > 0 || waiting.is_ok_and(|bytes| bytes > 0)
+            // FIONREAD would wait for whoever moves bytes from the pipe to a slow disk; this does not.
+            let mut waiting = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+            staged.load(Ordering::SeqCst) > 0
+                || (poll(&mut waiting, PollTimeout::ZERO).is_ok()
+                    && waiting[0]
+                        .revents()
+                        .is_some_and(|ready| ready.contains(PollFlags::POLLIN)))
         })
     }
 
@@ -143,8 +146,9 @@ impl Pump {
     pub fn holders(&self, key: Key) -> Vec<i32> {
         let mail = self.shared.lock();
         let pipes = mail.open.get(&key).into_iter().flatten();
-        let inodes: Vec<u64> = pipes
+        let links: Vec<PathBuf> = pipes
             .filter_map(|(source, _)| source.inode().ok())
+            .map(|inode| PathBuf::from(format!("pipe:[{inode}]")))
             .collect();
         drop(mail);
         // The root has a second hand on them.
@@ -156,10 +160,8 @@ impl Pump {
             let entries = std::fs::read_dir(format!("/proc/{pid}/fd"));
             entries.is_ok_and(|entries| {
                 entries.flatten().any(|entry| {
-                    let meta = std::fs::metadata(entry.path());
-                    meta.is_ok_and(|meta| {
-                        meta.file_type().is_fifo() && inodes.contains(&meta.ino())
-                    })
+                    // The link only: its target may be a file of a server that does not answer.
+                    std::fs::read_link(entry.path()).is_ok_and(|link| links.contains(&link))
                 })
             })
         };
@@ -196,7 +198,10 @@ impl Reading {
     fn turn(&mut self, tools: &mut Tools, vault: Option<&Vault>) -> Option<bool> {
         let mut moved = 0;
         let mut is_empty = false;
-        for _ in 0..TURN {
+        // What is on the stage is nobody's business but ours: no event tells of it.
+        let mut pieces = 0;
+        while pieces < TURN || self.stream.is_staged() {
+            pieces += 1;
             match self.stream.pump(tools) {
                 Moved::Bytes(count) => moved += count,
                 Moved::Nothing => {
@@ -271,9 +276,14 @@ fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
                     last: Instant::now(),
                     is_large: false,
                 };
-                streams.insert(next, reading);
-                if let Err(errno) = added {
-                    tracing::error!("the pump cannot watch a pipe: {errno}");
+                let reading = streams.entry(next).insert_entry(reading).into_mut();
+                let is_watched = added
+                    .inspect_err(|errno| tracing::error!("the pump cannot watch a pipe: {errno}"))
+                    .is_ok();
+                // What a dead keeper left on its way wakes nobody.
+                let is_over =
+                    reading.stream.is_staged() && reading.turn(&mut tools, vault).is_none();
+                if !is_watched || is_over {
                     finish(shared, epoll, &mut streams, next, vault);
                 }
                 next += 1;

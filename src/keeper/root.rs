@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io,
     os::{
@@ -37,7 +37,10 @@ use super::{
     runs::Key,
     vault::{self, Holdings, Pipes, Slot, Vault},
 };
-use crate::journal::{self, Cover, Header};
+use crate::{
+    journal::{self, Cover, Header},
+    protocols::dewar::link as wire,
+};
 
 /// The journal's name in the task's directory.
 pub const JOURNAL: &str = "journal";
@@ -61,7 +64,7 @@ pub(super) const IGNORED: [Signal; 5] = [
 pub(super) struct Shared {
     pub directory: OwnedFd,
     /// Held by root and keeper as long as either lives: nobody else looks after the task.
-    pub _lock: Flock<OwnedFd>,
+    pub _lock: OwnedFd,
     pub listener: OwnedFd,
     pub live: Live,
     pub executable: String,
@@ -76,6 +79,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Runs whose output a dead keeper read, and nobody since.
+    pub fn held(&self) -> Vec<wire::Held> {
+        let keys: HashSet<Key> = self.pipes.keys().map(|slot| slot.key).collect();
+        let held = keys.into_iter().map(|key| wire::Held {
+            process: key.process,
+            run: key.run,
+            task: key.task,
+        });
+        held.collect()
+    }
+
     /// A dead keeper read the output of this run, and nobody has read on yet.
     pub fn holds(&self, key: Key) -> bool {
         self.pipes.keys().any(|slot| slot.key == key)
@@ -250,7 +264,7 @@ fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Sha
         listen_at(&directory, SOCKET).map_err(|error| failed("listen at socket", &error))?;
     Ok(Shared {
         directory,
-        _lock: lock,
+        _lock: held(lock).map_err(|error| failed("hold live", &error))?,
         listener,
         live,
         executable: go.executable.clone(),
@@ -262,14 +276,26 @@ fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Sha
     })
 }
 
-/// We hold descriptors of every process; returns what the limits were.
+/// With a hard limit below this one the soft one is left as it is.
+const MODEST: u64 = 64;
+
+/// We hold descriptors of every process, and keep some back; returns what the limits were.
 fn raise_open_files() -> nix::Result<(u64, u64)> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let most = hard.saturating_sub(proc::RESERVE);
+    if soft != most && most > soft.min(MODEST) {
+        setrlimit(Resource::RLIMIT_NOFILE, most, hard)?;
     }
     Ok((soft, hard))
+}
+
+/// The lock in another descriptor's keeping: it is let go when the last copy in root and keeper is closed,
+/// and not when one of them drops its own.
+fn held(lock: Flock<OwnedFd>) -> io::Result<OwnedFd> {
+    let copy = lock.try_clone()?;
+    std::mem::forget(lock);
+    Ok(copy)
 }
 
 /// There is a task's record in the journal already.

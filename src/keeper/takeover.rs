@@ -47,6 +47,8 @@ pub(super) struct Strays {
     first: Vec<(i32, u64)>,
     mark: Mark,
     /// HOME is ours alone, so it marks a process as the task's wherever it went.
+    /// First processes of earlier runs are not in the journal any more.
+    is_cut: bool,
     home_is_proof: bool,
     watched: Vec<OwnedFd>,
 }
@@ -77,6 +79,7 @@ impl Keeper {
             let strays = Strays {
                 first: vec![(0, 0)],
                 mark: Mark::of(&sandbox),
+                is_cut: false,
                 home_is_proof: true,
                 watched: Vec::new(),
             };
@@ -115,6 +118,7 @@ impl Keeper {
             keeper.strays = Some(Strays {
                 first: first_processes(&replay.records),
                 mark: Mark::of(&replay.header.sandbox),
+                is_cut: replay.compacted_through() > 0,
                 home_is_proof: !replay.header.sandbox_given,
                 watched: Vec::new(),
             });
@@ -276,7 +280,7 @@ impl Strays {
                 found.insert(stat.pid, stat);
             }
         };
-        let mut earliest = u64::MAX;
+        let mut earliest = if self.is_cut { 0 } else { u64::MAX };
         for (pid, start_ticks) in &self.first {
             earliest = earliest.min(*start_ticks);
             if let Some(first) = snapshot.get(*pid)

@@ -4,7 +4,7 @@
 //! on disk.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
@@ -90,13 +90,17 @@ impl Engine {
         clients: Clients,
         ended: mpsc::UnboundedSender<Ended>,
         mut overseer: Option<Box<dyn Overseer>>,
-        welcome: wire::Report,
+        mut welcome: wire::Report,
     ) -> io::Result<Engine> {
         let mut tasks = Members::new();
         let mut own = None;
+        let mut known: HashMap<u32, u64> = HashMap::new();
         for open in &welcome.journals {
             let replay = replay(open, &welcome)?;
             let count = replay.numbering.index(open.replay_to);
+            // A compaction since may stand for some of what is told.
+            let ahead = replay.compacted_through().saturating_sub(open.replay_to);
+            known.insert(open.task, ahead);
             match &mut overseer {
                 Some(overseer) if open.task == 0 => {
                     let past = replay.records.iter().take(count);
@@ -108,6 +112,10 @@ impl Engine {
                 }
             }
         }
+        let heard_from = welcome.records.last().map_or(0, |last| last.seq);
+        welcome
+            .records
+            .retain(|numbered| !is_known(&mut known, numbered.task));
         for numbered in &welcome.records {
             if let (Some(task), Some(record)) = (tasks.get_mut(&numbered.task), &numbered.record) {
                 task.learn_all(record);
@@ -125,7 +133,7 @@ impl Engine {
             live: live.into(),
             own,
             unsaid: VecDeque::new(),
-            heard_from: welcome.records.last().map_or(0, |last| last.seq),
+            heard_from,
             durable: 0,
             clients,
             ended,
@@ -135,7 +143,7 @@ impl Engine {
             leaving: false,
         };
         for task in engine.tasks.values_mut() {
-            task.resume(&welcome.unlaunched, &mut engine.batch);
+            task.resume(&welcome.unlaunched, &welcome.held, &mut engine.batch);
         }
         engine.hear_news(welcome);
         Ok(engine)
@@ -459,6 +467,15 @@ fn begin(
     count: usize,
 ) -> io::Result<Running> {
     Running::new(number, directory, replay, count).map_err(|error| distrust(error.to_string()))
+}
+
+/// One more record of `task` is told; true when its replay had that already.
+fn is_known(known: &mut HashMap<u32, u64>, task: u32) -> bool {
+    let Some(left) = known.get_mut(&task).filter(|left| **left > 0) else {
+        return false;
+    };
+    *left -= 1;
+    true
 }
 
 /// The end of a task that is not LOST.

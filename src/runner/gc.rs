@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -90,13 +90,25 @@ pub fn collect(
         sweep(store, &mut collected);
     }
     let mut candidates = Vec::new();
-    for id in store.ids()? {
-        match candidate(store, &id) {
+    let ids = store.ids()?;
+    for id in &ids {
+        match candidate(store, id) {
             Ok(found) => candidates.extend(found),
-            Err(error) => collected.failed.push((id, error.to_string())),
+            Err(error) => collected.failed.push((id.clone(), error.to_string())),
         }
     }
-    for candidate in policy.choose(candidates, now) {
+    let chosen = policy.choose(candidates, now);
+    let lived_in = sandboxes(store, &ids)?;
+    for candidate in chosen {
+        let own = real(store.directory(&candidate.id)?);
+        let guest = lived_in
+            .iter()
+            .find(|(id, sandbox)| *id != candidate.id && sandbox.starts_with(&own));
+        if let Some((guest, _)) = guest {
+            let why = format!("the sandbox of {guest} is in it; remove {guest} first");
+            collected.failed.push((candidate.id, why));
+            continue;
+        }
         if is_trial {
             collected.removed.push(candidate);
             continue;
@@ -109,6 +121,27 @@ pub fn collect(
         }
     }
     Ok(collected)
+}
+
+/// `path` without links; itself, when it is gone.
+fn real(path: PathBuf) -> PathBuf {
+    fs::canonicalize(&path).unwrap_or(path)
+}
+
+/// Where each task works: somebody may have named a directory inside another task's.
+fn sandboxes(store: &Store, ids: &[String]) -> Result<Vec<(String, PathBuf)>, StoreError> {
+    let mut found = Vec::new();
+    for id in ids {
+        match store.load(id) {
+            Ok(Some(stored)) => {
+                found.push((id.clone(), real(PathBuf::from(stored.status.sandbox))))
+            }
+            Ok(None) => {}
+            // Told already, when the candidates were looked for.
+            Err(error) => tracing::info!("{id}: {error}"),
+        }
+    }
+    Ok(found)
 }
 
 /// A task that may go: it is over, and lives here. An executor's tasks are their agent's to remove.
@@ -139,12 +172,46 @@ fn remove(store: &Store, id: &str) -> io::Result<bool> {
     let Some(lock) = open_locked(&opened, LIVE)? else {
         return Ok(false);
     };
+    // It may be another task by now, which somebody is about to begin.
+    if !candidate(store, id).is_ok_and(|found| found.is_some()) {
+        return Ok(false);
+    }
     let hidden = hidden(&directory)?;
     fs::rename(&directory, &hidden)?;
-    drop(lock);
     // Links are removed, never followed: a sandbox that a person named is not in here.
-    fs::remove_dir_all(&hidden)?;
+    remove_tree(&hidden)?;
+    drop(lock);
     Ok(true)
+}
+
+/// Removes everything below `path`, also below directories that their owner may not write to (as
+/// package managers and compilers leave them).
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path);
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+/// Lets the owner of the directories from `path` down read and write them, where that can be done.
+fn open_up(path: &Path) {
+    let Ok(meta) = fs::symlink_metadata(path) else {
+        return;
+    };
+    if !meta.is_dir() {
+        return;
+    }
+    let mut mode = meta.permissions();
+    mode.set_mode(mode.mode() | 0o700);
+    if let Err(error) = fs::set_permissions(path, mode) {
+        tracing::info!("{}: {error}", path.display());
+    }
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        open_up(&entry.path());
+    }
 }
 
 fn hidden(directory: &Path) -> io::Result<PathBuf> {
@@ -160,7 +227,7 @@ fn sweep(store: &Store, collected: &mut Collected) {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(LEAVING)
-            && let Err(error) = fs::remove_dir_all(entry.path())
+            && let Err(error) = remove_tree(&entry.path())
         {
             collected.failed.push((name, error.to_string()));
         }

@@ -1,7 +1,11 @@
 //! One task that runs: its model, and the translation of its plan's decisions into notes and orders
 //! for the keeper.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::{
     checkup::{Checkup, Outcome, Verdict},
@@ -19,6 +23,9 @@ use crate::{
     plan::{self, Command, Decision, Fact, NoRestart, Note},
     protocols::dewar::link::{self as wire, command::Kind as Order},
 };
+
+/// Those behind it are real-time ones.
+const LAST_SIGNAL: u32 = 31;
 
 /// A task and what it has to say to the keeper.
 #[derive(Debug)]
@@ -191,7 +198,13 @@ impl Running {
     }
 
     /// What an earlier runner or keeper left undone: `unlaunched` runs never passed their gate.
-    pub(super) fn resume(&mut self, unlaunched: &[wire::Unlaunched], batch: &mut wire::Batch) {
+    /// The output of `held` ones waits to be read.
+    pub(super) fn resume(
+        &mut self,
+        unlaunched: &[wire::Unlaunched],
+        held: &[wire::Held],
+        batch: &mut wire::Batch,
+    ) {
         let task = self.number;
         for run in unlaunched.iter().filter(|run| run.task == task) {
             let process = run.process as usize;
@@ -204,7 +217,10 @@ impl Running {
             };
             self.order(order, batch);
         }
-        for (process, run) in self.model.plan.live() {
+        let mut read: BTreeSet<(usize, u32)> = self.model.plan.live().into_iter().collect();
+        let held = held.iter().filter(|held| held.task == task);
+        read.extend(held.map(|held| (held.process as usize, held.run)));
+        for (process, run) in read {
             let launch = self.launches.of(&self.model.task, process, run);
             let is_pumped = launch
                 .log
@@ -275,6 +291,11 @@ impl Running {
         signal: u32,
         batch: &mut wire::Batch,
     ) -> Result<(), String> {
+        if !(1..=LAST_SIGNAL).contains(&signal) {
+            return Err(format!(
+                "{signal} is no signal that can be sent: 1 to {LAST_SIGNAL} are"
+            ));
+        }
         let process = self.process(name)?;
         let live = self.model.plan.live();
         let Some((_, run)) = live.into_iter().find(|(other, _)| *other == process) else {

@@ -11,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Gid, Uid, getgroups, setfsgid, setfsuid, setgroups};
+use nix::{
+    sys::prctl::{get_pdeathsig, set_pdeathsig},
+    unistd::{Gid, Uid, getgroups, setfsgid, setfsuid, setgroups},
+};
 use thiserror::Error;
 
 /// A larger file is no file of variables.
@@ -88,6 +91,7 @@ pub fn read_env_file(
 
 fn read_as(path: &Path, reader: Reader<'_>) -> io::Result<String> {
     let own = getgroups()?;
+    let on_death = get_pdeathsig()?;
     let groups: Vec<Gid> = reader.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups)?;
     let (gid, uid) = (
@@ -98,6 +102,8 @@ fn read_as(path: &Path, reader: Reader<'_>) -> io::Result<String> {
     setfsuid(uid);
     setfsgid(gid);
     setgroups(&own)?;
+    // Changing rights disarmed what ends us with our keeper. If it died just now, its link says so.
+    set_pdeathsig(on_death)?;
     text
 }
 

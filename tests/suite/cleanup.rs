@@ -1,6 +1,10 @@
 //! `dewar gc`: what goes, what stays, and what is never touched.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    process::Command,
+};
 
 use crate::support::{Bench, code, wait_for};
 
@@ -91,6 +95,56 @@ fn what_lives_and_what_a_person_named_stays() {
     }
     gc(&bench, &["--older-than", "0s"]);
     assert_eq!(ids(&bench), ["live", "pointer"]);
+}
+
+/// A person's directory may be inside another task's: `cd` into a sandbox, `dewar run --sandbox .`.
+#[test]
+fn a_task_that_another_one_lives_in_stays_until_that_one_is_gone() {
+    let bench = Bench::new();
+    run(&bench, "host", &[]);
+    let inside = bench.sandbox("host").join("inside");
+    fs::create_dir(&inside).expect("mkdir");
+    run(
+        &bench,
+        "guest",
+        &["--sandbox", &inside.display().to_string()],
+    );
+    let output = bench.run(&["gc", "--keep", "1"]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "error: host: the sandbox of guest is in it; remove guest first\n"
+    );
+    assert_eq!(ids(&bench), ["guest", "host"]);
+    assert!(inside.join("big").exists());
+}
+
+/// What package managers and compilers leave: directories that even their owner may not write to.
+/// Needs root, to give up what makes modes of files not matter.
+#[test]
+fn directories_that_may_not_be_written_to_go_too() {
+    let bench = Bench::new();
+    run(&bench, "closed", &[]);
+    let closed = bench.sandbox("closed").join("closed");
+    fs::create_dir_all(closed.join("below")).expect("mkdir");
+    for directory in [closed.join("below"), closed] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o500)).expect("chmod");
+    }
+    // Root, but bound by the modes of files as everybody else is.
+    let gc = bench.dewar(&["gc", "--keep", "0"]);
+    let somebody = Command::new("setpriv")
+        .arg("--bounding-set=-dac_override,-dac_read_search")
+        .arg(gc.get_program())
+        .args(gc.get_args())
+        .output()
+        .expect("setpriv");
+    assert_eq!(
+        code(&somebody),
+        0,
+        "{}",
+        String::from_utf8_lossy(&somebody.stderr)
+    );
+    assert!(ids(&bench).is_empty());
 }
 
 #[test]

@@ -112,7 +112,9 @@ fn a_line_a_process_with_state_and_last_words_and_nothing_hostile() {
     let terminal = run(&bench, 90, 20);
     terminal.shows("hostile");
     let screen = terminal.until("all to run", |screen| {
-        screen.contains("exit code 3 giving up") && row(screen, "printer").contains("RUNNING")
+        screen.contains("exit code 3 giving up")
+            && screen.contains("printer | for everybody")
+            && row(screen, "printer").contains("RUNNING")
     });
     assert!(row(&screen, "server").contains("RUNNING"), "{screen}");
     assert!(
@@ -127,7 +129,6 @@ fn a_line_a_process_with_state_and_last_words_and_nothing_hostile() {
     );
     // What is for whoever watches is above the table, once.
     let above = screen.split("ACTIVE  ").next().expect("text");
-    assert!(screen.contains("printer | for everybody"), "{screen}");
     assert_eq!(above.matches("hostile").count(), 0, "{screen}");
     let title = terminal.tmux(&["display-message", "-p", "#{pane_title}"]);
     assert_ne!(title.trim(), "title");
@@ -141,16 +142,14 @@ fn keys_select_read_restart_and_stop() {
     let terminal = run(&bench, 90, 20);
     terminal.shows("giving up");
     terminal.press(&["Enter"]);
-    let screen = terminal.shows("── server, run 0");
-    assert!(
-        screen
-            .lines()
-            .any(|line| line == "\\x1b[31mhostile\\x1b[2J\\x1b]0;title\\x07"),
-        "{screen}"
-    );
+    let hostile = "\\x1b[31mhostile\\x1b[2J\\x1b]0;title\\x07";
+    terminal.until("the log of server", |screen| {
+        screen.contains("── server, run 0") && screen.lines().any(|line| line == hostile)
+    });
     terminal.press(&["r"]);
-    let screen = terminal.shows("── server, run 1");
-    assert!(row(&screen, "server").contains("x2"), "{screen}");
+    terminal.until("the second run", |screen| {
+        screen.contains("── server, run 1") && row(screen, "server").contains("x2")
+    });
     terminal.press(&["Down", "Down", "Down", "r"]);
     // A refusal is said, and nothing else happens.
     terminal.shows("waiter cannot be restarted: it has not begun: it waits for server");
@@ -213,8 +212,12 @@ fn leaving_ends_the_watching_and_attach_shows_the_same() {
     let dewar = env!("CARGO_BIN_EXE_dewar");
     let command = format!("{dewar} --root {} attach t", bench.root().display());
     let terminal = Terminal::new(&bench, 90, 20, &command);
-    let screen = terminal.shows("giving up");
-    assert!(row(&screen, "server").contains("hostile"), "{screen}");
+    // The output is read right after the table is drawn.
+    terminal.until("the server's output", |screen| {
+        screen
+            .lines()
+            .any(|line| line.contains("server") && line.contains("hostile"))
+    });
     terminal.press(&["j", "l"]);
     terminal.shows("── printer, run 0");
     // Ctrl-C at attach ends the watching too.

@@ -134,12 +134,14 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
             Some(run) if run.run > 0 => format!("x{}", run.run + 1),
             _ => String::new(),
         };
-        text += &format!(" {runs:>4}");
-        used += 5;
+        let runs = format!(" {runs:>4}");
+        used += runs.width();
+        text += &runs;
     }
     if scene.columns >= 40 {
-        text += &format!(" {:>6}", took(process, scene.now));
-        used += 7;
+        let took = format!(" {:>6}", took(process, scene.now));
+        used += took.width();
+        text += &took;
     }
     let room = scene.columns.saturating_sub(used + 2);
     let about = about(scene, process);

@@ -33,6 +33,8 @@ pub(in super::super) struct Live {
     printed: Vec<String>,
     /// Rows of the table on the screen.
     drawn: usize,
+    /// Somebody else had the terminal meanwhile.
+    is_away: bool,
 }
 
 impl Live {
@@ -49,6 +51,7 @@ impl Live {
             consoles: Vec::new(),
             printed: Vec::new(),
             drawn: 0,
+            is_away: false,
         }
     }
 
@@ -95,14 +98,36 @@ impl Live {
     }
 
     pub fn draw(&mut self, watched: &Watched) {
-        self.put("", watched);
+        match self.is_away && self.may_draw() {
+            true => self.redraw(watched),
+            false => self.put("", watched),
+        }
+    }
+
+    /// With a keyboard we are a job of a shell: in the background the terminal is not ours.
+    fn may_draw(&mut self) -> bool {
+        let may = self.keyboard.is_none() || is_ours();
+        self.is_away |= !may;
+        may
+    }
+
+    /// The terminal is the shell's for a while.
+    pub fn rest(&mut self) {
+        if let Some(keyboard) = &self.keyboard {
+            keyboard.rest();
+        }
+        self.is_away = true;
     }
 
     /// The terminal has another size, or is ours again: what is on it cannot be trusted.
     pub fn redraw(&mut self, watched: &Watched) {
+        if !self.may_draw() {
+            return;
+        }
         if let Some(keyboard) = &self.keyboard {
             keyboard.listen();
         }
+        self.is_away = false;
         let (columns, rows) = size();
         let table = self.picture(watched, columns, rows).len();
         let mut room = rows.saturating_sub(table + 1);
@@ -138,7 +163,10 @@ impl Live {
 
     /// Readable when keys were pressed.
     pub fn keyboard(&self) -> Option<BorrowedFd<'static>> {
-        self.keyboard.as_ref().map(|_| stdin())
+        self.keyboard
+            .as_ref()
+            .filter(|_| is_ours())
+            .map(|_| stdin())
     }
 
     /// Takes in the keys that were pressed.
@@ -176,16 +204,20 @@ impl Live {
 
     /// Writes `above` and the table under it, over the table that is there, in one piece.
     fn put(&mut self, above: &str, watched: &Watched) {
+        if !self.may_draw() {
+            return;
+        }
         let (columns, rows) = size();
         let lines = self.picture(watched, columns, rows);
         let mut text = String::new();
         if self.drawn > 0 {
             text += &format!("\x1b[{}A\r", self.drawn);
         }
+        // Before the text: behind it the cursor may stand on its last character.
         for line in above.lines().chain(lines.iter().map(String::as_str)) {
+            text += "\x1b[K";
             text += line;
-            // To the end of the line: an older one may have been longer.
-            text += "\x1b[K\n";
+            text.push('\n');
         }
         text += "\x1b[J";
         self.drawn = lines.len();
@@ -209,29 +241,47 @@ struct Keyboard {
 impl Keyboard {
     /// `None` when standard input is no terminal, or is somebody else's just now.
     fn open() -> Option<Keyboard> {
-        let before = tcgetattr(stdin()).ok()?;
-        let keyboard = Keyboard { before };
-        keyboard.listen().then_some(keyboard)
+        // Asking for single keys from the background would stop us.
+        if !is_ours() {
+            return None;
+        }
+        let keyboard = Keyboard {
+            before: tcgetattr(stdin()).ok()?,
+        };
+        keyboard.listen();
+        Some(keyboard)
     }
 
-    /// Single keys, not shown; Ctrl-C stays a signal. False when we are in the background.
-    fn listen(&self) -> bool {
-        let ours = rustix::process::getpgrp();
-        if rustix::termios::tcgetpgrp(stdin()) != Ok(ours) {
-            return false;
-        }
+    /// Single keys, not shown; Ctrl-C stays a signal.
+    fn listen(&self) {
         let mut single = self.before.clone();
         single
             .local_modes
             .remove(LocalModes::ICANON | LocalModes::ECHO);
-        tcsetattr(stdin(), OptionalActions::Now, &single).is_ok()
+        self.set(&single);
     }
+
+    /// As it was before us.
+    fn rest(&self) {
+        self.set(&self.before);
+    }
+
+    fn set(&self, modes: &Termios) {
+        if is_ours()
+            && let Err(errno) = tcsetattr(stdin(), OptionalActions::Now, modes)
+        {
+            tracing::info!("the terminal keeps its modes: {errno}");
+        }
+    }
+}
+
+/// The terminal is ours just now: the shell has not put us into the background.
+fn is_ours() -> bool {
+    rustix::termios::tcgetpgrp(stdin()) == Ok(rustix::process::getpgrp())
 }
 
 impl Drop for Keyboard {
     fn drop(&mut self) {
-        if let Err(errno) = tcsetattr(stdin(), OptionalActions::Now, &self.before) {
-            tracing::info!("the terminal keeps single keys: {errno}");
-        }
+        self.rest();
     }
 }

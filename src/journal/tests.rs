@@ -140,6 +140,32 @@ fn a_resumed_journal_goes_on_where_it_was_cut() {
     assert_eq!(fs::metadata(file.path()).unwrap().len(), replay.end);
 }
 
+/// A disk may be full right after a compaction: what the last words need must be there by then.
+#[test]
+fn a_compacted_journal_has_room_for_last_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let mut journal = Journal::create(storage(&path)).unwrap();
+    let at = Moment::default();
+    let header = Record::new(at, Kind::Header(header()));
+    journal.append(vec![header]).unwrap();
+    // More than the first piece of space, also when it is compacted.
+    let runs = 1500;
+    (0..runs).for_each(|run| journal.append(vec![start(run)]).unwrap());
+    let snapshot = Snapshot {
+        dropped: Vec::new(),
+        kept: (1..runs).map(start).collect(),
+        through: u64::from(runs) + 1,
+    };
+    let compacted = journal
+        .compact(Record::new(at, Kind::Snapshot(snapshot)))
+        .unwrap();
+    assert!(matches!(compacted, Compacted::Done), "{compacted:?}");
+    let before = std::fs::metadata(&path).unwrap().len();
+    journal.last_words(vec![start(runs)]).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), before);
+}
+
 #[test]
 fn a_journal_that_others_may_write_is_not_believed() {
     let (bytes, _) = written(1);

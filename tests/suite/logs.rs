@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::support::{Bench, SmallDisk, code, finish, wait_for};
+use nix::sys::signal::Signal;
+
+use crate::support::{Bench, SmallDisk, code, finish, signal, wait_for};
 
 fn log(bench: &Bench, id: &str, name: &str) -> Option<String> {
     fs::read_to_string(bench.sandbox(id).join(".logs").join(name)).ok()
@@ -207,6 +209,43 @@ processes:
             }
         }
     }
+}
+
+/// A daemon that a run left behind writes on into that run's log, whoever the keeper is.
+#[test]
+fn output_of_an_ended_run_is_read_on_after_the_keepers_death() {
+    let bench = Bench::new();
+    let task = r#"
+processes:
+  - name: parent
+    cmdline: |
+      mkfifo said begun
+      setsid sh -c 'exec 3<>said; echo ready; echo > begun; while read -r line <&3; do echo "heard $line"; done' &
+      read -r line < begun
+    logger: {mode: rotate}
+  - {name: other, cmdline: sleep 1000}
+"#;
+    let file = bench.file("task.yaml", task).display().to_string();
+    let output = bench.run(&["run", &file, "--id", "t", "--detach"]);
+    assert_eq!(code(&output), 0);
+    let says = |text: &str| {
+        wait_for(text, || {
+            log(&bench, "t", "parent/0/stdout").filter(|log| log.ends_with(text))
+        });
+    };
+    says("ready\n");
+    wait_for("the end of the run", || {
+        let task = bench.task("t")?;
+        (task["processes"][0]["state"] == "SUCCESS").then_some(())
+    });
+    let said = bench.sandbox("t").join("said");
+    fs::write(&said, "one\n").expect("write");
+    says("heard one\n");
+    let keeper = bench.task("t").expect("the task")["keeper_pid"].as_u64();
+    signal(keeper.expect("a keeper"), Signal::SIGKILL);
+    fs::write(&said, "two\n").expect("write");
+    says("heard one\nheard two\n");
+    assert_eq!(code(&bench.run(&["kill", "t"])), 0);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use prost::Message;
 
 /// Longest message: a batch that launches thousands of processes fits many times over.
 const LONGEST: usize = 256 << 20;
+/// A buffer that was larger for a moment gives the rest back, bytes.
+const LARGE: usize = 128 << 10;
 
 /// `message` with its length in front.
 pub fn frame_message(message: &impl Message) -> Vec<u8> {
@@ -61,6 +63,10 @@ pub fn messages<M: Message + Default>(buffer: &mut LinkBuffer) -> io::Result<Vec
         at += length;
     }
     buffer.bytes.drain(..at);
+    // A snapshot came along, and somebody who is always busy would keep its space for ever.
+    if buffer.bytes.capacity() > LARGE && buffer.bytes.len() < LARGE {
+        buffer.bytes.shrink_to(LARGE);
+    }
     Ok(found)
 }
 

@@ -43,4 +43,4 @@ pub use live::{Holder, Live, LiveView};
 pub use proc::boot_id;
 pub use root::{JOURNAL, LIVE, ROOT_VERB, SOCKET, become_root, exec_root, fork_root, root_main};
 pub use runner_process::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup};
-pub use trim::trim_code;
+pub use trim::{trim_code, trim_heap};

@@ -344,6 +344,7 @@ fn listen_at(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> u8 {
+    super::trim::one_heap();
     let me = std::process::id();
     let is_new = header.is_some();
     if is_new {

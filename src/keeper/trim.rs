@@ -6,16 +6,30 @@
 
 use std::{fs, ptr};
 
-/// Gives free heap back and unmaps all pages of executable file mappings; they come back when they are touched.
-pub fn trim_code() {
-    let Ok(maps) = fs::read_to_string("/proc/self/maps") else {
-        return;
-    };
+/// All threads use one heap: [`trim_heap`] gives back the free end of that one only.
+pub(super) fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number of the allocator's, which has an effect on threads to come.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Gives free heap back, of all threads.
+pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: gives free heap back to the system; touches nothing that is in use.
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Gives free heap back and unmaps all pages of executable file mappings; they come back when they are touched.
+pub fn trim_code() {
+    let Ok(maps) = fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    trim_heap();
     for line in maps.lines() {
         let Some((start, end)) = code_range(line) else {
             continue;

@@ -14,7 +14,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::interrupted::wake;
+use super::{interrupted::wake, trim::trim_heap};
 use crate::journal::{Compacted, Journal, Record};
 
 pub(super) struct Writer {
@@ -276,6 +276,7 @@ fn compact(
     journals: &mut BTreeMap<u32, (Journal, Also)>,
     compactions: Vec<(u32, Record)>,
 ) -> io::Result<()> {
+    let is_any = !compactions.is_empty();
     for (task, snapshot) in compactions {
         // It may be over by now.
         if let Some((journal, _)) = journals.get_mut(&task)
@@ -283,6 +284,10 @@ fn compact(
         {
             tracing::warn!("the journal of task {task} is not compacted: {why}");
         }
+    }
+    if is_any {
+        // The whole journal was in memory, and a busy keeper has no rest in which to give that back.
+        trim_heap();
     }
     Ok(())
 }

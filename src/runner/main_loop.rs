@@ -23,7 +23,9 @@ use super::{
 };
 use crate::{
     clock::now,
-    keeper::{DISTRUST, LinkBuffer, RUNNER_VERB, RunnerKind, RunnerSetup, messages, trim_code},
+    keeper::{
+        DISTRUST, LinkBuffer, RUNNER_VERB, RunnerKind, RunnerSetup, messages, trim_code, trim_heap,
+    },
     protocols::dewar::link as wire,
 };
 
@@ -75,6 +77,9 @@ fn live(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> io::
     runtime.block_on(async { run(setup, overseer()).await })
 }
 
+/// More than what is sent in a busy moment, bytes.
+const LARGE: usize = 128 << 10;
+
 /// Memory is to be given back as the very last thing before the next long wait: whatever runs after
 /// that comes back into memory.
 static TRIM: AtomicBool = AtomicBool::new(false);
@@ -107,6 +112,11 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
         let wake_at = engine.decide()?;
         outbox.extend(engine.take_batch());
         send(&link, &mut outbox)?;
+        if outbox.is_empty() && outbox.capacity() > LARGE {
+            // A snapshot was in it, for which the whole journal was read.
+            outbox = Vec::new();
+            trim_heap();
+        }
         if engine.is_over() {
             break;
         }

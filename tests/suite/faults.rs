@@ -230,7 +230,7 @@ fn many_that_want_to_take_up_a_task_at_once_make_one_keeper() {
             (is_new && is_whole && task["runner_pid"].is_u64()).then_some(())
         });
         for client in &clients {
-            signal(u64::from(client.id()), Signal::SIGHUP);
+            signal(u64::from(client.id()), Signal::SIGKILL);
         }
         clients.into_iter().for_each(|client| drop(finish(client)));
     }
@@ -265,6 +265,13 @@ fn a_read_only_root_is_refused_before_anything_starts_and_can_still_be_looked_at
     let file = file.display().to_string();
     let run = |arguments: &[&str]| finish(bench.dewar_at(&root, arguments).spawn().expect("dewar"));
     assert_eq!(code(&run(&["run", &file, "--id", "before"])), 0);
+    // Its keeper leaves a moment after its client, and has files open for writing until then.
+    wait_for("the keeper to leave", || {
+        let status = run(&["status", "before", "--format", "json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).ok()?;
+        let task = &status["tasks"][0];
+        (task["keeper_pid"].is_null() && task["root_pid"].is_null()).then_some(())
+    });
     disk.set_read_only(true);
     let output = run(&["run", &file, "--id", "t"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

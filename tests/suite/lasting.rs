@@ -274,14 +274,15 @@ fn taken(pid: u64) -> Taken {
             .count()
     };
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps_rollup");
-    let private = rollup
+    // Not "Private": what a child shares that was forked just now is ours all the same.
+    let own = rollup
         .lines()
-        .filter(|line| line.starts_with("Private_"))
+        .filter(|line| line.starts_with("Anonymous:"))
         .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     Taken {
         descriptors: count("fd"),
         threads: count("task"),
-        kilobytes: private.sum(),
+        kilobytes: own.sum(),
     }
 }
 

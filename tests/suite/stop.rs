@@ -192,7 +192,7 @@ fn a_client_that_is_killed_kills_nothing_and_attach_finds_the_task() {
     let arguments = ["run", &file, "--id", "t", "--format", "plain"];
     let client = bench.dewar(&arguments).spawn().expect("dewar");
     let pid = pid_in(&bench, "t", "pid");
-    signal(u64::from(client.id()), Signal::SIGHUP);
+    signal(u64::from(client.id()), Signal::SIGKILL);
     finish(client);
     assert!(pid.lives());
     let attached = bench

@@ -12,6 +12,7 @@ pub mod journal;
 pub mod keeper;
 pub mod mesos;
 pub mod plan;
+pub mod resources;
 pub mod runner;
 pub mod sandbox;
 mod trace;

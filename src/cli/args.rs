@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    config::{Bytes, Period, StopSignal},
+    config::{Bytes, Level, Period, StopSignal},
     fake_agent::ScheduledFault,
     mesos::Wire,
 };
@@ -30,6 +30,7 @@ pub(super) enum Verb {
   dewar run web.yaml
   dewar run web.yaml --port http=8080 --set version=1.2
   dewar run web.yaml --detach        # prints the task's id; then: dewar attach ID
+  dewar run web.yaml --isolation private --enforce-task
 
 Ctrl-C stops the task gracefully; a second one kills it at once.
 Exit codes: 0 SUCCESS, 1 FAILED, 2 rejected, 3 KILLED, 4 LOST.")]
@@ -172,6 +173,8 @@ pub(super) struct ExecutorArgs {
     /// How to talk to the agent
     #[arg(long, value_enum, default_value = "protobuf")]
     pub wire: Wire,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +215,17 @@ pub(super) struct BindingArgs {
     pub ports: Vec<(String, u16)>,
 }
 
+/// What the task may use and see.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct BoundArgs {
+    /// How far the task is kept from this machine: directory or private [default: what the file says]
+    #[arg(long, value_name = "LEVEL")]
+    pub isolation: Option<Level>,
+    /// Hold the task as a whole to its `resources`
+    #[arg(long)]
+    pub enforce_task: bool,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// The task file, YAML or JSON; - for standard input
@@ -230,6 +244,8 @@ pub(super) struct RunArgs {
     /// Give the processes this environment too
     #[arg(long)]
     pub preserve_env: bool,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
     /// How to show what happens
     #[arg(long, value_enum, default_value = "auto")]
     pub format: Format,
@@ -304,6 +320,8 @@ pub(super) struct SimplerunArgs {
     /// Give it this environment too
     #[arg(long)]
     pub preserve_env: bool,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
     /// How to show what happens
     #[arg(long, value_enum, default_value = "auto")]
     pub format: Format,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     executor::{EXECUTOR_RUNNER, EXECUTOR_RUNNER_VERB},
-    keeper::{ROOT_VERB, RUNNER_VERB, RunnerKind, RunnerSetup, fork_root, root_main},
+    keeper::{ForkedRoot, ROOT_VERB, RUNNER_VERB, RunnerKind, RunnerSetup, fork_root, root_main},
     runner::{LOCAL, Store},
     trace,
 };
@@ -62,7 +62,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli, root: Option<UnixStream>) -> Outcome {
+fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
     let store = || directory(cli.root.clone()).map(Store::new);
     match cli.verb {
         Verb::Run(args) => run::run(&store()?, args, root),

@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod bounds;
 mod describe;
 mod executor;
 mod explain;

@@ -1,12 +1,13 @@
 //! `dewar run`: validate, begin, follow.
 
-use std::{collections::BTreeMap, os::unix::net::UnixStream};
+use std::collections::BTreeMap;
 
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     args::RunArgs,
     attach::show_over,
+    bounds,
     failure::{Code, Failure, Outcome, is_distrust},
     follow::{Follower, Signals, consoles},
     session::{Opened, Session},
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     config::{Bindings, Task},
     journal::Header,
-    keeper::JOURNAL,
+    keeper::{ForkedRoot, JOURNAL},
     runner::{Store, StoreError, Stored},
     sandbox::{self, Account},
 };
@@ -26,7 +27,7 @@ use crate::{
 /// Where we have none ourselves.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-pub(super) fn run(store: &Store, args: RunArgs, root: Option<UnixStream>) -> Outcome {
+pub(super) fn run(store: &Store, args: RunArgs, root: Option<ForkedRoot>) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
     run_file(store, &file, args, root)
 }
@@ -36,7 +37,7 @@ pub(super) fn run_file(
     store: &Store,
     file: &TaskFile,
     args: RunArgs,
-    root: Option<UnixStream>,
+    root: Option<ForkedRoot>,
 ) -> Outcome {
     let id = match &args.id {
         Some(id) => id.clone(),
@@ -126,7 +127,8 @@ fn resume<'s>(
         ports,
         sets: args.bindings.sets.iter().cloned().collect(),
     };
-    let task = file.resolve(&bindings)?.task;
+    let mut task = file.resolve(&bindings)?.task;
+    bounds::apply(args.bounds, &mut task);
     if Code::of_state(&known.status.state).is_some() {
         return Ok((Opened::Over(Box::new(known.status)), task));
     }
@@ -144,7 +146,7 @@ fn begin<'s>(
     id: &str,
     file: &TaskFile,
     args: &RunArgs,
-    root: UnixStream,
+    root: ForkedRoot,
 ) -> Result<(Option<Opened<'s>>, Task), Failure> {
     store.directory(id).map_err(Failure::rejected)?;
     let own = Account::own();
@@ -170,6 +172,7 @@ fn begin<'s>(
         }
         None => own,
     };
+    bounds::apply(args.bounds, &mut task);
     for name in task
         .processes
         .iter()
@@ -177,6 +180,7 @@ fn begin<'s>(
     {
         reachable(name)?;
     }
+    bounds::check(&task, id, root.pid)?;
     let directory = store
         .make_directory(id)
         .map_err(|error| Failure::rejected(error).hint("choose another place with --root DIR"))?;
@@ -208,7 +212,7 @@ fn begin<'s>(
         executor: None,
     };
     tracing::info!("journal {}", directory.join(JOURNAL).display());
-    Ok((Session::begin(store, header, root)?, task))
+    Ok((Session::begin(store, header, root.socket)?, task))
 }
 
 fn reachable(name: &str) -> Result<Account, Failure> {

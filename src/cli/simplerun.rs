@@ -1,7 +1,5 @@
 //! `dewar simplerun`: one command as a task, without a file.
 
-use std::os::unix::net::UnixStream;
-
 use serde_json::json;
 
 use super::{
@@ -10,9 +8,9 @@ use super::{
     run,
     task_file::TaskFile,
 };
-use crate::runner::Store;
+use crate::{keeper::ForkedRoot, runner::Store};
 
-pub(super) fn simplerun(store: &Store, args: SimplerunArgs, root: Option<UnixStream>) -> Outcome {
+pub(super) fn simplerun(store: &Store, args: SimplerunArgs, root: Option<ForkedRoot>) -> Outcome {
     let process = json!({
         "name": args.name,
         "cmdline": args.command.join(" "),
@@ -33,6 +31,7 @@ pub(super) fn simplerun(store: &Store, args: SimplerunArgs, root: Option<UnixStr
         sandbox: args.sandbox,
         detach: args.detach,
         preserve_env: args.preserve_env,
+        bounds: args.bounds,
         format: args.format,
     };
     let file = TaskFile::of_source(&task.to_string(), &args.file, &args.bindings)?;

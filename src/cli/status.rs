@@ -9,7 +9,7 @@ use super::{
     view::table,
     watched::Watched,
 };
-use crate::runner::{StatusList, Store, StoreError, TaskStatus};
+use crate::runner::{Measure, StatusList, Store, StoreError, TaskStatus, measure};
 
 pub(super) fn status(store: &Store, args: &StatusArgs) -> Outcome {
     let mut code = Code::Success;
@@ -20,14 +20,16 @@ pub(super) fn status(store: &Store, args: &StatusArgs) -> Outcome {
                 .map_err(|error| Failure::new(Code::Failed, error))?;
             let stored = stored
                 .ok_or_else(|| Failure::new(Code::Failed, format!("task {id:?} never began")))?;
-            vec![stored.status]
+            vec![measured(stored.status)]
         }
         None => {
             let ids = store.ids().map_err(Failure::rejected)?;
             let mut tasks = Vec::new();
             for id in ids {
                 match store.load(&id) {
-                    Ok(stored) => tasks.extend(stored.map(|stored| stored.status)),
+                    Ok(stored) => {
+                        tasks.extend(stored.map(|stored| measured(stored.status)));
+                    }
                     // The agent removed a task that lived in its sandbox.
                     Err(StoreError::Unknown(_)) => {}
                     // One bad journal must not hide the others.
@@ -54,6 +56,12 @@ pub(super) fn status(store: &Store, args: &StatusArgs) -> Outcome {
     };
     put(&mut std::io::stdout(), text.as_bytes());
     Ok(code)
+}
+
+/// With what its living runs use.
+fn measured(mut status: TaskStatus) -> TaskStatus {
+    measure(&mut status, Measure::Whole);
+    status
 }
 
 fn list(tasks: &[TaskStatus], style: Style) -> String {

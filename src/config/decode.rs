@@ -5,21 +5,23 @@
 use std::collections::BTreeMap;
 
 use super::{
+    decode_isolation::{isolation, volumes},
     decode_launch::{backoff, env, env_file, stop_signal, umask},
     decode_logger::logger,
+    decode_resources::resources,
     diagnostic::Diagnostics,
-    fields::{Fields, wrong_type},
+    fields::{Fields, first_line, wrong_type},
     health::health,
     lifecycle::lifecycle,
     node::{Node, Span, Value},
     schema::{
-        Condition, Constraint, FINALIZATION_WAIT, Logger, MAX_RUNS, MIN_DURATION, Process,
-        Resources, Task,
+        Condition, Constraint, FINALIZATION_WAIT, Level, Logger, MAX_RUNS, MIN_DURATION, Process,
+        Task,
     },
     units::Period,
 };
 
-pub(super) const TASK: [&str; 10] = [
+pub(super) const TASK: [&str; 12] = [
     "name",
     "processes",
     "constraints",
@@ -30,6 +32,8 @@ pub(super) const TASK: [&str; 10] = [
     "user",
     "health",
     "lifecycle",
+    "isolation",
+    "volumes",
 ];
 pub(super) const PROCESS: [&str; 23] = [
     "name",
@@ -107,7 +111,10 @@ pub(super) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
         constraints,
         resources: fields
             .take("resources")
-            .and_then(|node| resources(node, diagnostics)),
+            .and_then(|node| resources(node, false, diagnostics)),
+        enforce: false,
+        isolation: isolation(&mut fields, diagnostics),
+        volumes: volumes(&mut fields, diagnostics),
         max_failures: fields.count("max_failures", diagnostics).unwrap_or(1),
         max_concurrency: fields.count("max_concurrency", diagnostics).unwrap_or(0),
         finalization_wait: fields
@@ -122,6 +129,14 @@ pub(super) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
             .take("lifecycle")
             .and_then(|node| lifecycle(node, diagnostics)),
     };
+    if !task.volumes.is_empty() && task.isolation.level == Level::Directory {
+        diagnostics
+            .warning(
+                &first_line(&fields.place("volumes")),
+                "`volumes` mean something in a private task only",
+            )
+            .help("set `isolation: private`, or run it with --isolation private");
+    }
     fields.finish(&TASK, &[], diagnostics);
     Some(Decoded {
         task,
@@ -166,15 +181,16 @@ fn process(node: &Node, diagnostics: &mut Diagnostics) -> Option<(Process, Span)
             diagnostics.error(&span, "`shell` needs a program to run");
         }
     }
-    let declared = fields.take("resources");
-    let resources = declared.and_then(|node| resources(node, diagnostics));
-    if let Some(node) = declared {
+    let resources = fields
+        .take("resources")
+        .and_then(|node| resources(node, true, diagnostics));
+    if resources.as_ref().is_some_and(|own| own.disk.0 > 0) {
         diagnostics
             .warning(
-                &(node.span.start..node.span.start + 1),
-                "`resources` of a process are not enforced yet",
+                &first_line(&fields.place("resources")),
+                "`disk` of a process is not enforced: the sandbox is the task's",
             )
-            .help("they are recorded, and nothing more");
+            .help("`disk` of the task is, with --enforce-task");
     }
     for name in ["cmdline", "user", "working_dir", "shell"] {
         let place = fields.place(name);
@@ -288,18 +304,6 @@ fn after(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> BTreeMap<Str
         }
     }
     after
-}
-
-fn resources(node: &Node, diagnostics: &mut Diagnostics) -> Option<Resources> {
-    let mut fields = Fields::of(node, "resources", diagnostics)?;
-    let resources = Resources {
-        cpu: fields.real("cpu", diagnostics).unwrap_or_default(),
-        ram: fields.bytes("ram", diagnostics).unwrap_or_default(),
-        disk: fields.bytes("disk", diagnostics).unwrap_or_default(),
-        gpu: fields.count("gpu", diagnostics).unwrap_or_default(),
-    };
-    fields.finish(&["cpu", "ram", "disk", "gpu"], &["pids"], diagnostics);
-    Some(resources)
 }
 
 fn constraints(

@@ -276,6 +276,6 @@ pub(super) fn wrong_type(node: &Node, name: &str, expected: &str, diagnostics: &
 }
 
 /// A map's span may be long; its beginning is enough to point at.
-fn first_line(span: &Span) -> Span {
+pub(super) fn first_line(span: &Span) -> Span {
     span.start..(span.start + 1).min(span.end)
 }

@@ -27,11 +27,14 @@ pub fn json_schema() -> Value {
             "constraint": object("Processes that run strictly one after the other.", &["order"], fields(&[
                 ("order", "Names of processes, first to last.", strings()),
             ])),
-            "resources": object("What is needed.", &[], fields(&[
-                ("cpu", "Cores.", number()),
-                ("ram", "Memory.", size()),
-                ("disk", "Space in the sandbox.", size()),
-                ("gpu", "Devices.", count()),
+            "resources": object("What the task as a whole may use.", &[], Value::Object(usable())),
+            "limits": limits(),
+            "isolation": isolation(),
+            "volume": object("A place in a private task's file system.", &["container_path"], fields(&[
+                ("container_path", "Where the task finds it.", string()),
+                ("host_path", "A directory or file of the machine.", string()),
+                ("mode", "RO by default.", choice(&["RO", "RW", "ro", "rw"])),
+                ("tmpfs", "Instead of host_path: files in memory, at most so much.", size()),
             ])),
             "health": health(),
             "lifecycle": object("Asking the task over HTTP to end, before it is sent signals.", &["http"], fields(&[
@@ -92,8 +95,18 @@ fn task() -> Value {
         ),
         (
             "resources",
-            "A reservation of the task as a whole.",
+            "A reservation of the task as a whole; a limit with --enforce-task.",
             nullable(reference("resources")),
+        ),
+        (
+            "isolation",
+            "How far it is kept from its machine; directory by default.",
+            nullable(reference("isolation")),
+        ),
+        (
+            "volumes",
+            "What a private task has of the machine beside its sandbox.",
+            list(reference("volume")),
         ),
         (
             "max_failures",
@@ -201,8 +214,8 @@ fn process() -> Value {
         ),
         (
             "resources",
-            "What it needs.",
-            nullable(reference("resources")),
+            "What it may use: enforced by the kernel, or refused.",
+            nullable(reference("limits")),
         ),
         (
             "after",
@@ -221,6 +234,96 @@ fn process() -> Value {
     let mut process = object("One process.", &["name"], properties);
     process["anyOf"] = json!([{"required": ["cmdline"]}, {"required": ["argv"]}]);
     process
+}
+
+/// What a task's and a process' resources have in common.
+fn usable() -> Map<String, Value> {
+    let fields = fields(&[
+        (
+            "cpu",
+            "Cores: 0.5 is half of one's time; 0: no limit.",
+            number(),
+        ),
+        (
+            "ram",
+            "Memory; who needs more is killed. 0: no limit.",
+            size(),
+        ),
+        ("disk", "Space in the sandbox; of a task.", size()),
+        ("gpu", "Devices; never enforced here.", count()),
+        (
+            "cpu_weight",
+            "The share when the CPU is short, 1 to 10000; 100 by default.",
+            count(),
+        ),
+        (
+            "ram_high",
+            "Memory from which on it is slowed down.",
+            size(),
+        ),
+        ("swap", "Swap space; 0: none.", size()),
+        ("pids", "Processes and threads at a time.", count()),
+        (
+            "io_weight",
+            "The share when the disks are short, 1 to 10000.",
+            count(),
+        ),
+        (
+            "best_effort",
+            "What cannot be enforced is reported, not refused.",
+            boolean(),
+        ),
+    ]);
+    match fields {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn limits() -> Value {
+    let whole = json!({"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "null"}]});
+    let bound = json!({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]});
+    let limit = json!({
+        "anyOf": [bound, object("Both limits.", &[], fields(&[
+            ("soft", "What holds.", bound.clone()),
+            ("hard", "How far the process may raise it.", bound.clone()),
+        ]))]
+    });
+    let named =
+        super::schema::Rlimits::NAMES.map(|name| (name, "See setrlimit(2).", limit.clone()));
+    let own = fields(&[
+        (
+            "rlimits",
+            "Limits by name: a number, a size, unlimited, or {soft, hard}.",
+            nullable(object("Limits by name.", &[], fields(&named))),
+        ),
+        ("nice", "-20 (first) to 19 (last).", whole.clone()),
+        (
+            "oom_score_adj",
+            "-1000 (never) to 1000 (first) to be killed when memory is out.",
+            whole,
+        ),
+    ]);
+    let mut all = usable();
+    if let Value::Object(own) = own {
+        all.extend(own);
+    }
+    object("What a process may use.", &[], Value::Object(all))
+}
+
+fn isolation() -> Value {
+    let level = choice(&["directory", "private"]);
+    let names = super::schema::Protection::ALL.map(super::schema::Protection::name);
+    let without = json!({"type": ["array", "null"], "items": {"enum": names}});
+    let long = object(
+        "How far, and what is done without.",
+        &["level"],
+        fields(&[
+            ("level", "directory or private.", level.clone()),
+            ("without", "Protections that it does without.", without),
+        ]),
+    );
+    json!({"anyOf": [level, long]})
 }
 
 fn health() -> Value {
@@ -358,7 +461,10 @@ fn port() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::decode::{PROCESS, TASK};
+    use crate::config::{
+        decode::{PROCESS, TASK},
+        decode_resources::{OF_PROCESS, OF_TASK},
+    };
 
     fn names(definition: &str) -> Vec<String> {
         let schema = json_schema();
@@ -379,5 +485,10 @@ mod tests {
         };
         assert_eq!(names("task"), sorted(&TASK));
         assert_eq!(names("process"), sorted(&PROCESS));
+        assert_eq!(names("resources"), sorted(&OF_TASK));
+        assert_eq!(
+            names("limits"),
+            sorted(&[&OF_TASK[..], &OF_PROCESS].concat())
+        );
     }
 }

@@ -6,8 +6,10 @@
 
 mod check;
 mod decode;
+mod decode_isolation;
 mod decode_launch;
 mod decode_logger;
+mod decode_resources;
 mod diagnostic;
 mod fields;
 mod health;
@@ -28,8 +30,9 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use json_schema::json_schema;
 pub use load::{Bindings, Document, Resolved, Wrapper};
 pub use schema::{
-    Backoff, Condition, Constraint, Destination, Health, HttpProbe, Lifecycle, LogMode, Logger,
-    Probe, Process, Resources, Rotate, Task, TcpProbe,
+    Backoff, Condition, Constraint, Destination, Health, HttpProbe, Isolation, Level, Lifecycle,
+    LogMode, Logger, Probe, Process, Protection, Resources, Rlimit, Rlimits, Rotate, Task,
+    TcpProbe, Volume, VolumeKind,
 };
 pub use signals::StopSignal;
 pub use units::{Bytes, Period};

@@ -26,9 +26,18 @@ pub struct Task {
     /// Orders between processes.
     #[serde(default)]
     pub constraints: Vec<Constraint>,
-    /// A reservation; enforced by the container or the scheduler, not here.
+    /// A reservation, unless `enforce` is set: the container's or the scheduler's to enforce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// Hold the task as a whole to its `resources`; no task file has it (`--enforce-task`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enforce: bool,
+    /// How far it is kept from its machine.
+    #[serde(default, skip_serializing_if = "Isolation::is_default")]
+    pub isolation: Isolation,
+    /// What a private task has of the machine beside its sandbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
     /// Failed processes that fail the task; 0: no limit.
     pub max_failures: u32,
     /// Processes running at a time; 0: no limit.
@@ -127,7 +136,7 @@ pub struct Process {
     pub health: Option<Health>,
     /// Where its output goes.
     pub logger: Logger,
-    /// Declared; not enforced yet.
+    /// What it may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
 }
@@ -235,17 +244,208 @@ pub struct Constraint {
     pub order: Vec<String>,
 }
 
-/// What a task or process is said to need.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a process may use: enforced by the kernel, or refused. For a task: a reservation, unless
+/// [`Task::enforce`] is set. 0 is no limit in the first four, as Thermos had them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
-    /// Cores.
+    /// Cores, as a share of time: 0.5 is half a core's.
     pub cpu: f64,
-    /// Memory.
+    /// Memory; a process that needs more is killed.
     pub ram: Bytes,
-    /// Space in the sandbox.
+    /// Space in the sandbox; of a task only.
     pub disk: Bytes,
-    /// Devices.
+    /// Devices; never enforced here.
     pub gpu: u32,
+    /// The share of the CPU when there is not enough for everybody, 1 to 10 000; 100 is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_weight: Option<u32>,
+    /// Memory from which on the process is slowed down and its pages are reclaimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ram_high: Option<Bytes>,
+    /// Swap space; 0 is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Bytes>,
+    /// Processes and threads at a time; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// The share of the disks' time when there is not enough for everybody, 1 to 10 000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_weight: Option<u32>,
+    /// Limits of the kernel's own kind, per process of the system.
+    #[serde(default, skip_serializing_if = "Rlimits::is_empty")]
+    pub rlimits: Rlimits,
+    /// -20 (first) to 19 (last).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    /// -1000 (never) to 1000 (first) to be killed when the machine is out of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// What this machine cannot enforce is reported, not refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub best_effort: bool,
+}
+
+/// Limits by name, see setrlimit(2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Rlimits(pub BTreeMap<String, Rlimit>);
+
+/// One limit; `None` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// What holds.
+    pub soft: Option<u64>,
+    /// How far the process may raise it itself.
+    pub hard: Option<u64>,
+}
+
+impl Rlimits {
+    /// Those that Linux has, in the order of their numbers.
+    pub const NAMES: [&'static str; 16] = [
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
+    ];
+
+    /// True when none is given.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// How far a task is kept from its machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// How far.
+    pub level: Level,
+    /// What a private task does without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<Protection>,
+}
+
+impl Isolation {
+    /// True when nothing was asked for.
+    pub fn is_default(&self) -> bool {
+        *self == Isolation::default()
+    }
+
+    /// True when the task is to have this protection.
+    pub fn has(&self, protection: Protection) -> bool {
+        self.level == Level::Private && !self.without.contains(&protection)
+    }
+}
+
+/// Levels of isolation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// A directory of its own, as Thermos had it.
+    #[default]
+    Directory,
+    /// Namespaces, a file system of its own, and fewer rights.
+    Private,
+}
+
+/// What makes a private task private; each can be done without, for a program that cannot live with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protection {
+    /// A file system of its own: the machine's programs to read, the sandbox to write.
+    Mounts,
+    /// It sees no process but its own.
+    Pids,
+    /// Its own System V IPC and message queues.
+    Ipc,
+    /// Its own host name.
+    Uts,
+    /// The rights of root that no service needs are taken away.
+    Capabilities,
+    /// No program gives it more rights than it has.
+    NoNewPrivs,
+    /// System calls that no service needs are refused.
+    Seccomp,
+    /// A second line, by paths.
+    Landlock,
+}
+
+impl Protection {
+    /// All of them.
+    pub const ALL: [Protection; 8] = [
+        Protection::Mounts,
+        Protection::Pids,
+        Protection::Ipc,
+        Protection::Uts,
+        Protection::Capabilities,
+        Protection::NoNewPrivs,
+        Protection::Seccomp,
+        Protection::Landlock,
+    ];
+
+    /// As task files spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protection::Mounts => "mounts",
+            Protection::Pids => "pids",
+            Protection::Ipc => "ipc",
+            Protection::Uts => "uts",
+            Protection::Capabilities => "capabilities",
+            Protection::NoNewPrivs => "no_new_privs",
+            Protection::Seccomp => "seccomp",
+            Protection::Landlock => "landlock",
+        }
+    }
+}
+
+/// A place in the file system of a private task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Where the task finds it.
+    pub container_path: String,
+    /// What is there.
+    #[serde(flatten)]
+    pub kind: VolumeKind,
+}
+
+/// What a volume is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum VolumeKind {
+    /// A directory or file of the machine.
+    Host {
+        /// Its path on the machine.
+        host_path: String,
+        /// The task may write it.
+        #[serde(default)]
+        writable: bool,
+    },
+    /// Files in memory, gone with the task.
+    Tmpfs {
+        /// At most so much.
+        size: Bytes,
+    },
+}
+
+impl VolumeKind {
+    /// The path on the machine, if it has one.
+    pub fn host_path(&self) -> Option<&String> {
+        match self {
+            VolumeKind::Host { host_path, .. } => Some(host_path),
+            VolumeKind::Tmpfs { .. } => None,
+        }
+    }
 }
 
 /// Where output goes.
@@ -321,6 +521,9 @@ impl Task {
             processes,
             constraints: Vec::new(),
             resources: None,
+            enforce: false,
+            isolation: Isolation::default(),
+            volumes: Vec::new(),
             max_failures: 1,
             max_concurrency: 0,
             finalization_wait: FINALIZATION_WAIT,

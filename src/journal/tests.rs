@@ -32,6 +32,7 @@ fn start(run: u32) -> Record {
             run,
             pid: 77,
             start_ticks: 88,
+            ..Start::default()
         }),
     )
 }
@@ -246,6 +247,7 @@ fn compacted() -> Vec<u8> {
             run,
             pid: 100 + run,
             start_ticks: 7,
+            ..Start::default()
         })
     };
     let header = Header {
@@ -286,6 +288,7 @@ fn compacted() -> Vec<u8> {
             process,
             run,
             how: Some(How::Signaled(9)),
+            ..End::default()
         }),
         Kind::Restart(Restart { process }),
         start(209),
@@ -338,6 +341,7 @@ fn golden() -> Vec<u8> {
             run,
             pid: 100 + run,
             start_ticks: 4711,
+            ..Start::default()
         })
     };
     let ended = |run, how| {
@@ -345,6 +349,7 @@ fn golden() -> Vec<u8> {
             process: 0,
             run,
             how: Some(how),
+            ..End::default()
         })
     };
     let stage = |state: TaskState, budget_us| {
@@ -365,6 +370,7 @@ fn golden() -> Vec<u8> {
                 run: 0,
                 pid: 200,
                 start_ticks: 5000,
+                ..Again::default()
             }),
             Kind::Exec(Exec { process: 0, run: 0 }),
         ],

@@ -1,21 +1,26 @@
 //! The child between fork and exec: raw system calls only, no allocation, no lock.
 //!
 //! The keeper has threads, so after fork only async-signal-safe calls are allowed. Everything the
-//! child needs is laid out in [`Plan`](ChildPlan) before. Its life: own session, its descriptors
-//! and nothing else, clean signals, limits, identity, directory; then it blocks at its gate.
+//! child needs is laid out in [`Plan`](ChildPlan) before. Its life: its cgroup, own session, its descriptors
+//! and nothing else, clean signals, limits, identity, directory, fewer rights; then it blocks at its gate.
+//!
+//! A child of a private task is forked twice: the first one enters the task's namespaces and has the
+//! keeper's second child (CLONE_PARENT), because a process never changes its own pid namespace.
 #![allow(unsafe_code)]
 
 use std::{
     ffi::CString,
     io,
-    os::fd::{FromRawFd, OwnedFd, RawFd},
+    os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd},
     ptr,
 };
 
-use super::live::Pass;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+
+use super::{confine::Confinement, live::Pass};
 
 /// The step that failed, in the upper half of a launch error; errno is in the lower.
-pub(super) const STEPS: [&str; 7] = [
+pub(super) const STEPS: [&str; 17] = [
     "start",
     "arrange its descriptors",
     "set the limits of open files",
@@ -23,9 +28,26 @@ pub(super) const STEPS: [&str; 7] = [
     "set the group",
     "set the user",
     "enter the working directory",
+    "execute",
+    "enter its cgroup",
+    "set its limits",
+    "set its priority",
+    "set its oom_score_adj",
+    "enter the namespaces of its task",
+    "drop capabilities",
+    "give up gaining rights",
+    "restrict its paths (landlock)",
+    "restrict its system calls (seccomp)",
 ];
-/// The last step.
+/// The last step of all.
 pub(super) const STEP_EXEC: u32 = 7;
+const STEP_CGROUP: u32 = 8;
+const STEP_LIMITS: u32 = 9;
+const STEP_NICE: u32 = 10;
+const STEP_OOM: u32 = 11;
+const STEP_ENTER: u32 = 12;
+/// Those of [`Confinement`] follow from here.
+const STEP_CONFINE: u32 = 13;
 
 /// Where the child finds its gate.
 const GATE_FD: RawFd = 3;
@@ -42,6 +64,16 @@ pub(super) struct ChildPlan<'a> {
     pub identity: Option<(u32, u32, Vec<u32>)>,
     pub umask: u32,
     pub open_files: libc::rlimit,
+    /// By the kernel's numbers.
+    pub rlimits: Vec<(u32, libc::rlimit)>,
+    pub nice: Option<i32>,
+    /// What is written to the file of that name.
+    pub oom_score_adj: Option<CString>,
+    /// `cgroup.procs` of the groups that it enters.
+    pub doors: Vec<RawFd>,
+    /// The init of its task's namespaces, and which of them it enters.
+    pub entry: Option<(BorrowedFd<'a>, i32)>,
+    pub confinement: Option<Confinement<'a>>,
     /// Signals that the keeper ignores and the user's program must not.
     pub ignored_signals: &'a [i32],
     pub stdin: RawFd,
@@ -59,17 +91,32 @@ pub(super) struct Gated {
     pub pidfd: OwnedFd,
 }
 
-/// Forks a child that does what `plan` says and waits at its gate.
+/// Pointers into a plan, as exec wants them.
+struct Pointers {
+    argv: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+}
+
+/// Forks a child that does what `plan` says and waits at its gate. `gate` is the keeper's end.
 ///
 /// # Errors
-/// What clone says: EAGAIN, ENOMEM, EMFILE.
-pub(super) fn fork_gated(plan: &ChildPlan<'_>) -> io::Result<Gated> {
+/// What clone says: EAGAIN, ENOMEM, EMFILE; what keeps it from entering the task's namespaces.
+pub(super) fn fork_gated(plan: &ChildPlan<'_>, gate: BorrowedFd<'_>) -> io::Result<Gated> {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         let each = strings.iter().map(|string| string.as_ptr());
         each.chain([ptr::null()]).collect()
     };
-    let argv = pointers(&plan.argv);
-    let environment = pointers(&plan.environment);
+    let pointers = Pointers {
+        argv: pointers(&plan.argv),
+        environment: pointers(&plan.environment),
+    };
+    match plan.entry {
+        None => fork_plainly(plan, &pointers),
+        Some((_, namespaces)) => fork_inside(plan, &pointers, namespaces, gate),
+    }
+}
+
+fn fork_plainly(plan: &ChildPlan<'_>, pointers: &Pointers) -> io::Result<Gated> {
     let mut pidfd: RawFd = -1;
     let flags = libc::SIGCHLD | libc::CLONE_PIDFD;
     // SAFETY: without CLONE_VM this is fork: the child gets a copy of everything, and runs only
@@ -77,7 +124,11 @@ pub(super) fn fork_gated(plan: &ChildPlan<'_>) -> io::Result<Gated> {
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &mut pidfd, 0, 0) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
-        0 => child(plan, &argv, &environment),
+        0 => {
+            // SAFETY: in the child, with a plan that was laid out before the fork.
+            unsafe { prepare(plan) };
+            child(plan, pointers)
+        }
         pid => Ok(Gated {
             pid: pid as i32,
             // SAFETY: the kernel made this descriptor for us (close-on-exec).
@@ -86,15 +137,128 @@ pub(super) fn fork_gated(plan: &ChildPlan<'_>) -> io::Result<Gated> {
     }
 }
 
-fn child(
+/// What the first child tells the keeper through the gate: the pid of the second one, or 0, and the step
+/// and errno that kept it from having one.
+type Word = [u32; 2];
+
+fn fork_inside(
     plan: &ChildPlan<'_>,
-    argv: &[*const libc::c_char],
-    environment: &[*const libc::c_char],
-) -> ! {
+    pointers: &Pointers,
+    namespaces: i32,
+    gate: BorrowedFd<'_>,
+) -> io::Result<Gated> {
+    // The keeper waits for the first child's end: it is a matter of microseconds.
+    let flags = libc::SIGCHLD | libc::CLONE_VFORK;
+    // SAFETY: as in `fork_plainly`; there is no CLONE_VM.
+    let first = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match first {
+        -1 => return Err(io::Error::last_os_error()),
+        // SAFETY: in the child.
+        0 => unsafe { first_child(plan, pointers, namespaces) },
+        _ => {}
+    }
+    if let Some(pid) = Pid::from_raw(first as i32) {
+        let waited = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
+        waited.map_err(io::Error::from)?;
+    }
+    let mut bytes = [0u8; size_of::<Word>()];
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(gate, &mut bytes));
+    let number =
+        |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    match (read, number(0), number(4)) {
+        (Ok(8), 0, error) => {
+            let (reason, _) = super::launch::explain(error, "");
+            Err(io::Error::other(reason))
+        }
+        (Ok(8), pid, _) => {
+            // Our child and not reaped: the pid is its.
+            let pidfd = Pid::from_raw(pid as i32)
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+                .and_then(|pid| Ok::<_, io::Error>(pidfd_open(pid, PidfdFlags::empty())?))?;
+            Ok(Gated {
+                pid: pid as i32,
+                pidfd,
+            })
+        }
+        _ => Err(io::Error::other("it was killed while it was launched")),
+    }
+}
+
+/// # Safety
+/// In the first child only.
+unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32) -> ! {
+    let tell = |word: Word| {
+        // SAFETY: writes the eight bytes of `word`, then ends this process.
+        unsafe {
+            libc::write(plan.gate, word.as_ptr().cast(), size_of::<Word>());
+            libc::_exit(0)
+        }
+    };
+    // SAFETY: raw system calls with what was laid out before the fork.
+    unsafe {
+        if let Some(error) = prepare_quietly(plan) {
+            tell([0, error]);
+        }
+        let init = plan
+            .entry
+            .map_or(-1, |(init, _)| std::os::fd::AsRawFd::as_raw_fd(&init));
+        if libc::syscall(libc::SYS_setns, init, namespaces) != 0 {
+            tell([0, STEP_ENTER << 16 | errno() as u32]);
+        }
+        let flags = libc::SIGCHLD | libc::CLONE_PARENT;
+        match libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) {
+            -1 => tell([0, errno() as u32]),
+            0 => child(plan, pointers),
+            pid => tell([pid as u32, 0]),
+        }
+    }
+}
+
+/// Enters the groups; failing that, this was the child's life.
+///
+/// # Safety
+/// In the child only.
+unsafe fn prepare(plan: &ChildPlan<'_>) {
+    // SAFETY: see there.
+    if let Some(error) = unsafe { prepare_quietly(plan) } {
+        report(plan, error);
+        // SAFETY: ends this process and nothing else.
+        unsafe { libc::_exit(EXIT_NOT_LAUNCHED) }
+    }
+}
+
+/// What is done with the keeper's own view of the machine. The error, if there is one.
+///
+/// # Safety
+/// In the child only.
+unsafe fn prepare_quietly(plan: &ChildPlan<'_>) -> Option<u32> {
+    // SAFETY: raw system calls with what was laid out before the fork.
+    unsafe {
+        for door in &plan.doors {
+            if libc::write(*door, c"0".as_ptr().cast(), 1) != 1 {
+                return Some(STEP_CGROUP << 16 | errno() as u32);
+            }
+        }
+        if let Some(adj) = &plan.oom_score_adj {
+            let file = libc::open(
+                c"/proc/self/oom_score_adj".as_ptr(),
+                libc::O_WRONLY | libc::O_CLOEXEC,
+            );
+            let length = adj.as_bytes().len();
+            if file == -1 || libc::write(file, adj.as_ptr().cast(), length) != length as isize {
+                return Some(STEP_OOM << 16 | errno() as u32);
+            }
+        }
+    }
+    None
+}
+
+fn child(plan: &ChildPlan<'_>, pointers: &Pointers) -> ! {
     // SAFETY: raw system calls with pointers into memory that was laid out before the fork.
     unsafe {
         libc::setsid();
-        arrange_descriptors(plan);
+        // What it was given stays open until it is needed.
+        let ruleset = arrange_descriptors(plan);
         for signal in plan.ignored_signals {
             libc::signal(*signal, libc::SIG_DFL);
         }
@@ -105,40 +269,77 @@ fn child(
         if libc::setrlimit(libc::RLIMIT_NOFILE, &plan.open_files) != 0 {
             give_up(plan, 2);
         }
+        for (resource, limit) in &plan.rlimits {
+            let none = ptr::null_mut::<libc::rlimit>();
+            if libc::syscall(libc::SYS_prlimit64, 0, *resource, limit, none) != 0 {
+                give_up(plan, STEP_LIMITS);
+            }
+        }
+        if let Some(nice) = plan.nice
+            && libc::setpriority(libc::PRIO_PROCESS, 0, nice) != 0
+        {
+            give_up(plan, STEP_NICE);
+        }
+        if let Some(confinement) = &plan.confinement
+            && !confinement.bound_capabilities()
+        {
+            give_up(plan, STEP_CONFINE);
+        }
         take_identity(plan);
         if libc::chdir(plan.directory.as_ptr()) != 0 {
             give_up(plan, 6);
         }
+        if let Some(confinement) = &plan.confinement
+            && let Err(step) = confinement.enforce(ruleset)
+        {
+            give_up(plan, STEP_CONFINE + step);
+        }
         if !gate_opens() || !plan.pass.go_through() {
             libc::_exit(EXIT_NOT_LAUNCHED);
         }
-        exec(plan, argv, environment)
+        exec(plan, pointers)
     }
 }
 
+/// Returns where the ruleset is now.
+///
 /// # Safety
 /// In the child only.
-unsafe fn arrange_descriptors(plan: &ChildPlan<'_>) {
+unsafe fn arrange_descriptors(plan: &ChildPlan<'_>) -> RawFd {
     // SAFETY: the keeper keeps 0 to 2 on /dev/null, so no source is overwritten before its turn,
-    // except one that is already on GATE_FD: that is moved out of the way first.
+    // except one that is already where another goes: that is moved out of the way first.
     unsafe {
+        /// Where the ruleset goes: behind the gate.
+        const RULESET_FD: RawFd = GATE_FD + 1;
         let above = |fd: RawFd| match fd {
-            GATE_FD => libc::fcntl(fd, libc::F_DUPFD, 10),
+            GATE_FD | RULESET_FD => libc::fcntl(fd, libc::F_DUPFD, 10),
             fd => fd,
         };
         let (stdin, stdout, stderr) = (above(plan.stdin), above(plan.stdout), above(plan.stderr));
-        let moved = match plan.gate {
+        let ruleset = plan.confinement.as_ref().and_then(Confinement::ruleset);
+        let ruleset = ruleset.map(above);
+        let gate = match plan.gate {
+            RULESET_FD => above(plan.gate),
+            gate => gate,
+        };
+        let moved = match gate {
             GATE_FD => libc::fcntl(GATE_FD, libc::F_SETFD, libc::FD_CLOEXEC),
             gate => libc::dup3(gate, GATE_FD, libc::O_CLOEXEC),
         };
+        let last = match ruleset {
+            Some(ruleset) => libc::dup3(ruleset, RULESET_FD, libc::O_CLOEXEC),
+            None => GATE_FD,
+        };
         let arranged = moved != -1
+            && last != -1
             && libc::dup2(stdin, 0) != -1
             && libc::dup2(stdout, 1) != -1
             && libc::dup2(stderr, 2) != -1
-            && libc::syscall(libc::SYS_close_range, GATE_FD + 1, libc::c_uint::MAX, 0) == 0;
+            && libc::syscall(libc::SYS_close_range, last + 1, libc::c_uint::MAX, 0) == 0;
         if !arranged {
             give_up(plan, 1);
         }
+        last
     }
 }
 
@@ -180,15 +381,12 @@ unsafe fn gate_opens() -> bool {
 
 /// # Safety
 /// In the child only.
-unsafe fn exec(
-    plan: &ChildPlan<'_>,
-    argv: &[*const libc::c_char],
-    environment: &[*const libc::c_char],
-) -> ! {
+unsafe fn exec(plan: &ChildPlan<'_>, pointers: &Pointers) -> ! {
+    let (argv, environment) = (pointers.argv.as_ptr(), pointers.environment.as_ptr());
     let mut error = libc::ENOENT;
     for program in &plan.programs {
         // SAFETY: all three point to NUL-terminated data laid out before the fork.
-        unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
+        unsafe { libc::execve(program.as_ptr(), argv, environment) };
         match errno() {
             libc::ENOENT | libc::ENOTDIR => {}
             other => error = other,

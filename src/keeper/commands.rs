@@ -20,7 +20,7 @@ use super::{
 use crate::{
     journal::{
         self, Again, Cover, End, FileStorage, How, Journal, Kind, LaunchFailure, Lost, Opened,
-        Start,
+        Start, Usage,
     },
     protocols::dewar::link::{self as wire, command::Kind as Command},
 };
@@ -145,23 +145,36 @@ impl Keeper {
         let Some(slot) = self.shared.live.take_slot(key) else {
             return self.launch_failed(key, again, "too many launches at once".to_owned());
         };
-        let launched = launch(key, command, &self.setting, &self.shared.live, slot);
+        let group = match self.group_for(key, command) {
+            Ok(group) => group,
+            Err(reason) => {
+                self.shared.live.free_slot(slot);
+                return self.launch_failed(key, again, reason);
+            }
+        };
+        let inside = group.as_ref().map(|group| &group.group);
+        let launched = launch(key, command, &self.setting, &self.shared.live, slot, inside);
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {
                 self.shared.live.free_slot(slot);
+                if let Some(group) = group {
+                    group.group.remove();
+                }
                 let reason = error.to_string();
                 let reason = reason.split(" (os error").next().unwrap_or_default();
                 return self.launch_failed(key, again, reason.to_owned());
             }
         };
+        let group = group.map(|group| group.name);
         let pid = launched.child.pid;
         let pumped = !launched.streams.is_empty();
         if pumped {
             self.pump_streams(key, launched.streams);
         }
         let start_ticks = proc::stat(pid).map_or(0, |stat| stat.start_ticks);
-        let start = self.record(task, started(key, again, pid, start_ticks));
+        let began = started(key, again, pid, start_ticks, group.as_deref());
+        let start = self.record(task, began);
         self.hurry();
         let index = self.insert_run(Run {
             key,
@@ -175,6 +188,7 @@ impl Keeper {
             exec: None,
             stopping: false,
             pumped,
+            group,
             program: Some(shown(command)),
         });
         self.gates.push_back((start, index));
@@ -184,7 +198,7 @@ impl Keeper {
     /// A run that could not even be forked has both its records at once.
     fn launch_failed(&mut self, key: Key, again: bool, reason: String) {
         if !again {
-            self.record(key.task, started(key, false, 0, 0));
+            self.record(key.task, started(key, false, 0, 0, None));
         }
         let how = How::LaunchFailed(LaunchFailure {
             reason,
@@ -201,10 +215,16 @@ impl Keeper {
     }
 
     pub(super) fn record_end(&mut self, key: Key, how: How) -> u64 {
+        self.record_end_of(key, how, None)
+    }
+
+    /// The end of a run that had a group: with what it used.
+    pub(super) fn record_end_of(&mut self, key: Key, how: How, usage: Option<Usage>) -> u64 {
         let end = End {
             process: key.process,
             run: key.run,
             how: Some(how),
+            usage,
         };
         self.record(key.task, Kind::End(end))
     }
@@ -278,6 +298,10 @@ impl Keeper {
         self.runs.all_ended(task)
             && self.strays.is_none()
             && self
+                .tasks
+                .get(task)
+                .is_none_or(|kept| kept.grouped().is_empty())
+            && self
                 .strangers()
                 .is_ok_and(|found| !found.iter().any(is_its))
     }
@@ -318,15 +342,17 @@ impl Keeper {
     }
 }
 
-fn started(key: Key, again: bool, pid: i32, start_ticks: u64) -> Kind {
+fn started(key: Key, again: bool, pid: i32, start_ticks: u64, group: Option<&str>) -> Kind {
     let Key { process, run, .. } = key;
     let pid = pid as u32;
+    let group = group.unwrap_or_default().to_owned();
     if again {
         Kind::Again(Again {
             process,
             run,
             pid,
             start_ticks,
+            group,
         })
     } else {
         Kind::Start(Start {
@@ -334,6 +360,7 @@ fn started(key: Key, again: bool, pid: i32, start_ticks: u64) -> Kind {
             run,
             pid,
             start_ticks,
+            group,
         })
     }
 }

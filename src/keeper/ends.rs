@@ -215,7 +215,8 @@ impl Keeper {
                 how
             }
         };
-        let end = self.record_end(key, how);
+        let usage = self.used_by(index);
+        let end = self.record_end_of(key, how, usage);
         if let Some(run) = self.runs.get_mut(index) {
             run.phase = Phase::Ended { end };
             run.gate = None;
@@ -245,6 +246,7 @@ impl Keeper {
             Err(error) => give_up(&error),
         };
         self.reap_ended(&strangers);
+        self.remove_left_groups();
         let ending: Vec<u32> = self
             .tasks
             .iter()
@@ -318,6 +320,7 @@ impl Keeper {
                 tracing::error!("cannot reap pid {}: {errno}", run.pid);
             }
         }
+        self.forget_group(&run);
     }
 }
 

@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::{
     child::{ChildPlan, Gated, STEP_EXEC, STEPS, fork_gated},
+    groups::rlimits_of,
     live::Live,
     log_source::Source,
     log_stream::{Policy, Stream},
@@ -21,7 +22,7 @@ use super::{
     runs::Key,
     vault::{Pipes, Slot},
 };
-use crate::protocols::dewar::link as wire;
+use crate::{protocols::dewar::link as wire, resources::Group};
 
 /// A launched child and what its keeper holds of it.
 pub(super) struct Launched {
@@ -48,11 +49,12 @@ pub(super) fn launch(
     setting: &Setting,
     live: &Live,
     slot: usize,
+    group: Option<&Group>,
 ) -> io::Result<Launched> {
     let identity = command.identity.as_ref();
     let owner = identity.map(|identity| (identity.uid, identity.gid));
     let outputs = Outputs::open(key, command, owner, &setting.null)?;
-    fork_with(command, setting, live, slot, outputs)
+    fork_with(command, setting, live, slot, outputs, group)
 }
 
 fn fork_with(
@@ -61,6 +63,7 @@ fn fork_with(
     live: &Live,
     slot: usize,
     outputs: Outputs,
+    group: Option<&Group>,
 ) -> io::Result<Launched> {
     let bytes = |what: &[u8]| CString::new(what).map_err(|_| nul_byte());
     let argv = each(&command.argv)?;
@@ -78,7 +81,8 @@ fn fork_with(
         &theirs,
         nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
     )?;
-    let child = fork_gated(&ChildPlan {
+    let doors = group.map_or_else(|| Ok(Vec::new()), Group::doors)?;
+    let plan = ChildPlan {
         programs,
         argv,
         environment,
@@ -86,13 +90,23 @@ fn fork_with(
         identity: identity.map(|identity| (identity.uid, identity.gid, identity.groups.clone())),
         umask: command.umask.unwrap_or(setting.umask),
         open_files: setting.open_files,
+        rlimits: rlimits_of(command),
+        nice: command.nice,
+        oom_score_adj: command
+            .oom_score_adj
+            .map(|adj| CString::new(adj.to_string()))
+            .transpose()?,
+        doors: doors.iter().map(AsRawFd::as_raw_fd).collect(),
+        entry: None,
+        confinement: None,
         ignored_signals: &setting.ignored_signals,
         stdin: setting.null.as_raw_fd(),
         stdout: outputs.stdout.as_raw_fd(),
         stderr: outputs.stderr.as_raw_fd(),
         gate: theirs.as_raw_fd(),
         pass: live.pass(slot),
-    })?;
+    };
+    let child = fork_gated(&plan, ours.as_fd())?;
     Ok(Launched {
         child,
         gate: ours,
@@ -116,7 +130,7 @@ pub(super) fn launch_probe(
         stderr: output.try_clone()?.into(),
         streams: Vec::new(),
     };
-    fork_with(command, setting, live, slot, outputs)
+    fork_with(command, setting, live, slot, outputs, None)
 }
 
 struct Outputs {

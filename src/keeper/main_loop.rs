@@ -44,6 +44,7 @@ use crate::{
     clock::now,
     journal::{Cover, FileStorage, Header, Journal},
     protocols::dewar::link as wire,
+    resources::{Group, Site},
 };
 
 /// How long a record that nobody waits for may stay in memory, microseconds.
@@ -132,6 +133,10 @@ pub(super) struct Keeper {
     pub reaps: VecDeque<(u64, usize)>,
     /// Dead and on disk, but something of their session is still alive.
     pub lingering: Vec<usize>,
+    /// Where cgroups can be made, once somebody needs one.
+    pub site: Option<Box<Site>>,
+    /// Groups of runs that are over, with something still in them.
+    pub left_groups: Vec<Group>,
 
     pub pushed: u64,
     pub durable: u64,
@@ -280,6 +285,8 @@ impl Keeper {
             slots: VecDeque::new(),
             reaps: VecDeque::new(),
             lingering: Vec::new(),
+            site: None,
+            left_groups: Vec::new(),
             pushed: 0,
             durable: 0,
             flush_by: None,

@@ -8,10 +8,12 @@
 
 mod child;
 mod commands;
+mod confine;
 mod conversation;
 mod ends;
 mod exit_info;
 mod go;
+mod groups;
 mod interrupted;
 mod launch;
 mod link;
@@ -41,6 +43,8 @@ pub use go::{Go, GoError};
 pub use link::{LinkBuffer, frame_message, messages};
 pub use live::{Holder, Live, LiveView};
 pub use proc::boot_id;
-pub use root::{JOURNAL, LIVE, ROOT_VERB, SOCKET, become_root, exec_root, fork_root, root_main};
+pub use root::{
+    ForkedRoot, JOURNAL, LIVE, ROOT_VERB, SOCKET, become_root, exec_root, fork_root, root_main,
+};
 pub use runner_process::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup};
 pub use trim::{trim_code, trim_heap};

@@ -98,6 +98,7 @@ impl Keeper {
             .map(|(task, _)| task)
             .collect();
         for task in closed {
+            self.remove_groups(task);
             if task > 0 {
                 self.writer.finish(task);
                 self.tasks.remove(task);

@@ -96,13 +96,22 @@ impl Shared {
     }
 }
 
+/// A root that waits for its [`Go`].
+#[derive(Debug)]
+pub struct ForkedRoot {
+    /// Where it waits.
+    pub socket: UnixStream,
+    /// Which process it is.
+    pub pid: u32,
+}
+
 /// Forks a root off a young process; it waits for its [`Go`] at the other end of the socket. Only
 /// for a process with one thread, and best before it has touched much memory: root and keeper live
 /// in a copy of it.
 ///
 /// # Errors
 /// What socketpair and fork say.
-pub fn fork_root(runner: &'static RunnerKind) -> io::Result<UnixStream> {
+pub fn fork_root(runner: &'static RunnerKind) -> io::Result<ForkedRoot> {
     let (ours, theirs) = UnixStream::pair()?;
     // SAFETY: the caller promises one thread, so the child may run any code.
     match unsafe { fork() }? {
@@ -110,7 +119,10 @@ pub fn fork_root(runner: &'static RunnerKind) -> io::Result<UnixStream> {
             drop(ours);
             std::process::exit(i32::from(root_main(theirs, runner)));
         }
-        ForkResult::Parent { .. } => Ok(ours),
+        ForkResult::Parent { child } => Ok(ForkedRoot {
+            socket: ours,
+            pid: child.as_raw() as u32,
+        }),
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Run {
     pub stopping: bool,
     /// Its output goes through the pump.
     pub pumped: bool,
+    /// The name of its cgroup below the task's.
+    pub group: Option<Box<str>>,
     /// What is being executed, until it is: for the message when that fails.
     pub program: Option<Box<str>>,
 }

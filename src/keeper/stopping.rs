@@ -97,6 +97,7 @@ impl Keeper {
         };
         run.stopping = true;
         let (pid, first) = (run.pid, identity(run));
+        self.kill_group_of_run(index);
         let killed = tree::kill_all(|snapshot| {
             let mut tree = self.tree_of(key, pid, snapshot);
             tree.extend(first);
@@ -113,6 +114,9 @@ impl Keeper {
             kept.killing_all = true;
         }
         self.begin_stopping(task);
+        if let Some(kept) = self.tasks.get(task) {
+            kept.kill_grouped();
+        }
         if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
             give_up(&error);
         }

@@ -30,14 +30,18 @@ use super::{
     tasks::Mark,
     tree::{self, Snapshot},
 };
-use crate::journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay};
+use crate::{
+    journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay},
+    resources::{Group, Site},
+};
 
 /// A run that has begun and not ended, as the journal knows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Open {
     pid: i32,
     start_ticks: u64,
     exec: bool,
+    group: Option<Box<str>>,
 }
 
 /// Processes of this task that are not below us: their root and keeper died.
@@ -50,6 +54,8 @@ pub(super) struct Strays {
     /// First processes of earlier runs are not in the journal any more.
     is_cut: bool,
     home_is_proof: bool,
+    /// Who is in it is the task's.
+    group: Group,
     watched: Vec<OwnedFd>,
 }
 
@@ -81,6 +87,7 @@ impl Keeper {
                 mark: Mark::of(&sandbox),
                 is_cut: false,
                 home_is_proof: true,
+                group: Group::default(),
                 watched: Vec::new(),
             };
             let killed = tree::kill_all(|snapshot| {
@@ -120,6 +127,9 @@ impl Keeper {
                 mark: Mark::of(&replay.header.sandbox),
                 is_cut: replay.compacted_through() > 0,
                 home_is_proof: !replay.header.sandbox_given,
+                group: groups(&replay.records).map_or_else(Group::default, |directories| {
+                    Group::of(&Site::find(), directories)
+                }),
                 watched: Vec::new(),
             });
         }
@@ -148,6 +158,11 @@ impl Keeper {
         }
         for (pid, _) in first_processes(&replay.records) {
             self.tasks.add_session(pid, task);
+        }
+        if let Some(directories) = groups(&replay.records)
+            && !rebooted
+        {
+            self.resume_groups(task, directories);
         }
         let (open, next_run) = fold(&replay.records);
         for (process, next) in next_run {
@@ -193,10 +208,16 @@ impl Keeper {
             }
             if !tells {
                 let pid = open.pid;
+                let named = open.group.as_deref();
+                let group = named.and_then(|name| self.task_groups(key.task)?.below(name).into());
+                let group: Group = group.unwrap_or_default();
+                group.kill();
                 let killed = tree::kill_all(|snapshot| {
                     let mut tree = snapshot.below(pid, None);
                     let first = snapshot.get(pid).copied();
                     tree.extend(first.filter(|stat| stat.start_ticks == open.start_ticks));
+                    let grouped = group.processes();
+                    tree.extend(grouped.iter().filter_map(|pid| snapshot.get(*pid)));
                     tree
                 });
                 if let Err(error) = killed {
@@ -218,6 +239,7 @@ impl Keeper {
             stopping: false,
             // Somebody will come and read on.
             pumped: self.shared.holds(key),
+            group: open.group,
             program: None,
         });
         if slot.map(|slot| self.shared.live.gate(slot)) == Some(Gate::Passed) {
@@ -301,6 +323,9 @@ impl Strays {
                     || self.mark.writes_logs(stat.pid)
             })
             .for_each(&mut add);
+        let grouped = self.group.processes();
+        let grouped = grouped.iter().filter_map(|pid| snapshot.get(*pid));
+        grouped.copied().for_each(&mut add);
         found.into_values().collect()
     }
 }
@@ -361,11 +386,11 @@ fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32, u32>) {
                 let next = next_run.entry(start.process).or_default();
                 *next = (*next).max(start.run + 1);
                 let key = (start.process, start.run);
-                open.insert(key, begun(start.pid, start.start_ticks));
+                open.insert(key, begun(start.pid, start.start_ticks, &start.group));
             }
             Some(Kind::Again(again)) => {
                 let key = (again.process, again.run);
-                open.insert(key, begun(again.pid, again.start_ticks));
+                open.insert(key, begun(again.pid, again.start_ticks, &again.group));
             }
             Some(Kind::Exec(exec)) => {
                 if let Some(run) = open.get_mut(&(exec.process, exec.run)) {
@@ -391,11 +416,22 @@ fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32, u32>) {
     (open, next_run)
 }
 
-fn begun(pid: u32, start_ticks: u64) -> Open {
+/// The cgroups that were made for the task, the last time.
+fn groups(records: &[Record]) -> Option<&[String]> {
+    let mut records = records.iter().rev();
+    records.find_map(|record| match &record.kind {
+        Some(Kind::Groups(groups)) => Some(groups.directories.as_slice()),
+        Some(Kind::Snapshot(snapshot)) => groups(&snapshot.kept),
+        _ => None,
+    })
+}
+
+fn begun(pid: u32, start_ticks: u64, group: &str) -> Open {
     Open {
         pid: pid as i32,
         start_ticks,
         exec: false,
+        group: (!group.is_empty()).then(|| group.into()),
     }
 }
 

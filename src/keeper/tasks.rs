@@ -11,13 +11,16 @@ use std::{
 };
 
 use super::{logs, proc::Stat, runs::Runs, tree::Snapshot};
-use crate::journal::Header;
+use crate::{journal::Header, resources::TaskGroup};
 
 /// What the keeper knows of a task beside its runs.
 #[derive(Debug)]
 pub(super) struct KeptTask {
     /// Where its journal is.
     pub directory: String,
+    pub task_id: String,
+    /// Its cgroup, once a run of it needs one.
+    pub group: Option<TaskGroup>,
     mark: Mark,
     has_processes: bool,
     /// The runner wants to know when nothing is left.
@@ -31,6 +34,8 @@ impl KeptTask {
     pub fn new(directory: String, header: &Header) -> KeptTask {
         KeptTask {
             directory,
+            task_id: header.task_id.clone(),
+            group: None,
             mark: Mark::of(&header.sandbox),
             has_processes: header.executor.is_none(),
             awaiting_empty: false,
@@ -144,8 +149,18 @@ impl Tasks {
         keeper: i32,
         spared: Option<i32>,
     ) -> Vec<Stat> {
-        let all = snapshot.below(keeper, spared);
+        let mut all = snapshot.below(keeper, spared);
+        // Who is in its cgroup is its, wherever it went.
+        let add_grouped = |found: &mut Vec<Stat>| {
+            let grouped = self.get(task).map_or_else(Vec::new, KeptTask::grouped);
+            for pid in grouped {
+                if !found.iter().any(|stat| stat.pid == pid) {
+                    found.extend(snapshot.get(pid));
+                }
+            }
+        };
         if self.only() == Some(task) {
+            add_grouped(&mut all);
             return all;
         }
         let mut found = Vec::new();
@@ -156,6 +171,7 @@ impl Tasks {
                 found.extend(snapshot.below(child.pid, None));
             }
         }
+        add_grouped(&mut found);
         found
     }
 }

@@ -45,6 +45,8 @@ pub enum Exit {
     Code(u8),
     /// Died of this signal.
     Signal(i32),
+    /// Killed because it had used up the memory that it may have.
+    OutOfMemory,
     /// Never became the user's program.
     LaunchFailed,
     /// Nobody knows.
@@ -70,7 +72,9 @@ impl Exit {
         match self {
             Exit::Code(0) => RunState::Success,
             Exit::Signal(signal) if !CRASHES.contains(&signal) => RunState::Killed,
-            Exit::Code(_) | Exit::Signal(_) | Exit::LaunchFailed => RunState::Failed,
+            Exit::Code(_) | Exit::Signal(_) | Exit::OutOfMemory | Exit::LaunchFailed => {
+                RunState::Failed
+            }
             Exit::Lost => RunState::Lost,
         }
     }
@@ -137,6 +141,7 @@ mod tests {
         assert_eq!(Exit::Signal(libc::SIGTERM).state(), RunState::Killed);
         assert_eq!(Exit::Signal(libc::SIGSEGV).state(), RunState::Failed);
         assert_eq!(Exit::LaunchFailed.state(), RunState::Failed);
+        assert_eq!(Exit::OutOfMemory.state(), RunState::Failed);
         assert_eq!(Exit::Lost.state(), RunState::Lost);
     }
 }

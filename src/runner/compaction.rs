@@ -373,6 +373,7 @@ mod tests {
                 run,
                 pid: 100 + run,
                 start_ticks: clock,
+                ..Start::default()
             };
             say(&mut clock, &mut model, Kind::Start(start));
             if life.again {
@@ -381,6 +382,7 @@ mod tests {
                     run,
                     pid: 200 + run,
                     start_ticks: clock,
+                    ..Again::default()
                 };
                 say(&mut clock, &mut model, Kind::Again(again));
             }
@@ -438,6 +440,7 @@ mod tests {
                     process,
                     run,
                     how: Some(How::Exited(life.code)),
+                    ..End::default()
                 };
                 say(&mut clock, &mut model, Kind::End(end));
             }

@@ -8,11 +8,12 @@ use std::{
 use crate::{
     clock::now,
     config::{Period, Task},
-    journal::{Cover, Header, How, Kind, Record},
+    journal::{Cover, Header, How, Kind, Record, Usage},
     plan::{Plan, RunState, Standing, Totals},
 };
 
 use super::{
+    measure::{UsageStatus, out_of_memory},
     replay::{exit_of, past_of},
     status::{
         Event, NoticeEvent, NoticeKind, ProcessStatus, RunEvent, RunStatus, StateStatus, TaskEvent,
@@ -41,6 +42,7 @@ pub struct History {
     notices: VecDeque<NoticeEvent>,
     healthy: Option<bool>,
     checked: Option<Option<i32>>,
+    groups: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,9 @@ struct Run {
     started_us: u64,
     healthy_us: u64,
     end: Option<(How, u64)>,
+    group: Option<Box<str>>,
+    /// Of one that is over.
+    usage: Option<Box<Usage>>,
     /// What it counts as whatever ended it, and why: somebody else decided that it has to end.
     sentence: Option<(RunState, Box<str>)>,
 }
@@ -93,6 +98,7 @@ impl History {
             notices: VecDeque::new(),
             healthy: None,
             checked: None,
+            groups: Vec::new(),
         }
     }
 
@@ -120,12 +126,16 @@ impl History {
                     started_us: 0,
                     healthy_us: 0,
                     end: None,
+                    group: (!start.group.is_empty()).then(|| start.group.as_str().into()),
+                    usage: None,
                     sentence: None,
                 });
                 self.run_event(start.process, start.run)
             }
             Kind::Again(again) => {
-                self.run(again.process, again.run)?.pid = again.pid;
+                let run = self.run(again.process, again.run)?;
+                run.pid = again.pid;
+                run.group = (!again.group.is_empty()).then(|| again.group.as_str().into());
                 self.run_event(again.process, again.run)
             }
             Kind::Exec(exec) => {
@@ -188,6 +198,7 @@ impl History {
                 let how = end.how.clone()?;
                 let run = self.run(end.process, end.run)?;
                 run.end = Some((how, record.wall_us));
+                run.usage = end.usage.map(Box::new);
                 let state = run.state();
                 let story = self.processes.get_mut(end.process as usize)?;
                 story.totals.add(state);
@@ -212,7 +223,11 @@ impl History {
                     deadline: self.deadline.map(time),
                 }))
             }
-            Kind::Kill(_) => None,
+            Kind::Groups(groups) => {
+                self.groups.clone_from(&groups.directories);
+                None
+            }
+            Kind::Kill(_) | Kind::Init(_) => None,
             Kind::Checked(checked) => {
                 self.checked = Some(checked.value);
                 None
@@ -325,6 +340,7 @@ impl History {
                 })
                 .collect(),
             deadline: self.deadline.map(time),
+            cgroups: self.groups.clone(),
             processes: (0..self.processes.len())
                 .map(|process| self.process_status(process, plan))
                 .collect(),
@@ -398,11 +414,15 @@ impl Run {
         }
     }
 
+    fn oom_kills(&self) -> u64 {
+        self.usage.as_ref().map_or(0, |usage| usage.oom_kills())
+    }
+
     fn state(&self) -> RunState {
         match &self.end {
             Some((how, _)) => match &self.sentence {
                 Some((state, _)) => *state,
-                None => exit_of(Some(how)).state(),
+                None => exit_of(Some(how), self.oom_kills()).state(),
             },
             None if self.started_us > 0 => RunState::Running,
             None => RunState::Forked,
@@ -435,6 +455,10 @@ impl Run {
                 }
                 Some(How::LaunchFailed(failure)) => some(&failure.reason),
                 Some(How::Lost(lost)) => some(&lost.reason),
+                // The first process may have made a code of its own of what befell another one.
+                Some(how) if *how != How::Exited(0) && self.oom_kills() > 0 => {
+                    self.usage.as_deref().map(out_of_memory)
+                }
                 _ => None,
             },
             pid: (self.pid != 0).then_some(self.pid),
@@ -442,6 +466,8 @@ impl Run {
             started_at: (self.started_us > 0).then(|| time(self.started_us)),
             healthy_at: (self.healthy_us > 0).then(|| time(self.healthy_us)),
             stopped_at: self.end.as_ref().map(|(_, at)| time(*at)),
+            cgroup: self.group.as_ref().map(|name| name.to_string()),
+            usage: self.usage.as_deref().map(UsageStatus::from),
         }
     }
 }

@@ -9,9 +9,10 @@ use std::{
 };
 
 use crate::{
-    config::{LogMode, Process, Task},
+    config::{Level, LogMode, Process, Resources, Task, VolumeKind},
     journal::Header,
-    protocols::dewar::link::{Identity, Launch, Log, StopSignal},
+    protocols::dewar::link::{self as wire, Identity, Launch, Log, Rlimit, StopSignal},
+    resources::{Limits, needs_group, rlimit_numbers},
     sandbox::{self, Account, EnvFileError, Reader},
 };
 
@@ -78,6 +79,7 @@ impl Launches {
             umask: spec.umask,
             log: Some(log(spec, self.echoes)),
             refusal,
+            ..bounds(task, spec)
         }
     }
 
@@ -112,9 +114,8 @@ impl Launches {
             directory: self.header.sandbox.clone().into_bytes(),
             sandbox: self.header.sandbox.clone().into_bytes(),
             identity,
-            umask: None,
-            log: None,
-            refusal: None,
+            private: (task.isolation.level == Level::Private).then(|| private(task)),
+            ..Launch::default()
         }
     }
 
@@ -192,6 +193,67 @@ impl Launches {
             gid: account.gid,
             groups,
         })
+    }
+}
+
+/// What a process may use, and what it may see.
+fn bounds(task: &Task, spec: &Process) -> Launch {
+    let resources = spec.resources.as_ref();
+    let own = resources.filter(|_| needs_group(spec)).map(limits);
+    let of_task = task.resources.as_ref().filter(|_| task.enforce);
+    let rlimits = resources.map_or_else(Vec::new, |own| rlimit_numbers(&own.rlimits));
+    let rlimits = rlimits.into_iter().map(|(resource, soft, hard)| Rlimit {
+        resource,
+        soft,
+        hard,
+    });
+    Launch {
+        limits: own,
+        task_limits: of_task.map(limits),
+        rlimits: rlimits.collect(),
+        nice: resources.and_then(|own| own.nice),
+        oom_score_adj: resources.and_then(|own| own.oom_score_adj),
+        private: (task.isolation.level == Level::Private).then(|| private(task)),
+        ..Launch::default()
+    }
+}
+
+fn limits(resources: &Resources) -> wire::Limits {
+    let limits = Limits::of(resources);
+    wire::Limits {
+        cpu: limits.cpu,
+        cpu_weight: limits.cpu_weight,
+        ram: limits.ram,
+        ram_high: limits.ram_high,
+        swap: limits.swap,
+        pids: limits.pids,
+        io_weight: limits.io_weight,
+        best_effort: resources.best_effort,
+    }
+}
+
+fn private(task: &Task) -> wire::Private {
+    let without = task.isolation.without.iter();
+    let volumes = task.volumes.iter().map(|volume| match &volume.kind {
+        VolumeKind::Host {
+            host_path,
+            writable,
+        } => wire::Volume {
+            container_path: volume.container_path.clone().into_bytes(),
+            host_path: host_path.clone().into_bytes(),
+            writable: *writable,
+            size: 0,
+        },
+        VolumeKind::Tmpfs { size } => wire::Volume {
+            container_path: volume.container_path.clone().into_bytes(),
+            host_path: Vec::new(),
+            writable: true,
+            size: size.0,
+        },
+    });
+    wire::Private {
+        without: without.fold(0, |mask, one| mask | 1 << *one as u32),
+        volumes: volumes.collect(),
     }
 }
 

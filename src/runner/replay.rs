@@ -91,7 +91,10 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
         Some(Kind::End(end)) => one(Fact::Ended {
             process: end.process as usize,
             run: end.run,
-            exit: exit_of(end.how.as_ref()),
+            exit: exit_of(
+                end.how.as_ref(),
+                end.usage.map_or(0, |usage| usage.oom_kills()),
+            ),
         }),
         Some(Kind::Stage(stage)) => match (stage.state().known(), stage.outcome().known()) {
             (Some(state), outcome) => one(Fact::Entered {
@@ -124,6 +127,8 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             | Kind::Checked(_)
             | Kind::Signal(_)
             | Kind::Notice(_)
+            | Kind::Groups(_)
+            | Kind::Init(_)
             | Kind::Opened(_)
             | Kind::Closed(_)
             | Kind::Accepted(_)
@@ -163,8 +168,12 @@ pub(super) fn past_of(past: &journal::Totals) -> Past {
     }
 }
 
-pub(super) fn exit_of(how: Option<&How>) -> Exit {
+/// `oom_kills` is how many of its processes the kernel killed for memory.
+pub(super) fn exit_of(how: Option<&How>, oom_kills: u64) -> Exit {
     match how {
+        Some(How::Signaled(signal)) if *signal as i32 == libc::SIGKILL && oom_kills > 0 => {
+            Exit::OutOfMemory
+        }
         Some(How::Exited(code)) => Exit::Code(*code as u8),
         Some(How::Signaled(signal)) => Exit::Signal(*signal as i32),
         Some(How::LaunchFailed(_)) => Exit::LaunchFailed,

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::measure::UsageStatus;
 use crate::plan::Totals;
 
 /// All tasks of a machine.
@@ -46,6 +47,9 @@ pub struct TaskStatus {
     pub states: Vec<StateStatus>,
     /// While the task stops: when everything is killed.
     pub deadline: Option<String>,
+    /// The directories of its cgroups, one a hierarchy; empty when it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cgroups: Vec<String>,
     /// In the order of the task file.
     pub processes: Vec<ProcessStatus>,
     /// What a person should know.
@@ -113,6 +117,12 @@ pub struct RunStatus {
     pub healthy_at: Option<String>,
     /// The end.
     pub stopped_at: Option<String>,
+    /// The name of its cgroup below the task's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// What it uses, or used (only known of runs with a cgroup).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageStatus>,
 }
 
 impl RunStatus {

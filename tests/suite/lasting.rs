@@ -84,6 +84,7 @@ fn with_a_past(bench: &Bench) {
         process: 0,
         run,
         how: Some(How::Exited(0)),
+        ..End::default()
     };
     // The last real one may not have ended.
     journal
@@ -96,6 +97,7 @@ fn with_a_past(bench: &Bench) {
             run,
             pid: 1,
             start_ticks: 1,
+            ..Start::default()
         };
         let one = [
             Kind::Start(start),
@@ -348,7 +350,10 @@ fn five_hundred_flapping_processes_leave_everything_as_it_was() {
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
         std::thread::sleep(Duration::from_millis(500));
-        assert!(zombies(ours["keeper_pid"]) < 250, "zombies pile up");
+        // They wait for the disk, which may take its time; then they go.
+        wait_for("zombies to be reaped", || {
+            (zombies(ours["keeper_pid"]) < 100).then_some(())
+        });
     }
     let total: u64 = runs().iter().sum();
     let after: BTreeMap<&str, Taken> = ours.iter().map(|(who, pid)| (*who, taken(*pid))).collect();

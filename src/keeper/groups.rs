@@ -1,0 +1,223 @@
+//! The cgroups of tasks and runs: made at a launch, read at an end, removed when nothing is left in them.
+//!
+//! A task gets one when the first of its runs needs one. It is told by a record, because whoever comes
+//! after us must find it: in a place that depends on where its keeper was started.
+
+use super::{
+    main_loop::Keeper,
+    runs::{Key, Run},
+    tasks::KeptTask,
+};
+use crate::{
+    journal::{Groups, Kind, Usage},
+    protocols::dewar::link as wire,
+    resources::{Group, GroupError, Limits, Site, TaskGroup, group_name},
+};
+
+/// The group of a run that is being launched, and its name below the task's.
+pub(super) struct RunGroup {
+    pub name: Box<str>,
+    pub group: Group,
+}
+
+impl Keeper {
+    /// Where groups can be made; looked for when it is first needed.
+    fn site(&mut self) -> &Site {
+        self.site.get_or_insert_with(|| Box::new(Site::find()))
+    }
+
+    /// Makes the group of a run that has limits, or whose task has.
+    ///
+    /// # Errors
+    /// Why it cannot have what it needs: then it must not run.
+    pub(super) fn group_for(
+        &mut self,
+        key: Key,
+        command: &wire::Launch,
+    ) -> Result<Option<RunGroup>, String> {
+        if command.limits.is_none() && command.task_limits.is_none() {
+            return Ok(None);
+        }
+        let wanted = command.limits.unwrap_or_default();
+        let made = self
+            .task_group(key.task, command.task_limits.as_ref())
+            .and_then(|()| self.run_group(key, command, &wanted));
+        match made {
+            Ok(made) => Ok(Some(made)),
+            Err(error) if wanted.best_effort => {
+                self.told_once(key, format!("not enforced: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn run_group(
+        &mut self,
+        key: Key,
+        command: &wire::Launch,
+        wanted: &wire::Limits,
+    ) -> Result<RunGroup, GroupError> {
+        let make = |keeper: &Keeper| {
+            let kept = keeper
+                .tasks
+                .get(key.task)
+                .and_then(|kept| kept.group.as_ref());
+            let kept = kept.ok_or_else(|| std::io::Error::other("its task has no group"))?;
+            kept.group().make_for(&command.name, key.run)
+        };
+        let (name, group) = match make(self) {
+            // Somebody took the task's group for a dead one's, in the moment between two keepers.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if let Some(kept) = self.tasks.get_mut(key.task) {
+                    kept.group = None;
+                }
+                self.task_group(key.task, command.task_limits.as_ref())?;
+                make(self)?
+            }
+            made => made?,
+        };
+        let problems = group.apply(&limits_of(wanted));
+        if wanted.best_effort {
+            for problem in problems {
+                self.told_once(key, format!("not enforced: {problem}"));
+            }
+        } else if let Some(problem) = problems.into_iter().next() {
+            group.remove();
+            return Err(problem.into());
+        }
+        Ok(RunGroup {
+            name: name.into(),
+            group,
+        })
+    }
+
+    fn task_group(&mut self, task: u32, limits: Option<&wire::Limits>) -> Result<(), GroupError> {
+        let Some(kept) = self.tasks.get(task) else {
+            return Ok(());
+        };
+        if kept.group.is_some() {
+            return Ok(());
+        }
+        let name = group_name(&kept.task_id);
+        let limits = limits.map(limits_of).unwrap_or_default();
+        let made = TaskGroup::make(self.site(), &name, &limits)?;
+        let directories = made.group().directories();
+        if let Some(kept) = self.tasks.get_mut(task) {
+            kept.group = Some(made);
+        }
+        self.record(task, Kind::Groups(Groups { directories }));
+        Ok(())
+    }
+
+    /// A run after the other has the same to say: once is enough.
+    fn told_once(&mut self, key: Key, text: String) {
+        if key.run == 0 {
+            self.notice(text, key);
+        }
+    }
+
+    /// Finds the groups that an earlier keeper made.
+    pub(super) fn resume_groups(&mut self, task: u32, directories: &[String]) {
+        let group = TaskGroup::resume(self.site(), directories);
+        if let Some(kept) = self.tasks.get_mut(task) {
+            kept.group = Some(group);
+        }
+    }
+
+    /// The group of a task.
+    pub(super) fn task_groups(&self, task: u32) -> Option<&Group> {
+        Some(self.tasks.get(task)?.group.as_ref()?.group())
+    }
+
+    fn group_of(&self, run: &Run) -> Option<Group> {
+        let name = run.group.as_deref()?;
+        Some(self.task_groups(run.key.task)?.below(name))
+    }
+
+    /// What a run used, for its end.
+    pub(super) fn used_by(&self, index: usize) -> Option<Usage> {
+        let group = self.group_of(self.runs.get(index)?)?;
+        let used = group.usage();
+        Some(Usage {
+            cpu_us: used.cpu_us,
+            throttled_us: used.throttled_us,
+            memory_peak: used.memory_peak,
+            memory_limit: used.memory_limit,
+            oom_kills: used.oom_kills,
+            pids_peak: used.pids_peak,
+            pids_refused: used.pids_refused,
+        })
+    }
+
+    /// A run is over and reaped: its group goes, unless something of it lives on.
+    pub(super) fn forget_group(&mut self, run: &Run) {
+        if let Some(group) = self.group_of(run)
+            && !group.remove()
+        {
+            self.left_groups.push(group);
+        }
+    }
+
+    /// Groups whose last process has gone meanwhile.
+    pub(super) fn remove_left_groups(&mut self) {
+        self.left_groups.retain(|group| !group.remove());
+    }
+
+    /// The task is over: so are its groups.
+    pub(super) fn remove_groups(&mut self, task: u32) {
+        let group = self.tasks.get_mut(task).and_then(|kept| kept.group.take());
+        let Some(group) = group else { return };
+        self.left_groups.clear();
+        let site = self.site();
+        if !group.remove(site) {
+            tracing::warn!("cgroups are left: {:?}", group.group().directories());
+        }
+    }
+
+    /// SIGKILL to a whole group at once, where the kernel can; what is left is killed one by one.
+    pub(super) fn kill_group_of_run(&self, index: usize) {
+        if let Some(group) = self.runs.get(index).and_then(|run| self.group_of(run)) {
+            group.kill();
+        }
+    }
+}
+
+impl KeptTask {
+    /// The processes in the task's group; none when it has no group.
+    pub fn grouped(&self) -> Vec<i32> {
+        let group = self.group.as_ref();
+        group.map_or_else(Vec::new, |group| group.group().processes())
+    }
+
+    /// SIGKILL to all of them at once, where the kernel can.
+    pub fn kill_grouped(&self) {
+        if let Some(group) = &self.group {
+            group.group().kill();
+        }
+    }
+}
+
+fn limits_of(wanted: &wire::Limits) -> Limits {
+    Limits {
+        cpu: wanted.cpu,
+        cpu_weight: wanted.cpu_weight,
+        ram: wanted.ram,
+        ram_high: wanted.ram_high,
+        swap: wanted.swap,
+        pids: wanted.pids,
+        io_weight: wanted.io_weight,
+    }
+}
+
+/// The limits of the kernel's own kind, as the child sets them.
+pub(super) fn rlimits_of(command: &wire::Launch) -> Vec<(u32, libc::rlimit)> {
+    let of = |limit: &wire::Rlimit| {
+        let bounds = libc::rlimit {
+            rlim_cur: limit.soft,
+            rlim_max: limit.hard,
+        };
+        (limit.resource, bounds)
+    };
+    command.rlimits.iter().map(of).collect()
+}

@@ -1,0 +1,481 @@
+//! Groups of our making: one a task, below it one a run.
+//!
+//! A task's group is locked as long as somebody looks after it, so that whoever makes another one in
+//! the same place can remove what the dead left there. A run's group is made before its process is,
+//! and removed when the run is over and nothing is left in it.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+
+use super::{
+    controllers::{Controller, Version},
+    limits::{LimitError, Limits},
+    site::{Site, at, processes, write},
+    usage::{Depth, Usage},
+};
+
+/// How the groups of tasks are called.
+pub(super) const PREFIX: &str = "dewar.";
+/// Of a name in a file system.
+const LONGEST: usize = 200;
+
+/// Why there is no group.
+#[derive(Debug, Error)]
+pub enum GroupError {
+    /// A limit cannot be had.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The system said no.
+    #[error("cannot make a cgroup: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// One directory of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    version: Version,
+    controllers: Vec<Controller>,
+    path: PathBuf,
+}
+
+/// A group: the same name in every hierarchy that is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    places: Vec<Place>,
+}
+
+/// A task's group, as long as we look after it.
+#[derive(Debug)]
+pub struct TaskGroup {
+    group: Group,
+    _locks: Vec<Flock<File>>,
+}
+
+/// The name of a task's group.
+pub fn group_name(task_id: &str) -> String {
+    format!("{PREFIX}{}", plain(task_id))
+}
+
+/// What the kernel takes as a name: no control characters, and not too long.
+fn plain(text: &str) -> String {
+    let is_plain = text.len() <= LONGEST && !text.chars().any(|c| c.is_control() || c == '/');
+    if is_plain {
+        return text.to_owned();
+    }
+    let clean = text.chars().map(|c| match c {
+        '/' => '_',
+        c if c.is_control() => '_',
+        c => c,
+    });
+    let mut name = String::new();
+    for c in clean {
+        if name.len() + c.len_utf8() > LONGEST {
+            break;
+        }
+        name.push(c);
+    }
+    // Two that differ only in what was lost must not meet.
+    format!("{name}-{:08x}", crc32c::crc32c(text.as_bytes()))
+}
+
+impl TaskGroup {
+    /// Makes a group called `name`, or like it if that one is taken; with `limits` for all that is in
+    /// it. What dead tasks left in the same place is removed.
+    ///
+    /// # Errors
+    /// See [`GroupError`]; nothing is left then.
+    pub fn make(site: &Site, name: &str, limits: &Limits) -> Result<TaskGroup, GroupError> {
+        /// Tasks of the same name in one place.
+        const NAMESAKES: u32 = 10_000;
+        for hierarchy in &site.hierarchies {
+            hierarchy.prepare()?;
+            sweep(&hierarchy.base);
+        }
+        for number in 1..NAMESAKES {
+            let name = match number {
+                1 => name.to_owned(),
+                more => format!("{name}.{more}"),
+            };
+            let places = site.hierarchies.iter().map(|hierarchy| Place {
+                version: hierarchy.version,
+                controllers: hierarchy.controllers.clone(),
+                path: hierarchy.base.join(&name),
+            });
+            let group = Group {
+                places: places.collect(),
+            };
+            match group.make_exclusively() {
+                Ok(locks) => {
+                    let made = TaskGroup {
+                        group,
+                        _locks: locks,
+                    };
+                    return made.limited(limits);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+    }
+
+    fn limited(self, limits: &Limits) -> Result<TaskGroup, GroupError> {
+        let set = self.group.limit(limits).and_then(|()| {
+            for place in &self.group.places {
+                place.enable_below()?;
+            }
+            Ok(())
+        });
+        match set {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// The group that was made for this task before, in `directories` (see [`Group::directories`]).
+    pub fn resume(site: &Site, directories: &[String]) -> TaskGroup {
+        let group = Group::of(site, directories);
+        let locks = group.places.iter().filter_map(|place| {
+            let file = File::open(&place.path).ok()?;
+            Flock::lock(file, FlockArg::LockSharedNonblock).ok()
+        });
+        TaskGroup {
+            _locks: locks.collect(),
+            group,
+        }
+    }
+
+    /// The group itself.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Removes the group and what is below it, and gives back what was changed above; false when something
+    /// is still in it.
+    pub fn remove(&self, site: &Site) -> bool {
+        let removed = self.group.remove();
+        for hierarchy in &site.hierarchies {
+            hierarchy.restore();
+        }
+        removed
+    }
+}
+
+impl Group {
+    /// The group of these directories, which a record has.
+    pub fn of(site: &Site, directories: &[String]) -> Group {
+        let places = directories.iter().map(|directory| {
+            let path = PathBuf::from(directory);
+            let parent = path.parent().unwrap_or(&path);
+            let known = site.hierarchies.iter().find(|one| one.base == parent);
+            let (version, controllers) = match known {
+                Some(one) => (one.version, one.controllers.clone()),
+                None => guess(&path),
+            };
+            Place {
+                version,
+                controllers,
+                path,
+            }
+        });
+        Group {
+            places: places.collect(),
+        }
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Its directories, one a hierarchy.
+    pub fn directories(&self) -> Vec<String> {
+        let places = self.places.iter();
+        places
+            .map(|place| place.path.display().to_string())
+            .collect()
+    }
+
+    /// The group called `name` below this one.
+    pub fn below(&self, name: &str) -> Group {
+        let places = self.places.iter().map(|place| Place {
+            path: place.path.join(name),
+            ..place.clone()
+        });
+        Group {
+            places: places.collect(),
+        }
+    }
+
+    /// Makes the group of a run of `process` below this one; returns its name. What is left of an earlier
+    /// one by that name is removed.
+    ///
+    /// # Errors
+    /// What the system says; nothing is left then.
+    pub fn make_for(&self, process: &str, run: u32) -> io::Result<(String, Group)> {
+        let name = format!("{}.{run}", plain(process));
+        let group = self.below(&name);
+        for place in &group.places {
+            let made = match fs::create_dir(&place.path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    remove_tree(&place.path);
+                    fs::create_dir(&place.path)
+                }
+                made => made,
+            };
+            if let Err(error) = made {
+                group.remove();
+                return Err(at(&place.path, error));
+            }
+        }
+        Ok((name, group))
+    }
+
+    /// Sets limits.
+    ///
+    /// # Errors
+    /// The first limit that cannot be had.
+    pub fn limit(&self, limits: &Limits) -> Result<(), GroupError> {
+        match self.apply(limits).into_iter().next() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets those limits that can be had; returns the others.
+    pub fn apply(&self, limits: &Limits) -> Vec<LimitError> {
+        if limits.is_empty() {
+            return Vec::new();
+        }
+        let places: Vec<(Version, &[Controller], &Path)> = self
+            .places
+            .iter()
+            .map(|place| {
+                (
+                    place.version,
+                    place.controllers.as_slice(),
+                    place.path.as_path(),
+                )
+            })
+            .collect();
+        limits.apply(&places)
+    }
+
+    /// Whoever writes `0` to these enters the group; memory's comes first, so that all is counted.
+    ///
+    /// # Errors
+    /// What open says.
+    pub fn doors(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut places: Vec<&Place> = self.places.iter().collect();
+        places.sort_by_key(|place| !place.controllers.contains(&Controller::Memory));
+        let doors = places.into_iter().map(|place| {
+            let path = place.path.join("cgroup.procs");
+            let opened = File::options().write(true).open(&path);
+            opened.map(OwnedFd::from).map_err(|error| at(&path, error))
+        });
+        doors.collect()
+    }
+
+    /// What changes all the time: time, memory, processes.
+    pub fn usage_now(&self) -> Usage {
+        self.look(Depth::Now)
+    }
+
+    /// Everything that is known of what it used.
+    pub fn usage(&self) -> Usage {
+        self.look(Depth::All)
+    }
+
+    fn look(&self, depth: Depth) -> Usage {
+        let mut usage = Usage::default();
+        for place in &self.places {
+            usage.add(place.version, &place.controllers, &place.path, depth);
+        }
+        usage
+    }
+
+    /// The processes in it and below, once each; zombies are in no group.
+    pub fn processes(&self) -> Vec<i32> {
+        let mut found = Vec::new();
+        for place in &self.places {
+            collect(&place.path, &mut found);
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// SIGKILL to all that is in it, at once and with all that is being forked; false where the kernel has
+    /// no such thing (v1 alone, or before Linux 5.14).
+    pub fn kill(&self) -> bool {
+        let mut places = self.places.iter();
+        let Some(place) = places.find(|place| place.version == Version::V2) else {
+            return false;
+        };
+        match write(&place.path.join("cgroup.kill"), "1") {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!("cgroup.kill: {error}");
+                false
+            }
+        }
+    }
+
+    /// Removes it and what is below; false when something is still in it.
+    pub fn remove(&self) -> bool {
+        let mut is_gone = true;
+        for place in &self.places {
+            is_gone &= remove_tree(&place.path);
+        }
+        is_gone
+    }
+
+    fn make_exclusively(&self) -> io::Result<Vec<Flock<File>>> {
+        let mut locks = Vec::new();
+        for (index, place) in self.places.iter().enumerate() {
+            match place.make_locked() {
+                Ok(lock) => locks.push(lock),
+                Err(error) => {
+                    for made in &self.places[..index] {
+                        remove_tree(&made.path);
+                    }
+                    return Err(at(&place.path, error));
+                }
+            }
+        }
+        Ok(locks)
+    }
+}
+
+impl Place {
+    fn make_locked(&self) -> io::Result<Flock<File>> {
+        loop {
+            fs::create_dir(&self.path)?;
+            let opened = File::open(&self.path).and_then(|file| {
+                Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, errno)| errno.into())
+            });
+            // Somebody may have taken it for a dead task's, before it was locked.
+            match opened {
+                Ok(lock) if self.path.exists() => return Ok(lock),
+                Ok(_) => {}
+                Err(error) if is_gone(&error) => {}
+                Err(error) => {
+                    remove_tree(&self.path);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// In v2, groups below this one have the controllers that it has.
+    fn enable_below(&self) -> Result<(), GroupError> {
+        if self.version == Version::V2 {
+            for controller in &self.controllers {
+                let word = format!("+{}", controller.name(self.version));
+                write(&self.path.join("cgroup.subtree_control"), &word)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::WouldBlock
+    )
+}
+
+/// Removes the groups of tasks that nobody looks after and nobody is in.
+fn sweep(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_ours = name.to_string_lossy().starts_with(PREFIX);
+        if !is_ours || name == "dewar.keeper" {
+            continue;
+        }
+        let locked = File::open(entry.path())
+            .ok()
+            .and_then(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).ok());
+        let mut inside = Vec::new();
+        collect(&entry.path(), &mut inside);
+        if locked.is_some() && inside.is_empty() {
+            remove_tree(&entry.path());
+        }
+    }
+}
+
+fn collect(path: &Path, found: &mut Vec<i32>) {
+    found.extend(processes(path));
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), found);
+        }
+    }
+}
+
+/// Removes a group and those below it; true when it is not there any more.
+fn remove_tree(path: &Path) -> bool {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    match fs::remove_dir(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => {
+            tracing::debug!("{}: {error}", path.display());
+            false
+        }
+    }
+}
+
+/// What a directory of a hierarchy that we do not use ourselves is, by the files in it.
+fn guess(path: &Path) -> (Version, Vec<Controller>) {
+    let has = |file: &str| path.join(file).exists();
+    if has("cgroup.controllers") {
+        let text = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+        let controllers = Controller::ENABLED.into_iter().filter(|one| {
+            let name = one.name(Version::V2);
+            text.split_ascii_whitespace().any(|known| known == name)
+        });
+        return (Version::V2, controllers.collect());
+    }
+    let files = [
+        (Controller::Cpu, "cpu.shares"),
+        (Controller::CpuAcct, "cpuacct.usage"),
+        (Controller::Memory, "memory.usage_in_bytes"),
+        (Controller::Pids, "pids.max"),
+    ];
+    let found = files.into_iter().filter(|(_, file)| has(file));
+    (
+        Version::V1,
+        found.map(|(controller, _)| controller).collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_kernel_takes() {
+        assert_eq!(group_name("web-1"), "dewar.web-1");
+        let strange = group_name("a\nb");
+        assert!(strange.starts_with("dewar.a_b-"), "{strange}");
+        assert_ne!(group_name("a\nb"), group_name("a\tb"));
+        let long = "ü".repeat(200);
+        assert!(group_name(&long).len() < 255);
+    }
+}

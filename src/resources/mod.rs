@@ -1,0 +1,28 @@
+//! What processes may use: cgroups (v1, v2, and both side by side), the kernel's own limits, and how
+//! much was used.
+//!
+//! A limit is enforced or refused, never skipped. Groups are made below the group that we were
+//! started in, so whatever holds for us holds for the processes too. This room knows nothing of
+//! tasks' plans; it starts and kills nothing but what is in a group of its own making.
+
+mod controllers;
+mod disk;
+mod group;
+mod limits;
+mod own;
+mod rlimits;
+mod site;
+mod survey;
+mod systemd;
+mod usage;
+
+pub use controllers::{Controller, Version};
+pub use disk::{DiskUsage, disk_usage};
+pub use group::{Group, GroupError, TaskGroup, group_name};
+pub use limits::{LimitError, Limits};
+pub use own::own_usage;
+pub use rlimits::{RlimitError, check_rlimits, rlimit_numbers};
+pub use site::{Hierarchy, Site};
+pub use survey::{Mechanism, Row, Survey, needs_group};
+pub use systemd::{DelegateError, delegate};
+pub use usage::Usage;

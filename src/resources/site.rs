@@ -1,0 +1,351 @@
+//! Where cgroups can be made: the hierarchies of this machine and our own place in each.
+//!
+//! Everything is made below the group that we were started in (a container's, a systemd scope's), so
+//! nothing escapes what holds for us. In v2 a group with processes cannot have groups with
+//! controllers below it: our own move to the leaf `dewar.keeper` first, and nobody else's is moved.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use cgroups_rs::fs::hierarchies::{V1, is_cgroup2_unified_mode};
+use nix::{
+    sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
+    unistd::{AccessFlags, access},
+};
+
+use super::controllers::{Controller, Version};
+
+/// Where v2 is mounted beside v1.
+const HYBRID: &str = "/sys/fs/cgroup/unified";
+/// Where it is mounted alone.
+const UNIFIED: &str = "/sys/fs/cgroup";
+/// Our own processes' group, in v2.
+const OWN_LEAF: &str = "dewar.keeper";
+
+/// A hierarchy in which groups can be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Which kind.
+    pub version: Version,
+    /// What it governs; empty for a v2 that only knows who is in which group.
+    pub controllers: Vec<Controller>,
+    /// The group below which ours are made.
+    pub base: PathBuf,
+}
+
+/// All hierarchies, and why what is missing is missing.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// Where groups can be made.
+    pub hierarchies: Vec<Hierarchy>,
+    missing: Vec<(Controller, String)>,
+}
+
+impl Site {
+    /// Looks at this machine, as this process sees it. Changes nothing.
+    pub fn find() -> Site {
+        Site::of_groups(&groups_of("self"))
+    }
+
+    /// Looks at it as the process `pid` would.
+    pub fn of_process(pid: u32) -> Site {
+        Site::of_groups(&groups_of(&pid.to_string()))
+    }
+
+    /// True when all that is missing is a place of our own: v2 is there.
+    pub fn could_be_delegated(&self) -> bool {
+        is_cgroup2_unified_mode() && !self.missing.is_empty()
+    }
+
+    fn of_groups(own: &HashMap<String, String>) -> Site {
+        let mut site = Site::default();
+        let v1 = V1::new();
+        for controller in Controller::ALL {
+            let Some((mount, root)) = v1.get_mount_point(controller.of_v1()) else {
+                continue;
+            };
+            let own = own.get(controller.name(Version::V1));
+            match base_in(&mount, &root, own) {
+                Ok(base) => site.add(Version::V1, controller, base),
+                Err(why) => site.missing.push((controller, why)),
+            }
+        }
+        site.find_v2(own.get(""));
+        for controller in Controller::ALL {
+            let is_known = site.of(controller).is_some()
+                || site
+                    .missing
+                    .iter()
+                    .any(|(missing, _)| *missing == controller);
+            if !is_known {
+                let why = "no hierarchy of cgroups has it on this machine".to_owned();
+                site.missing.push((controller, why));
+            }
+        }
+        site
+    }
+
+    fn add(&mut self, version: Version, controller: Controller, base: PathBuf) {
+        // Several controllers of v1 may share a hierarchy.
+        match self.hierarchies.iter_mut().find(|one| one.base == base) {
+            Some(one) => one.controllers.push(controller),
+            None => self.hierarchies.push(Hierarchy {
+                version,
+                controllers: vec![controller],
+                base,
+            }),
+        }
+    }
+
+    fn find_v2(&mut self, own: Option<&String>) {
+        let is_v2 =
+            |path: &str| statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC);
+        let mount = match is_cgroup2_unified_mode() {
+            true => UNIFIED,
+            false if is_v2(HYBRID) => HYBRID,
+            false => return,
+        };
+        let missing = |site: &mut Site, why: &str| {
+            for controller in Controller::ENABLED {
+                if mount == UNIFIED {
+                    site.missing.push((controller, why.to_owned()));
+                }
+            }
+        };
+        let mut base = match base_in(Path::new(mount), Path::new("/"), own) {
+            Ok(base) => base,
+            Err(why) => return missing(self, &why),
+        };
+        if base.file_name().is_some_and(|name| name == OWN_LEAF) {
+            base.pop();
+        }
+        let text = fs::read_to_string(base.join("cgroup.controllers")).unwrap_or_default();
+        let has = |controller: &Controller| {
+            let name = controller.name(Version::V2);
+            text.split_ascii_whitespace().any(|one| one == name)
+        };
+        let controllers: Vec<Controller> = Controller::ENABLED.into_iter().filter(has).collect();
+        if !controllers.is_empty()
+            && let Err(why) = may_hold(&base, &controllers)
+        {
+            return missing(self, &why);
+        }
+        for controller in Controller::ENABLED {
+            if mount == UNIFIED && !controllers.contains(&controller) {
+                let name = controller.name(Version::V2);
+                let why = format!("the cgroup {} is not given `{name}`", base.display());
+                self.missing.push((controller, why));
+            }
+        }
+        self.hierarchies.push(Hierarchy {
+            version: Version::V2,
+            controllers,
+            base,
+        });
+    }
+
+    /// The hierarchy that has `controller`.
+    pub fn of(&self, controller: Controller) -> Option<&Hierarchy> {
+        let mut all = self.hierarchies.iter();
+        all.find(|one| one.controllers.contains(&controller))
+    }
+
+    /// Why `controller` cannot be used.
+    pub fn why_not(&self, controller: Controller) -> &str {
+        let mut missing = self.missing.iter();
+        missing
+            .find(|(missing, _)| *missing == controller)
+            .map_or("", |(_, why)| why)
+    }
+}
+
+/// The groups of a process by controller; v2's is under the empty name. See cgroups(7), /proc/PID/cgroup.
+fn groups_of(process: &str) -> HashMap<String, String> {
+    let text = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+    let mut groups = HashMap::new();
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        if let (Some(controllers), Some(path)) = (fields.next(), fields.next()) {
+            for controller in controllers.split(',') {
+                groups.insert(controller.to_owned(), path.to_owned());
+            }
+        }
+    }
+    groups
+}
+
+/// The directory of our group in a hierarchy that is mounted at `mount` from `root` on.
+fn base_in(mount: &Path, root: &Path, own: Option<&String>) -> Result<PathBuf, String> {
+    let own = own.ok_or("the kernel does not say in which cgroup we are")?;
+    let below = Path::new(own).strip_prefix(root).map_err(|_| {
+        format!(
+            "our cgroup {own} is outside of what is mounted at {}",
+            mount.display()
+        )
+    })?;
+    let base = mount.join(below);
+    // A trailing slash is no part of a name.
+    let base = base.components().collect::<PathBuf>();
+    match access(&base, AccessFlags::W_OK) {
+        Ok(()) => Ok(base),
+        Err(errno) => Err(format!(
+            "no cgroup can be made in {}: {}",
+            base.display(),
+            errno.desc()
+        )),
+    }
+}
+
+/// Whether groups with controllers can be made below `base`, in v2.
+fn may_hold(base: &Path, controllers: &[Controller]) -> Result<(), String> {
+    if is_root(base) || lacks(base, controllers).is_empty() {
+        return Ok(());
+    }
+    let control = base.join("cgroup.subtree_control");
+    if let Err(errno) = access(&control, AccessFlags::W_OK) {
+        return Err(format!(
+            "{} is not delegated to us: {}",
+            base.display(),
+            errno.desc()
+        ));
+    }
+    match strangers(base) {
+        0 => Ok(()),
+        count => Err(format!(
+            "{} has {count} process(es) of others in it, which must not be moved",
+            base.display()
+        )),
+    }
+}
+
+fn is_root(base: &Path) -> bool {
+    !base.join("cgroup.type").exists()
+}
+
+/// Which of `controllers` the groups below `base` do not get yet.
+fn lacks(base: &Path, controllers: &[Controller]) -> Vec<Controller> {
+    let enabled = fs::read_to_string(base.join("cgroup.subtree_control")).unwrap_or_default();
+    let has = |controller: &Controller| {
+        let name = controller.name(Version::V2);
+        enabled.split_ascii_whitespace().any(|one| one == name)
+    };
+    controllers
+        .iter()
+        .copied()
+        .filter(|one| !has(one))
+        .collect()
+}
+
+/// Processes in `base` that are not ours: ours run this very program.
+fn strangers(base: &Path) -> usize {
+    let own = fs::read_link("/proc/self/exe").ok();
+    let is_ours = |pid: &i32| {
+        let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+        // One that died meanwhile is nobody's.
+        exe == own || !Path::new(&format!("/proc/{pid}")).exists()
+    };
+    processes(base).iter().filter(|pid| !is_ours(pid)).count()
+}
+
+/// The processes directly in a group; zombies are in none.
+pub(super) fn processes(group: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    text.split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+impl Hierarchy {
+    /// Lets the groups below the base have controllers; our own processes make room.
+    ///
+    /// # Errors
+    /// What the system says, and of which file.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        if self.version == Version::V1 || self.controllers.is_empty() {
+            return Ok(());
+        }
+        let lacking = lacks(&self.base, &self.controllers);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        if !is_root(&self.base) {
+            may_hold(&self.base, &self.controllers).map_err(io::Error::other)?;
+            self.move_out()?;
+        }
+        for controller in lacking {
+            let word = format!("+{}", controller.name(self.version));
+            write(&self.base.join("cgroup.subtree_control"), &word)?;
+        }
+        Ok(())
+    }
+
+    fn move_out(&self) -> io::Result<()> {
+        let leaf = self.base.join(OWN_LEAF);
+        match fs::create_dir(&leaf) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made.map_err(|error| at(&leaf, error))?,
+        }
+        // What one of ours forks meanwhile is seen by the next look.
+        const LOOKS: usize = 10;
+        for _ in 0..LOOKS {
+            let left = processes(&self.base);
+            if left.is_empty() {
+                return Ok(());
+            }
+            for pid in left {
+                match write(&leaf.join("cgroup.procs"), &pid.to_string()) {
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                    moved => moved?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes [`prepare`](Self::prepare) when nobody of ours needs it any more.
+    pub(super) fn restore(&self) {
+        let leaf = self.base.join(OWN_LEAF);
+        if self.version == Version::V1 || !leaf.exists() || has_groups(&self.base) {
+            return;
+        }
+        let restored = (|| -> io::Result<()> {
+            for controller in &self.controllers {
+                let word = format!("-{}", controller.name(self.version));
+                write(&self.base.join("cgroup.subtree_control"), &word)?;
+            }
+            for pid in processes(&leaf) {
+                write(&self.base.join("cgroup.procs"), &pid.to_string())?;
+            }
+            fs::remove_dir(&leaf)
+        })();
+        if let Err(error) = restored {
+            tracing::info!("{} is left: {error}", leaf.display());
+        }
+    }
+}
+
+/// Groups of tasks below `base`.
+fn has_groups(base: &Path) -> bool {
+    let mut entries = fs::read_dir(base).into_iter().flatten().flatten();
+    entries.any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with(super::group::PREFIX) && name != OWN_LEAF
+    })
+}
+
+/// Writes to a file of the cgroup file system, which takes a value in one call.
+pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
+    fs::write(path, value).map_err(|error| at(path, error))
+}
+
+pub(super) fn at(path: &Path, error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        // Kept as it is for whoever looks at the number.
+        Some(libc::ESRCH | libc::EBUSY | libc::ENOENT) => error,
+        _ => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+    }
+}

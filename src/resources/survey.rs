@@ -1,0 +1,139 @@
+//! What this machine can enforce, as which user, by which mechanism.
+
+use super::{
+    controllers::{Controller, Version},
+    limits::{LimitError, Limits},
+    rlimits::{RlimitError, check_rlimits},
+    site::Site,
+};
+use crate::config::{Process, Resources, Task};
+
+/// What a limit is enforced by, or why it cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// By this.
+    By(String),
+    /// What is missing.
+    Missing(String),
+}
+
+/// One line of what this machine can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// As task files call it.
+    pub what: &'static str,
+    /// How.
+    pub mechanism: Mechanism,
+}
+
+/// What this machine can enforce.
+#[derive(Debug)]
+pub struct Survey {
+    /// Where groups can be made.
+    pub site: Site,
+}
+
+impl Survey {
+    /// Looks. Changes nothing.
+    pub fn take() -> Survey {
+        Survey { site: Site::find() }
+    }
+
+    /// What of the limits of `task` cannot be had, each with whose it is; empty for those who take what
+    /// they get (`best_effort`).
+    pub fn problems(&self, task: &Task) -> Vec<String> {
+        let mut problems = Vec::new();
+        for process in &task.processes {
+            if let Some(resources) = &process.resources {
+                let whose = format!("process {:?}", process.name);
+                self.add(&mut problems, resources, &whose, true);
+            }
+        }
+        if let Some(resources) = task.resources.as_ref().filter(|_| task.enforce) {
+            self.add(&mut problems, resources, "the task", false);
+        }
+        problems
+    }
+
+    fn add(&self, problems: &mut Vec<String>, resources: &Resources, whose: &str, own: bool) {
+        if resources.best_effort {
+            return;
+        }
+        let found = unenforced(resources, &self.site, own);
+        problems.extend(
+            found
+                .into_iter()
+                .map(|problem| format!("{whose}: {problem}")),
+        );
+    }
+
+    /// Every limit, and what enforces it here.
+    pub fn rows(&self) -> Vec<Row> {
+        let tried = Limits {
+            cpu: 1.0,
+            cpu_weight: Some(100),
+            ram: 1 << 30,
+            ram_high: Some(1 << 30),
+            swap: Some(0),
+            pids: Some(100),
+            io_weight: Some(100),
+        };
+        let problems = tried.problems(&self.site);
+        let kinds = [
+            ("cpu", Controller::Cpu, "cpu.cfs_quota_us", "cpu.max"),
+            ("cpu_weight", Controller::Cpu, "cpu.shares", "cpu.weight"),
+            (
+                "ram",
+                Controller::Memory,
+                "memory.limit_in_bytes",
+                "memory.max",
+            ),
+            ("ram_high", Controller::Memory, "", "memory.high"),
+            (
+                "swap",
+                Controller::Memory,
+                "memory.memsw.limit_in_bytes",
+                "memory.swap.max",
+            ),
+            ("pids", Controller::Pids, "pids.max", "pids.max"),
+            ("io_weight", Controller::Io, "blkio.bfq.weight", "io.weight"),
+        ];
+        let rows = kinds.into_iter().map(|(what, controller, v1, v2)| {
+            let problem = problems.iter().find(|problem| problem.what == what);
+            let mechanism = match (problem, self.site.of(controller)) {
+                (None, Some(hierarchy)) => {
+                    let (version, file) = match hierarchy.version {
+                        Version::V1 => ("v1", v1),
+                        Version::V2 => ("v2", v2),
+                    };
+                    let base = hierarchy.base.display();
+                    Mechanism::By(format!("cgroup {version}, {file} below {base}"))
+                }
+                (Some(problem), _) => Mechanism::Missing(problem.why.clone()),
+                (None, None) => Mechanism::Missing(self.site.why_not(controller).to_owned()),
+            };
+            Row { what, mechanism }
+        });
+        rows.collect()
+    }
+}
+
+/// What of `resources` cannot be enforced here.
+pub(super) fn unenforced(resources: &Resources, site: &Site, of_process: bool) -> Vec<String> {
+    let limits = Limits::of(resources).problems(site);
+    let mut problems: Vec<String> = limits.iter().map(LimitError::to_string).collect();
+    if of_process {
+        let own = check_rlimits(resources);
+        problems.extend(own.iter().map(RlimitError::to_string));
+    }
+    if resources.gpu > 0 {
+        problems.push("`gpu` cannot be enforced: devices are the container's".to_owned());
+    }
+    problems
+}
+
+/// True when the process needs a group of its own.
+pub fn needs_group(process: &Process) -> bool {
+    let resources = process.resources.as_ref();
+    resources.is_some_and(|resources| !Limits::of(resources).is_empty())
+}

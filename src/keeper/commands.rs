@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::{
     interrupted::again,
-    launch::launch,
+    launch::{Bounds, launch},
     main_loop::{Keeper, Token, sync_directories},
     proc::{self, Stat},
     pump::Pump,
@@ -145,15 +145,19 @@ impl Keeper {
         let Some(slot) = self.shared.live.take_slot(key) else {
             return self.launch_failed(key, again, "too many launches at once".to_owned());
         };
-        let group = match self.group_for(key, command) {
+        let made = self.prepare_den(task, command);
+        let group = match made.and_then(|()| self.group_for(key, command)) {
             Ok(group) => group,
             Err(reason) => {
                 self.shared.live.free_slot(slot);
                 return self.launch_failed(key, again, reason);
             }
         };
-        let inside = group.as_ref().map(|group| &group.group);
-        let launched = launch(key, command, &self.setting, &self.shared.live, slot, inside);
+        let bounds = Bounds {
+            group: group.as_ref().map(|group| &group.group),
+            entrance: self.entrance(task, command),
+        };
+        let launched = launch(key, command, &self.setting, &self.shared.live, slot, bounds);
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {
@@ -289,6 +293,8 @@ impl Keeper {
         {
             found.extend(strays.find(snapshot));
         }
+        // The inits are ours; they end when their tasks do.
+        found.retain(|stat| self.den_of(stat.pid).is_none());
         found
     }
 
@@ -323,7 +329,8 @@ impl Keeper {
         let runner = self.runner_pid();
         let mut found = Vec::new();
         for pid in proc::children()? {
-            if Some(pid) == runner || self.runs.has_pid(pid) || self.is_probe(pid) {
+            let is_ours = Some(pid) == runner || self.den_of(pid).is_some();
+            if is_ours || self.runs.has_pid(pid) || self.is_probe(pid) {
                 continue;
             }
             match proc::stat(pid) {
@@ -337,6 +344,15 @@ impl Keeper {
                     }
                 }
             }
+        }
+        // What is orphaned in a pid namespace is its init's.
+        for init in self.inits() {
+            let orphans = proc::children_of(init)?.into_iter();
+            found.extend(
+                orphans
+                    .filter_map(proc::stat)
+                    .filter(|stat| !stat.is_dead()),
+            );
         }
         Ok(found)
     }

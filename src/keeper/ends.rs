@@ -15,12 +15,14 @@ use nix::{
     unistd::Pid,
 };
 
+use rustix::process::{PidfdFlags, pidfd_open};
+
 use super::{
     exit_info,
     interrupted::again,
     launch::explain,
     live::Gate,
-    main_loop::{DRAIN_US, Keeper, UNREAD_US},
+    main_loop::{DRAIN_US, Keeper, Token, UNREAD_US},
     proc,
     runs::{Key, Phase},
     stopping::give_up,
@@ -271,6 +273,7 @@ impl Keeper {
             }
             self.watch_strays();
         }
+        self.watch_orphans(strangers);
         let is_empty = !has_strangers && self.runs.all_ended(task) && !has_strays(self);
         if let Some(kept) = self.tasks.get_mut(task)
             && kept.awaiting_empty
@@ -280,6 +283,36 @@ impl Keeper {
             kept.killing_all = false;
             self.report.empty.push(task);
         }
+    }
+
+    /// Those that are not our children die without a word to us: somebody waits for it.
+    fn watch_orphans(&mut self, strangers: &[proc::Stat]) {
+        let me = std::process::id() as i32;
+        for stat in strangers.iter().filter(|stat| stat.parent != me) {
+            if self.orphans.contains_key(&stat.pid) {
+                continue;
+            }
+            let opened = rustix::process::Pid::from_raw(stat.pid)
+                .map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+            match opened {
+                Some(Ok(pidfd)) => {
+                    let number = Token::Orphan.number(stat.pid as usize);
+                    match self.watch(pidfd.as_fd(), number) {
+                        Ok(()) => drop(self.orphans.insert(stat.pid, pidfd)),
+                        Err(error) => tracing::error!("cannot watch pid {}: {error}", stat.pid),
+                    }
+                }
+                // It is gone already.
+                _ => self.children_changed = true,
+            }
+        }
+    }
+
+    pub(super) fn orphan_died(&mut self, pid: i32) {
+        if let Some(pidfd) = self.orphans.remove(&pid) {
+            self.unwatch(pidfd.as_fd());
+        }
+        self.children_changed = true;
     }
 
     fn reap_ended(&mut self, strangers: &[proc::Stat]) {

@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::{
     child::{ChildPlan, Gated, STEP_EXEC, STEPS, fork_gated},
+    dens::Entrance,
     groups::rlimits_of,
     live::Live,
     log_source::Source,
@@ -22,7 +23,7 @@ use super::{
     runs::Key,
     vault::{Pipes, Slot},
 };
-use crate::{protocols::dewar::link as wire, resources::Group};
+use crate::{protocols::dewar::link as wire, resources::Group, sandbox::private::Den};
 
 /// A launched child and what its keeper holds of it.
 pub(super) struct Launched {
@@ -39,6 +40,12 @@ pub(super) struct Setting {
     pub umask: u32,
 }
 
+/// What a child may use and see.
+pub(super) struct Bounds<'a> {
+    pub group: Option<&'a Group>,
+    pub entrance: Option<Entrance<'a>>,
+}
+
 /// Opens the logs and forks.
 ///
 /// # Errors
@@ -49,12 +56,12 @@ pub(super) fn launch(
     setting: &Setting,
     live: &Live,
     slot: usize,
-    group: Option<&Group>,
+    bounds: Bounds<'_>,
 ) -> io::Result<Launched> {
     let identity = command.identity.as_ref();
     let owner = identity.map(|identity| (identity.uid, identity.gid));
     let outputs = Outputs::open(key, command, owner, &setting.null)?;
-    fork_with(command, setting, live, slot, outputs, group)
+    fork_with(command, setting, live, slot, outputs, bounds)
 }
 
 fn fork_with(
@@ -63,7 +70,7 @@ fn fork_with(
     live: &Live,
     slot: usize,
     outputs: Outputs,
-    group: Option<&Group>,
+    bounds: Bounds<'_>,
 ) -> io::Result<Launched> {
     let bytes = |what: &[u8]| CString::new(what).map_err(|_| nul_byte());
     let argv = each(&command.argv)?;
@@ -81,7 +88,11 @@ fn fork_with(
         &theirs,
         nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
     )?;
-    let doors = group.map_or_else(|| Ok(Vec::new()), Group::doors)?;
+    let doors = bounds.group.map_or_else(|| Ok(Vec::new()), Group::doors)?;
+    let (den, confinement) = match bounds.entrance {
+        Some(entrance) => (entrance.den, Some(entrance.confinement)),
+        None => (None, None),
+    };
     let plan = ChildPlan {
         programs,
         argv,
@@ -97,8 +108,8 @@ fn fork_with(
             .map(|adj| CString::new(adj.to_string()))
             .transpose()?,
         doors: doors.iter().map(AsRawFd::as_raw_fd).collect(),
-        entry: None,
-        confinement: None,
+        entry: den.map(Den::entry),
+        confinement,
         ignored_signals: &setting.ignored_signals,
         stdin: setting.null.as_raw_fd(),
         stdout: outputs.stdout.as_raw_fd(),
@@ -124,13 +135,18 @@ pub(super) fn launch_probe(
     live: &Live,
     slot: usize,
     output: &File,
+    entrance: Option<Entrance<'_>>,
 ) -> io::Result<Launched> {
     let outputs = Outputs {
         stdout: output.try_clone()?.into(),
         stderr: output.try_clone()?.into(),
         streams: Vec::new(),
     };
-    fork_with(command, setting, live, slot, outputs, None)
+    let bounds = Bounds {
+        group: None,
+        entrance,
+    };
+    fork_with(command, setting, live, slot, outputs, bounds)
 }
 
 struct Outputs {

@@ -26,6 +26,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{
     conversation::Runner,
+    dens::Dens,
     go::GoError,
     launch::Setting,
     live::Holder,
@@ -75,6 +76,8 @@ pub(super) enum Token {
     Gate,
     Root,
     Probe,
+    Den,
+    Orphan,
 }
 
 impl Token {
@@ -83,7 +86,7 @@ impl Token {
     }
 
     fn of(number: u64) -> Option<(Token, usize)> {
-        const ALL: [Token; 10] = [
+        const ALL: [Token; 12] = [
             Token::Signal,
             Token::Link,
             Token::Runner,
@@ -94,6 +97,8 @@ impl Token {
             Token::Gate,
             Token::Root,
             Token::Probe,
+            Token::Den,
+            Token::Orphan,
         ];
         let kind = number >> KIND_SHIFT;
         let token = ALL.into_iter().find(|token| *token as u64 == kind)?;
@@ -137,6 +142,10 @@ pub(super) struct Keeper {
     pub site: Option<Box<Site>>,
     /// Groups of runs that are over, with something still in them.
     pub left_groups: Vec<Group>,
+    /// Namespaces of private tasks.
+    pub dens: Dens,
+    /// Orphans in them whose end is waited for, by pid.
+    pub orphans: HashMap<i32, OwnedFd>,
 
     pub pushed: u64,
     pub durable: u64,
@@ -287,6 +296,8 @@ impl Keeper {
             lingering: Vec::new(),
             site: None,
             left_groups: Vec::new(),
+            dens: Dens::default(),
+            orphans: HashMap::new(),
             pushed: 0,
             durable: 0,
             flush_by: None,
@@ -363,6 +374,8 @@ impl Keeper {
             Some((Token::Gate, index)) => self.gate_spoke(index),
             Some((Token::Root, _)) => self.root_died(),
             Some((Token::Probe, index)) => self.probe_died(index),
+            Some((Token::Den, task)) => self.den_died(task as u32),
+            Some((Token::Orphan, pid)) => self.orphan_died(pid as i32),
             None => return Err("an event that nobody asked for".to_owned()),
         }
         Ok(())
@@ -410,6 +423,7 @@ impl Keeper {
 
     fn is_over(&self) -> bool {
         let said_goodbye = self.leave_by.is_some() && self.runner.is_none();
+        let said_goodbye = said_goodbye && !self.has_dens();
         said_goodbye || (self.is_leaving && !self.awaits_emptiness())
     }
 

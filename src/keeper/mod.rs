@@ -10,6 +10,7 @@ mod child;
 mod commands;
 mod confine;
 mod conversation;
+mod dens;
 mod ends;
 mod exit_info;
 mod go;

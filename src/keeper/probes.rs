@@ -75,7 +75,18 @@ impl Keeper {
         let output = bounded_file()?;
         let slot = self.shared.live.take_probe_slot();
         let slot = slot.ok_or_else(|| std::io::Error::other("too many launches at once"))?;
-        let launched = launch_probe(command, &self.setting, &self.shared.live, slot, &output);
+        let prepared = self.prepare_den(about.task, command);
+        let launched = prepared.map_err(std::io::Error::other).and_then(|()| {
+            let entrance = self.entrance(about.task, command);
+            launch_probe(
+                command,
+                &self.setting,
+                &self.shared.live,
+                slot,
+                &output,
+                entrance,
+            )
+        });
         let launched = match launched {
             Ok(launched) => launched,
             Err(error) => {

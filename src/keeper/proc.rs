@@ -77,8 +77,12 @@ pub(super) fn all() -> io::Result<Vec<Stat>> {
 /// Our own children, living and dead.
 pub(super) fn children() -> io::Result<Vec<i32>> {
     // Orphans are given to the thread group's first thread, and only that one forks.
-    let me = std::process::id();
-    match looking(|| fs::read_to_string(format!("/proc/{me}/task/{me}/children"))) {
+    children_of(std::process::id() as i32)
+}
+
+/// The children of a process with one thread, living and dead; none when it is gone.
+pub(super) fn children_of(parent: i32) -> io::Result<Vec<i32>> {
+    match looking(|| fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))) {
         Ok(text) => Ok(text
             .split_ascii_whitespace()
             .filter_map(|pid| pid.parse().ok())
@@ -86,7 +90,7 @@ pub(super) fn children() -> io::Result<Vec<i32>> {
         // A kernel without CONFIG_PROC_CHILDREN.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(all()?
             .into_iter()
-            .filter(|stat| stat.parent == me as i32)
+            .filter(|stat| stat.parent == parent)
             .map(|stat| stat.pid)
             .collect()),
         Err(error) => Err(error),

@@ -84,6 +84,7 @@ impl Keeper {
             self.durable = progress.durable;
             self.report.durable = progress.durable;
         }
+        self.confirm_dens();
         self.open_gates();
         self.free_slots();
         self.collect_reaps();
@@ -138,6 +139,7 @@ impl Keeper {
         if let Some(kept) = self.tasks.get_mut(task) {
             kept.closing = Some(self.pushed);
         }
+        self.kill_den(task);
         self.hurry();
         if self.durable >= self.pushed || self.failed.is_some() {
             self.progressed();

@@ -117,6 +117,7 @@ impl Keeper {
         if let Some(kept) = self.tasks.get(task) {
             kept.kill_grouped();
         }
+        self.kill_den(task);
         if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
             give_up(&error);
         }

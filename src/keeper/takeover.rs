@@ -31,7 +31,7 @@ use super::{
     tree::{self, Snapshot},
 };
 use crate::{
-    journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay},
+    journal::{self, Cover, FileStorage, Init, Journal, Kind, Record, Replay},
     resources::{Group, Site},
 };
 
@@ -163,6 +163,11 @@ impl Keeper {
             && !rebooted
         {
             self.resume_groups(task, directories);
+        }
+        if let Some(init) = last_init(&replay.records)
+            && !rebooted
+        {
+            self.resume_den(task, init);
         }
         let (open, next_run) = fold(&replay.records);
         for (process, next) in next_run {
@@ -422,6 +427,16 @@ fn groups(records: &[Record]) -> Option<&[String]> {
     records.find_map(|record| match &record.kind {
         Some(Kind::Groups(groups)) => Some(groups.directories.as_slice()),
         Some(Kind::Snapshot(snapshot)) => groups(&snapshot.kept),
+        _ => None,
+    })
+}
+
+/// The init of the task's namespaces, the last one.
+fn last_init(records: &[Record]) -> Option<&Init> {
+    let mut records = records.iter().rev();
+    records.find_map(|record| match &record.kind {
+        Some(Kind::Init(init)) => Some(init),
+        Some(Kind::Snapshot(snapshot)) => last_init(&snapshot.kept),
         _ => None,
     })
 }

@@ -1,11 +1,13 @@
-//! The sandbox of a task: its directory and the accounts its processes run as.
+//! The sandbox of a task: its directory, the accounts its processes run as, and how far it is kept from the
+//! machine (`private`).
 //!
-//! This room knows nothing of plans, and enforces nothing yet.
+//! This room knows nothing of plans.
 
 mod account;
 mod directory;
 mod env_file;
 mod environment;
+pub mod private;
 
 pub use account::{Account, AccountError};
 pub use directory::{SandboxError, prepare};

@@ -1,0 +1,509 @@
+//! What is built, as a list of steps; pure but for looking at what is there to be shown.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// The machine's own programs and settings: what of these exists is shown, read-only.
+const SYSTEM: [&str; 11] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu",
+];
+const DEVICES: [&str; 6] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+];
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+];
+/// What of /proc is not the processes' own, and could be written by root.
+const PROC_READ_ONLY: [&str; 5] = [
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/irq",
+    "/proc/bus",
+    "/proc/fs",
+];
+/// What of it tells of other processes' memory or secrets.
+const PROC_HIDDEN: [&str; 4] = [
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/timer_list",
+];
+/// Where the new root is made: a directory that is always there.
+const STAGING: &str = "/proc";
+
+/// What a task is shown of its machine beside the programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A directory or a file.
+    Bound {
+        /// On the machine.
+        from: PathBuf,
+        /// Where the task finds it.
+        to: PathBuf,
+        /// May be written.
+        writable: bool,
+    },
+    /// Files in memory.
+    Tmpfs {
+        /// Where.
+        to: PathBuf,
+        /// At most so many bytes.
+        size: u64,
+    },
+}
+
+/// Why a task cannot be shown something.
+#[derive(Debug, Error)]
+#[error("cannot show {path} to a private task: {source}")]
+pub struct BlueprintError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// One thing to do. Trees are kept in numbered slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Writes a file: the maps of a user namespace.
+    Write {
+        path: CString,
+        text: CString,
+    },
+    /// What is mounted from here on is nobody else's to see, and what others mount is not ours.
+    Detach,
+    /// Takes a copy of the tree of mounts at `path`.
+    Take {
+        slot: usize,
+        path: CString,
+        /// With what is mounted below it.
+        deep: bool,
+    },
+    /// Forbids things for a tree.
+    Restrict {
+        slot: usize,
+        attributes: u64,
+        deep: bool,
+    },
+    /// An empty file system in memory, and into it.
+    NewRoot {
+        path: CString,
+    },
+    /// It becomes the root; the old one is behind it.
+    Pivot,
+    Directory {
+        path: CString,
+    },
+    File {
+        path: CString,
+    },
+    Link {
+        target: CString,
+        path: CString,
+    },
+    /// Puts a tree somewhere.
+    Put {
+        slot: usize,
+        path: CString,
+    },
+    Mount {
+        kind: CString,
+        path: CString,
+        flags: u64,
+        options: CString,
+    },
+    /// The old root goes.
+    Forget,
+    /// Forbids writing at the root itself.
+    Seal,
+    /// Hides a file, if it is there, behind /dev/null.
+    Hide {
+        path: CString,
+    },
+    /// Makes what is below a directory read-only, if it is there.
+    Freeze {
+        path: CString,
+    },
+}
+
+impl Step {
+    /// For people: `take /srv/data`.
+    pub(super) fn shown(&self) -> String {
+        let text = |path: &CString| path.to_string_lossy().into_owned();
+        match self {
+            Step::Write { path, .. } => format!("write {}", text(path)),
+            Step::Detach => "make its mounts its own".to_owned(),
+            Step::Take { path, .. } => format!("take {}", text(path)),
+            Step::Restrict { .. } => "forbid writing".to_owned(),
+            Step::NewRoot { path } => format!("mount a new root at {}", text(path)),
+            Step::Pivot => "enter the new root".to_owned(),
+            Step::Directory { path } => format!("make the directory {}", text(path)),
+            Step::File { path } => format!("make the file {}", text(path)),
+            Step::Link { path, .. } => format!("make the link {}", text(path)),
+            Step::Put { path, .. } => format!("mount {}", text(path)),
+            Step::Mount { kind, path, .. } => format!("mount {} at {}", text(kind), text(path)),
+            Step::Forget => "leave the old root".to_owned(),
+            Step::Seal => "make the new root read-only".to_owned(),
+            Step::Hide { path } => format!("hide {}", text(path)),
+            Step::Freeze { path } => format!("make {} read-only", text(path)),
+        }
+    }
+}
+
+/// All that is needed for building.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blueprint {
+    pub(super) steps: Vec<Step>,
+    pub(super) slots: usize,
+    /// What the init is cloned with.
+    pub(super) namespaces: i32,
+    /// What the task may write, in its own view.
+    writable: Vec<PathBuf>,
+}
+
+impl Blueprint {
+    /// A blueprint for a task whose sandbox is `sandbox`, with these namespaces (`CLONE_NEW*`, without the user
+    /// namespace, which is added when we are not root).
+    ///
+    /// # Errors
+    /// When something that is to be shown is not there.
+    pub fn new(
+        sandbox: &Path,
+        places: &[Place],
+        namespaces: i32,
+    ) -> Result<Blueprint, BlueprintError> {
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let mut plan = Planner {
+            steps: Vec::new(),
+            slots: 0,
+        };
+        let mut namespaces = namespaces;
+        if !uid.is_root() {
+            namespaces |= libc::CLONE_NEWUSER;
+            for (path, text) in [
+                ("/proc/self/setgroups", "deny".to_owned()),
+                ("/proc/self/uid_map", format!("{uid} {uid} 1")),
+                ("/proc/self/gid_map", format!("{gid} {gid} 1")),
+            ] {
+                plan.steps.push(Step::Write {
+                    path: c(path),
+                    text: c(text),
+                });
+            }
+        }
+        let mut writable: Vec<PathBuf> = ["/tmp", "/var/tmp", "/run", "/dev", "/proc"]
+            .map(PathBuf::from)
+            .to_vec();
+        writable.push(sandbox.to_path_buf());
+        for place in places {
+            match place {
+                Place::Bound {
+                    to, writable: true, ..
+                }
+                | Place::Tmpfs { to, .. } => {
+                    writable.push(to.clone());
+                }
+                Place::Bound { .. } => {}
+            }
+        }
+        if namespaces & libc::CLONE_NEWNS != 0 {
+            let has_pids = namespaces & libc::CLONE_NEWPID != 0;
+            plan.file_system(sandbox, places, has_pids)?;
+        }
+        Ok(Blueprint {
+            steps: plan.steps,
+            slots: plan.slots,
+            namespaces,
+            writable,
+        })
+    }
+
+    /// The namespaces that a process of the task enters.
+    pub fn namespaces(&self) -> i32 {
+        self.namespaces
+    }
+
+    /// What the task may write, as it sees it.
+    pub fn writable(&self) -> &[PathBuf] {
+        &self.writable
+    }
+}
+
+struct Planner {
+    steps: Vec<Step>,
+    slots: usize,
+}
+
+const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+const WRITABLE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+
+impl Planner {
+    fn file_system(
+        &mut self,
+        sandbox: &Path,
+        places: &[Place],
+        has_pids: bool,
+    ) -> Result<(), BlueprintError> {
+        self.steps.push(Step::Detach);
+        // Everything that is shown is taken before the old root goes.
+        let mut shown: Vec<(PathBuf, usize, bool)> = Vec::new();
+        let mut links: Vec<(PathBuf, PathBuf)> = Vec::new();
+        for path in SYSTEM.map(PathBuf::from) {
+            match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_symlink() => {
+                    let target = fs::read_link(&path).map_err(fail(&path))?;
+                    links.push((target, path));
+                }
+                Ok(meta) if meta.is_dir() => {
+                    let slot = self.take(&path, READ_ONLY);
+                    shown.push((path, slot, true));
+                }
+                _ => {}
+            }
+        }
+        let sys = self.take(Path::new("/sys"), READ_ONLY | libc::MOUNT_ATTR_NOEXEC);
+        let devices: Vec<(&str, usize)> = DEVICES
+            .into_iter()
+            .filter(|path| Path::new(path).exists())
+            .map(|path| (path, self.take(Path::new(path), libc::MOUNT_ATTR_NOSUID)))
+            .collect();
+        let mut own: Vec<(PathBuf, usize, bool)> = Vec::new();
+        // Names are resolved by a file that often lies where nothing else is shown.
+        if let Ok(resolver) = fs::canonicalize("/etc/resolv.conf")
+            && resolver.is_file()
+            && !SYSTEM.iter().any(|shown| resolver.starts_with(shown))
+        {
+            let slot = self.take(&resolver, READ_ONLY);
+            own.push((resolver, slot, false));
+        }
+        let slot = self.take(sandbox, WRITABLE);
+        own.push((sandbox.to_path_buf(), slot, true));
+        let mut memory = Vec::new();
+        for place in places {
+            match place {
+                Place::Bound { from, to, writable } => {
+                    let from = fs::canonicalize(from).map_err(fail(from))?;
+                    let is_dir = fs::metadata(&from).map_err(fail(&from))?.is_dir();
+                    let attributes = if *writable { WRITABLE } else { READ_ONLY };
+                    let slot = self.take(&from, attributes);
+                    own.push((to.clone(), slot, is_dir));
+                }
+                Place::Tmpfs { to, size } => memory.push((to, size)),
+            }
+        }
+        let proc = match has_pids {
+            true => None,
+            false => Some(self.take(Path::new("/proc"), WRITABLE | libc::MOUNT_ATTR_NOEXEC)),
+        };
+        self.steps.push(Step::NewRoot { path: c(STAGING) });
+        self.steps.push(Step::Pivot);
+        self.directory(Path::new("/proc"));
+        match proc {
+            // Before the old root goes: an unprivileged mount of it wants to see one that is whole.
+            None => self.mount("proc", "/proc", libc::MS_NOEXEC, ""),
+            Some(slot) => self.put(slot, Path::new("/proc")),
+        }
+        self.steps.push(Step::Forget);
+        for (target, path) in links {
+            self.steps.push(Step::Link {
+                target: c(target.as_os_str().as_bytes()),
+                path: c(path.as_os_str().as_bytes()),
+            });
+        }
+        for (path, slot, _) in shown {
+            self.directory(&path);
+            self.put(slot, &path);
+        }
+        self.directory(Path::new("/sys"));
+        self.put(sys, Path::new("/sys"));
+        for path in ["/home", "/root", "/var", "/mnt", "/srv"] {
+            self.directory(Path::new(path));
+        }
+        for (path, options) in [
+            ("/tmp", "mode=1777"),
+            ("/var/tmp", "mode=1777"),
+            ("/run", "mode=755"),
+        ] {
+            self.directory(Path::new(path));
+            self.mount("tmpfs", path, 0, options);
+        }
+        self.devices(&devices);
+        for path in PROC_READ_ONLY {
+            self.steps.push(Step::Freeze { path: c(path) });
+        }
+        for path in PROC_HIDDEN {
+            self.steps.push(Step::Hide { path: c(path) });
+        }
+        for (to, size) in memory {
+            self.parents(to);
+            self.directory(to);
+            let options = format!("mode=1777,size={size}");
+            self.mount("tmpfs", &to.display().to_string(), 0, &options);
+        }
+        for (path, slot, is_dir) in own {
+            self.parents(&path);
+            match is_dir {
+                true => self.directory(&path),
+                false => self.steps.push(Step::File {
+                    path: c(path.as_os_str().as_bytes()),
+                }),
+            }
+            self.put(slot, &path);
+        }
+        self.steps.push(Step::Seal);
+        Ok(())
+    }
+
+    fn devices(&mut self, devices: &[(&str, usize)]) {
+        self.directory(Path::new("/dev"));
+        self.mount("tmpfs", "/dev", libc::MS_NOEXEC, "mode=755,size=64k");
+        for (path, slot) in devices {
+            self.steps.push(Step::File { path: c(*path) });
+            self.put(*slot, Path::new(path));
+        }
+        for path in ["/dev/pts", "/dev/shm"] {
+            self.directory(Path::new(path));
+        }
+        self.mount(
+            "devpts",
+            "/dev/pts",
+            libc::MS_NOEXEC,
+            "newinstance,ptmxmode=0666,mode=0620",
+        );
+        self.mount("tmpfs", "/dev/shm", libc::MS_NOEXEC, "mode=1777");
+        for (target, path) in DEVICE_LINKS {
+            self.steps.push(Step::Link {
+                target: c(target),
+                path: c(path),
+            });
+        }
+    }
+
+    fn take(&mut self, path: &Path, attributes: u64) -> usize {
+        let slot = self.slots;
+        self.slots += 1;
+        self.steps.push(Step::Take {
+            slot,
+            path: c(path.as_os_str().as_bytes()),
+            deep: true,
+        });
+        self.steps.push(Step::Restrict {
+            slot,
+            attributes,
+            deep: true,
+        });
+        slot
+    }
+
+    fn put(&mut self, slot: usize, path: &Path) {
+        let path = c(path.as_os_str().as_bytes());
+        self.steps.push(Step::Put { slot, path });
+    }
+
+    fn directory(&mut self, path: &Path) {
+        let path = c(path.as_os_str().as_bytes());
+        self.steps.push(Step::Directory { path });
+    }
+
+    /// The directories above `path`.
+    fn parents(&mut self, path: &Path) {
+        let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+        above.reverse();
+        for path in above.into_iter().skip(1) {
+            self.directory(path);
+        }
+    }
+
+    fn mount(&mut self, kind: &str, path: &str, flags: u64, options: &str) {
+        self.steps.push(Step::Mount {
+            kind: c(kind),
+            path: c(path),
+            flags: flags | libc::MS_NOSUID | libc::MS_NODEV,
+            options: c(options),
+        });
+    }
+}
+
+fn fail(path: &Path) -> impl Fn(io::Error) -> BlueprintError {
+    let path = path.to_path_buf();
+    move |source| BlueprintError {
+        path: path.clone(),
+        source,
+    }
+}
+
+/// Paths and options come without NUL bytes: from the system, or from a checked task.
+fn c(text: impl AsRef<[u8]>) -> CString {
+    let bytes: Vec<u8> = text
+        .as_ref()
+        .iter()
+        .copied()
+        .filter(|byte| *byte != 0)
+        .collect();
+    CString::new(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_taken_before_the_old_root_goes_and_put_behind_it() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let places = [Place::Tmpfs {
+            to: "/scratch".into(),
+            size: 4096,
+        }];
+        let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+        let plan = Blueprint::new(sandbox.path(), &places, namespaces).unwrap();
+        let at = |wanted: fn(&Step) -> bool| {
+            let found = plan
+                .steps
+                .iter()
+                .enumerate()
+                .filter(|(_, step)| wanted(step));
+            found.map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        let root = at(|step| matches!(step, Step::NewRoot { .. }));
+        assert_eq!(root.len(), 1);
+        assert!(
+            at(|step| matches!(step, Step::Take { .. }))
+                .iter()
+                .all(|index| *index < root[0])
+        );
+        assert!(
+            at(|step| matches!(step, Step::Put { .. }))
+                .iter()
+                .all(|index| *index > root[0])
+        );
+        assert_eq!(
+            at(|step| matches!(step, Step::Seal)),
+            [plan.steps.len() - 1]
+        );
+        assert!(plan.writable().contains(&sandbox.path().to_path_buf()));
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let places = [Place::Bound {
+            from: "/no/such/place".into(),
+            to: "/data".into(),
+            writable: false,
+        }];
+        let error = Blueprint::new(Path::new("/tmp"), &places, libc::CLONE_NEWNS).unwrap_err();
+        assert!(error.to_string().contains("/no/such/place"), "{error}");
+    }
+}

@@ -129,6 +129,11 @@ Exit codes: as `run`.")]
     #[command(after_help = "Examples:
   dewar inspect web.yaml | jq .processes")]
     Inspect(InspectArgs),
+    /// Say what this machine can enforce, as which user, by which mechanism
+    #[command(after_help = "Examples:
+  dewar doctor
+  dewar doctor --format json | jq '.limits[] | select(.available | not)'")]
+    Doctor(DoctorArgs),
     /// Print the JSON Schema of task files, for editors
     #[command(after_help = "Examples:
   dewar schema > dewar.schema.json
@@ -194,6 +199,8 @@ pub(super) struct FakeAgentArgs {
     /// Listen at a socket, not at a port
     #[arg(long)]
     pub domain_socket: bool,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
     /// The container's sandbox, which is kept [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub sandbox: Option<PathBuf>,
@@ -352,6 +359,13 @@ pub(super) struct ExplainArgs {
     pub id: String,
     /// One process only
     pub process: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
     /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
     pub format: StatusFormat,

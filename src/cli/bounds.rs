@@ -4,8 +4,17 @@
 use super::{args::BoundArgs, failure::Failure};
 use crate::{
     config::Task,
-    resources::{Site, Survey, delegate},
+    resources::{Site, Survey, delegate, has_limits},
 };
+
+impl BoundArgs {
+    /// As they are written on a command line.
+    pub fn words(self) -> Vec<String> {
+        let level = self.isolation.map(|level| format!("--isolation={level}"));
+        let enforce = self.enforce_task.then(|| "--enforce-task".to_owned());
+        level.into_iter().chain(enforce).collect()
+    }
+}
 
 /// Lets the command line have its say.
 pub(super) fn apply(args: BoundArgs, task: &mut Task) {
@@ -21,6 +30,9 @@ pub(super) fn apply(args: BoundArgs, task: &mut Task) {
 /// # Errors
 /// Every limit that cannot be had.
 pub(super) fn check(task: &Task, id: &str, root: u32) -> Result<(), Failure> {
+    if !has_limits(task) {
+        return Ok(());
+    }
     let survey = Survey::take();
     let mut problems = survey.problems(task);
     if problems.is_empty() {

@@ -6,10 +6,14 @@ use super::{
     args::ExecutorArgs,
     failure::{Code, Failure, Outcome},
 };
-use crate::executor::{ExecutorError, begin};
+use crate::executor::{Bounds, ExecutorError, begin};
 
 pub(super) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
-    match begin(args.wire, root) {
+    let bounds = Bounds {
+        isolation: args.bounds.isolation,
+        enforce_task: args.bounds.enforce_task,
+    };
+    match begin(args.wire, root, bounds) {
         Ok(0) => Ok(Code::Success),
         Ok(_) => Ok(Code::Internal),
         Err(error @ ExecutorError::Environment(_)) => Err(Failure::rejected(error)

@@ -62,7 +62,7 @@ pub(super) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
         ..Options::default()
     });
     let agent = Arc::new(agent.map_err(Failure::internal)?);
-    let command = [
+    let mut command = vec![
         crate::runner::executable(),
         "--root".to_owned(),
         root.display().to_string(),
@@ -73,6 +73,7 @@ pub(super) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
             Wire::Json => "json".to_owned(),
         },
     ];
+    command.extend(args.bounds.words());
     let id = info.task_id.value.clone();
     agent.launch(vec![info], false);
     let container = Container::launch(&command, &sandbox, &agent.environment(&sandbox));

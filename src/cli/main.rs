@@ -6,7 +6,7 @@ use clap::Parser;
 
 use super::{
     args::{Cli, Verb},
-    attach, describe, executor, explain,
+    attach, describe, doctor, executor, explain,
     failure::{Code, Failure, Outcome},
     fake_agent, gc, graph, inspect, kill, run, simplerun, status, steer, tail,
     terminal::complain,
@@ -75,6 +75,7 @@ fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
         Verb::Explain(args) => explain::explain(&store()?, &args),
         Verb::Graph(args) => graph::graph(store, &args),
         Verb::Gc(args) => gc::gc(&store()?, &args),
+        Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Schema => describe::schema(),
         Verb::Completions(args) => describe::completions(&args),
         Verb::Man(args) => describe::man(&args),

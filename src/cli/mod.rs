@@ -4,6 +4,7 @@ mod args;
 mod attach;
 mod bounds;
 mod describe;
+mod doctor;
 mod executor;
 mod explain;
 mod failure;

@@ -1,6 +1,6 @@
 //! `dewar run`: validate, begin, follow.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -20,7 +20,7 @@ use crate::{
     config::{Bindings, Task},
     journal::Header,
     keeper::{ForkedRoot, JOURNAL},
-    runner::{Store, StoreError, Stored},
+    runner::{Store, StoreError, Stored, check_isolation},
     sandbox::{self, Account},
 };
 
@@ -193,6 +193,10 @@ fn begin<'s>(
         .into_os_string()
         .into_string()
         .map_err(|path| Failure::rejected(format!("the sandbox {path:?} is not UTF-8")))?;
+    check_isolation(&task, Path::new(&sandbox)).map_err(|why| {
+        Failure::rejected(format!("no private task can be built here: {why}"))
+            .hint("see what this machine can give: dewar doctor")
+    })?;
     let header = Header {
         version: 1,
         task_id: id.to_owned(),

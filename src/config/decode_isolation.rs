@@ -21,6 +21,13 @@ impl std::str::FromStr for Level {
     }
 }
 
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let known = LEVELS.iter().find(|(_, level)| level == self);
+        f.write_str(known.map_or("", |(name, _)| name))
+    }
+}
+
 /// A level, or `{level, without}`.
 pub(super) fn isolation(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Isolation {
     let Some(node) = fields.take("isolation") else {

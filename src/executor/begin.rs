@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::overseer::MesosOverseer;
 use crate::{
+    config::Level,
     journal::{Executor, Header},
     keeper::{Go, JOURNAL, RunnerKind, become_root},
     mesos::{AgentEnvironment, EnvironmentError, Wire},
@@ -27,6 +28,25 @@ pub const EXECUTOR_RUNNER: RunnerKind = RunnerKind {
     verb: EXECUTOR_RUNNER_VERB,
     main: |setup| runner_main(setup, overseer),
 };
+
+/// What all tasks of an executor may use and see.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    /// `None`: what each task says.
+    pub isolation: Option<Level>,
+    /// Each task is held to its resources.
+    pub enforce_task: bool,
+}
+
+impl Bounds {
+    /// As the executor's journal has them.
+    pub(super) fn of(executor: &Executor) -> Bounds {
+        Bounds {
+            isolation: executor.isolation.parse().ok(),
+            enforce_task: executor.enforce_task,
+        }
+    }
+}
 
 /// Where in the container's sandbox the executor keeps its own files.
 pub(super) const DIRECTORY: &str = ".dewar";
@@ -66,7 +86,7 @@ fn overseer() -> Option<Box<dyn Overseer>> {
 ///
 /// # Errors
 /// Before anything began.
-pub fn begin(wire: Wire, root: Option<&Path>) -> Result<u8, ExecutorError> {
+pub fn begin(wire: Wire, root: Option<&Path>, bounds: Bounds) -> Result<u8, ExecutorError> {
     let environment = AgentEnvironment::read(|name| std::env::var(name).ok())?;
     let sandbox = &environment.sandbox;
     let unusable = |why: String| ExecutorError::Sandbox {
@@ -93,6 +113,10 @@ pub fn begin(wire: Wire, root: Option<&Path>) -> Result<u8, ExecutorError> {
             executor_id: environment.executor_id,
             json: wire == Wire::Json,
             root: root.map_or_else(String::new, |root| root.display().to_string()),
+            enforce_task: bounds.enforce_task,
+            isolation: bounds
+                .isolation
+                .map_or_else(String::new, |level| level.to_string()),
         }),
         ..Header::default()
     };

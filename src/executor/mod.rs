@@ -15,4 +15,4 @@ mod report;
 mod tests;
 mod updates;
 
-pub use begin::{EXECUTOR_RUNNER, EXECUTOR_RUNNER_VERB, ExecutorError, begin};
+pub use begin::{Bounds, EXECUTOR_RUNNER, EXECUTOR_RUNNER_VERB, ExecutorError, begin};

@@ -12,6 +12,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     actions::{Action, News, Setting, Standing, Words, World},
+    begin::Bounds,
     compaction::needed,
     core::Core,
     prepare::{Place, prepare},
@@ -34,6 +35,7 @@ pub(super) struct MesosOverseer {
     core: Core,
     client: Arc<Client>,
     sandbox: PathBuf,
+    bounds: Bounds,
     /// Where the tasks are shown.
     store: Option<Store>,
     send: mpsc::UnboundedSender<(u64, News)>,
@@ -69,6 +71,7 @@ impl MesosOverseer {
                 wire: Wire::default(),
             }),
             sandbox: std::fs::canonicalize(&sandbox).unwrap_or(sandbox),
+            bounds: Bounds::default(),
             store: None,
             send,
             receive,
@@ -119,6 +122,7 @@ impl MesosOverseer {
             directory: self.sandbox.join(super::begin::DIRECTORY),
             sandbox: self.sandbox.clone(),
             hostname: self.core.hostname().unwrap_or_default().to_owned(),
+            bounds: self.bounds,
         };
         match prepare(info, &place) {
             Ok(prepared) => {
@@ -213,6 +217,7 @@ impl Overseer for MesosOverseer {
         if let Some(Kind::Header(header)) = &record.kind
             && let Some(executor) = &header.executor
         {
+            self.bounds = Bounds::of(executor);
             if executor.json {
                 Arc::make_mut(&mut self.client).wire = Wire::Json;
             }

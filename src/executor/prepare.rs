@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::actions::Words;
+use super::{actions::Words, begin::Bounds};
 use crate::{
     config::{
         Bindings, Diagnostics, Document, Health, HttpProbe, Period, Probe, Process, Task, TcpProbe,
@@ -18,7 +18,8 @@ use crate::{
     mesos::messages::{
         CheckInfo, CommandInfo, HealthCheck, TaskInfo, health_check, task_status::Reason,
     },
-    runner::is_task_id,
+    resources::{Survey, has_limits},
+    runner::{check_isolation, is_task_id},
     sandbox::{self, Account},
 };
 
@@ -35,6 +36,7 @@ pub(super) struct Place {
     /// Where the executor's socket is.
     pub directory: PathBuf,
     pub hostname: String,
+    pub bounds: Bounds,
 }
 
 /// A task that can begin.
@@ -88,9 +90,21 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
     {
         task.lifecycle = document.outer_lifecycle(&bindings);
     }
+    if let Some(level) = place.bounds.isolation {
+        task.isolation.level = level;
+    }
+    task.enforce = place.bounds.enforce_task;
+    let problems = match has_limits(&task) {
+        true => Survey::take().problems(&task),
+        false => Vec::new(),
+    };
+    if !problems.is_empty() {
+        return Err(unbuilt(problems.join("; ")));
+    }
     let text = serde_json::to_string(&task).map_err(|error| invalid(error.to_string()))?;
     let (directory, sandbox) =
         directories(id, &account, place).map_err(|error| unbuilt(error.to_string()))?;
+    check_isolation(&task, Path::new(&sandbox)).map_err(unbuilt)?;
     let header = Header {
         version: 1,
         task_id: id.to_owned(),

@@ -16,6 +16,8 @@ use crate::{
 
 /// How the plan begins its reason for a task that does not work.
 const UNHEALTHY: &str = "failed health check";
+/// And for one that takes too much space.
+const DISK: &str = "Disk limit exceeded";
 /// Of standard error, bytes.
 const TAIL: u64 = 512;
 /// Of the process table, bytes: an agent keeps every update.
@@ -62,22 +64,40 @@ pub(super) fn words(status: &TaskStatus, healthy: Option<bool>, state: TaskState
     };
     Words {
         message: Some(message),
-        // How a process ended is in the message; Mesos has no reason for it.
-        reason: (state == TaskState::TaskFailed).then_some(Reason::CommandExecutorFailed),
+        reason: (state == TaskState::TaskFailed).then(|| reason(status)),
         healthy,
         data: data(status),
     }
 }
 
+/// Mesos has reasons for limits; for how else a process ended it has none, and the message says it.
+fn reason(status: &TaskStatus) -> Reason {
+    let states = status.states.iter();
+    let mut reasons = states.filter_map(|state| state.reason.as_deref());
+    if reasons.any(|reason| reason.starts_with(DISK)) {
+        return Reason::ContainerLimitationDisk;
+    }
+    let run = culprit(status).and_then(|process| process.runs.last());
+    let kills = run.and_then(|run| run.usage.as_ref()?.oom_kills);
+    match kills {
+        Some(1..) => Reason::ContainerLimitationMemory,
+        _ => Reason::CommandExecutorFailed,
+    }
+}
+
 /// The process that failed last is why the task failed.
-fn failure(status: &TaskStatus) -> String {
+fn culprit(status: &TaskStatus) -> Option<&ProcessStatus> {
     let failed = status.processes.iter().filter(|process| {
         let last = process.runs.last();
         !process.ephemeral && last.is_some_and(|run| run.state == "FAILED")
     });
-    let why =
-        failed.max_by_key(|process| process.runs.last().and_then(|run| run.stopped_at.clone()));
-    let Some((process, run)) = why.and_then(|process| Some((process, process.runs.last()?))) else {
+    failed.max_by_key(|process| process.runs.last().and_then(|run| run.stopped_at.clone()))
+}
+
+fn failure(status: &TaskStatus) -> String {
+    let Some((process, run)) =
+        culprit(status).and_then(|process| Some((process, process.runs.last()?)))
+    else {
         let states = status.states.iter().rev();
         let reason = states.filter_map(|state| state.reason.clone()).next();
         return reason.map_or_else(|| "failed".to_owned(), |reason| format!("failed: {reason}"));

@@ -3,10 +3,10 @@
 use crate::{plan, protocols::dewar::journal as wire};
 
 pub use wire::{
-    Accepted, Acknowledged, Again, Checked, Closed, Cover, End, Exec, Executor, Frame, Groups,
-    Header, Health, Init, KillRequest, LaunchFailure, Lost, Notice, Opened, Record, Restart,
-    Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut, Totals, Update, Usage,
-    end::How, record::Kind,
+    Accepted, Acknowledged, Again, Checked, Closed, Cover, End, Exceeded, Exec, Executor, Frame,
+    Groups, Header, Health, Init, KillRequest, LaunchFailure, Lost, Notice, Opened, Record,
+    Restart, Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut, Totals,
+    Update, Usage, end::How, record::Kind,
 };
 
 /// A moment, on the clock that only moves forward (and counts sleep) and on the one people read.

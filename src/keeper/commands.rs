@@ -193,10 +193,14 @@ impl Keeper {
             stopping: false,
             pumped,
             group,
+            memory: None,
             program: Some(shown(command)),
         });
         self.gates.push_back((start, index));
         self.watch_run(index);
+        if command.limits.is_some_and(|limits| limits.ram > 0) {
+            self.watch_memory(index);
+        }
     }
 
     /// A run that could not even be forked has both its records at once.

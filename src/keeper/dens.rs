@@ -71,7 +71,7 @@ fn namespaces(private: &wire::Private) -> i32 {
 }
 
 /// What a private task is shown.
-pub(super) fn blueprint(sandbox: &Path, private: &wire::Private) -> Result<Blueprint, String> {
+fn blueprint(sandbox: &Path, private: &wire::Private) -> Result<Blueprint, String> {
     let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
     let places: Vec<Place> = private
         .volumes
@@ -90,6 +90,19 @@ pub(super) fn blueprint(sandbox: &Path, private: &wire::Private) -> Result<Bluep
         .collect();
     let namespaces = namespaces(private);
     Blueprint::new(sandbox, &places, namespaces).map_err(|error| error.to_string())
+}
+
+/// Builds the namespaces of a private task, and takes them away again.
+///
+/// # Errors
+/// The step that failed, and on what.
+pub fn try_private(sandbox: &Path, private: &wire::Private) -> Result<(), String> {
+    let blueprint = blueprint(sandbox, private)?;
+    if blueprint.namespaces() & !libc::CLONE_NEWUSER != 0 {
+        let den = Den::build(&blueprint).map_err(|error| error.to_string())?;
+        den.destroy();
+    }
+    Ok(())
 }
 
 impl Keeper {

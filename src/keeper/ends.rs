@@ -120,7 +120,11 @@ impl Keeper {
             return;
         }
         self.unwatch(run.pidfd.as_fd());
+        self.unwatch_memory(index);
         self.children_changed = true;
+        let Some(run) = self.runs.get(index) else {
+            return;
+        };
         // What is left in its process group dies with it, unless a stop gives it time. The group
         // cannot be somebody else's: its leader is not reaped.
         if run.is_child && !run.stopping {
@@ -218,6 +222,9 @@ impl Keeper {
             }
         };
         let usage = self.used_by(index);
+        if let (Some(usage), How::Exited(0)) = (&usage, &how) {
+            self.tell_late_kills(index, usage);
+        }
         let end = self.record_end_of(key, how, usage);
         if let Some(run) = self.runs.get_mut(index) {
             run.phase = Phase::Ended { end };

@@ -3,15 +3,18 @@
 //! A task gets one when the first of its runs needs one. It is told by a record, because whoever comes
 //! after us must find it: in a place that depends on where its keeper was started.
 
+use std::os::fd::AsFd;
+
 use super::{
-    main_loop::Keeper,
+    main_loop::{Keeper, Token},
+    proc,
     runs::{Key, Run},
     tasks::KeptTask,
 };
 use crate::{
     journal::{Groups, Kind, Usage},
     protocols::dewar::link as wire,
-    resources::{Group, GroupError, Limits, Site, TaskGroup, group_name},
+    resources::{Group, GroupError, Limits, Site, TaskGroup, group_name, shown_bytes},
 };
 
 /// The group of a run that is being launched, and its name below the task's.
@@ -150,6 +153,68 @@ impl Keeper {
         })
     }
 
+    /// Wants to be told when the memory of a run runs out. Its end tells too, so a run may do without.
+    pub(super) fn watch_memory(&mut self, index: usize) {
+        let Some(group) = self.runs.get(index).and_then(|run| self.group_of(run)) else {
+            return;
+        };
+        let watched = group.watch_memory().and_then(|fd| {
+            let Some(fd) = fd else { return Ok(None) };
+            self.watch(fd.as_fd(), Token::Memory.number(index))?;
+            Ok(Some((fd, group.usage().oom_kills.unwrap_or_default())))
+        });
+        match watched {
+            Ok(memory) => {
+                if let Some(run) = self.runs.get_mut(index) {
+                    run.memory = memory;
+                }
+            }
+            Err(error) => tracing::warn!("nobody tells when memory runs out: {error}"),
+        }
+    }
+
+    pub(super) fn unwatch_memory(&mut self, index: usize) {
+        if let Some((fd, _)) = self.runs.get(index).and_then(|run| run.memory.as_ref()) {
+            self.unwatch(fd.as_fd());
+        }
+    }
+
+    /// A run has ended well although something of it was killed for memory since that was last told.
+    pub(super) fn tell_late_kills(&mut self, index: usize, usage: &Usage) {
+        let Some(run) = self.runs.get(index) else {
+            return;
+        };
+        let told = run.memory.as_ref().map_or(0, |(_, told)| *told);
+        let fresh = usage.oom_kills().saturating_sub(told);
+        if fresh > 0 {
+            let text = killed_for_memory(fresh, usage.memory_limit, usage.memory_peak);
+            self.notice(text, run.key);
+        }
+    }
+
+    /// The kernel killed something of a run for its memory; if that was the first process, its end says it.
+    pub(super) fn memory_ran_out(&mut self, index: usize) {
+        let Some(run) = self.runs.get(index) else {
+            return;
+        };
+        let (key, pid) = (run.key, run.pid);
+        let used = self.group_of(run).map(|group| group.usage());
+        let used = used.unwrap_or_default();
+        let Some((fd, told)) = self.runs.get_mut(index).and_then(|run| run.memory.as_mut()) else {
+            return;
+        };
+        let mut events = [0; 4096];
+        while matches!(nix::unistd::read(&*fd, &mut events), Ok(1..)) {}
+        let kills = used.oom_kills.unwrap_or_default();
+        let fresh = kills.saturating_sub(*told);
+        let lives = proc::stat(pid).is_some_and(|stat| !stat.is_dead());
+        if fresh > 0 && lives {
+            *told = kills;
+            let text = killed_for_memory(fresh, used.memory_limit, used.memory_peak);
+            self.notice(text, key);
+        }
+    }
+
     /// A run is over and reaped: its group goes, unless something of it lives on.
     pub(super) fn forget_group(&mut self, run: &Run) {
         if let Some(group) = self.group_of(run)
@@ -196,6 +261,15 @@ impl KeptTask {
             group.group().kill();
         }
     }
+}
+
+fn killed_for_memory(count: u64, limit: Option<u64>, peak: Option<u64>) -> String {
+    let (limit, peak) = (bytes(limit), bytes(peak));
+    format!("out of memory: the kernel killed {count} of its processes; limit {limit}, peak {peak}")
+}
+
+fn bytes(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "unknown".to_owned(), shown_bytes)
 }
 
 fn limits_of(wanted: &wire::Limits) -> Limits {

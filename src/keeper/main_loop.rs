@@ -78,6 +78,7 @@ pub(super) enum Token {
     Probe,
     Den,
     Orphan,
+    Memory,
 }
 
 impl Token {
@@ -86,7 +87,7 @@ impl Token {
     }
 
     fn of(number: u64) -> Option<(Token, usize)> {
-        const ALL: [Token; 12] = [
+        const ALL: [Token; 13] = [
             Token::Signal,
             Token::Link,
             Token::Runner,
@@ -99,6 +100,7 @@ impl Token {
             Token::Probe,
             Token::Den,
             Token::Orphan,
+            Token::Memory,
         ];
         let kind = number >> KIND_SHIFT;
         let token = ALL.into_iter().find(|token| *token as u64 == kind)?;
@@ -376,6 +378,7 @@ impl Keeper {
             Some((Token::Probe, index)) => self.probe_died(index),
             Some((Token::Den, task)) => self.den_died(task as u32),
             Some((Token::Orphan, pid)) => self.orphan_died(pid as i32),
+            Some((Token::Memory, index)) => self.memory_ran_out(index),
             None => return Err("an event that nobody asked for".to_owned()),
         }
         Ok(())

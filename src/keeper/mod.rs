@@ -40,6 +40,7 @@ mod vault;
 mod writer;
 
 pub use commands::open_directory;
+pub use dens::try_private;
 pub use go::{Go, GoError};
 pub use link::{LinkBuffer, frame_message, messages};
 pub use live::{Holder, Live, LiveView};

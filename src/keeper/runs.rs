@@ -60,6 +60,8 @@ pub(super) struct Run {
     pub pumped: bool,
     /// The name of its cgroup below the task's.
     pub group: Option<Box<str>>,
+    /// Tells when its memory has run out; with how often that was told.
+    pub memory: Option<(OwnedFd, u64)>,
     /// What is being executed, until it is: for the message when that fails.
     pub program: Option<Box<str>>,
 }

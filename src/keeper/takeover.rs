@@ -245,12 +245,14 @@ impl Keeper {
             // Somebody will come and read on.
             pumped: self.shared.holds(key),
             group: open.group,
+            memory: None,
             program: None,
         });
         if slot.map(|slot| self.shared.live.gate(slot)) == Some(Gate::Passed) {
             self.executed(index, key);
         }
         self.watch_run(index);
+        self.watch_memory(index);
     }
 
     fn lost(&mut self, key: Key, reason: &str) {

@@ -44,8 +44,8 @@ pub enum Fact {
         /// The process' index in the task.
         process: usize,
     },
-    /// The task as a whole was found not to work, and why.
-    Unhealthy(String),
+    /// The task as a whole must not go on, and why: it does not work, or takes more than it may.
+    Unfit(String),
     /// A run ended.
     Ended {
         /// The process' index in the task.

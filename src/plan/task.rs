@@ -234,7 +234,7 @@ impl Plan {
                 }
             }
             Fact::RestartRequested { process } => self.restart_requested(*process, at),
-            Fact::Unhealthy(reason) => self.unhealthy = Some(reason.clone()),
+            Fact::Unfit(reason) => self.unhealthy = Some(reason.clone()),
             Fact::Ended { process, run, exit } => self.ended(*process, *run, *exit, at),
             Fact::Dropped { process, past } => {
                 if let Some(member) = self.members.get_mut(*process) {

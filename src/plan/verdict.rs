@@ -14,7 +14,7 @@ impl Plan {
             return Some((TaskState::Killed, how.to_owned()));
         }
         if let Some(reason) = &self.unhealthy {
-            return Some((TaskState::Failed, format!("failed health check: {reason}")));
+            return Some((TaskState::Failed, reason.clone()));
         }
         let failed = self.failed_processes();
         if self.max_failures != 0 && failed >= self.max_failures {

@@ -304,6 +304,18 @@ impl Group {
         usage
     }
 
+    /// A descriptor that is readable when its memory has run out; `None` when nobody watches memory here.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn watch_memory(&self) -> io::Result<Option<OwnedFd>> {
+        let mut places = self.places.iter();
+        let place = places.find(|place| place.controllers.contains(&Controller::Memory));
+        place
+            .map(|place| super::oom::watch(place.version, &place.path))
+            .transpose()
+    }
+
     /// The processes in it and below, once each; zombies are in no group.
     pub fn processes(&self) -> Vec<i32> {
         let mut found = Vec::new();

@@ -132,6 +132,12 @@ pub(super) fn unenforced(resources: &Resources, site: &Site, of_process: bool) -
     problems
 }
 
+/// True when something of the task is to be limited at all.
+pub fn has_limits(task: &Task) -> bool {
+    let mut processes = task.processes.iter();
+    task.enforce || processes.any(|process| process.resources.is_some())
+}
+
 /// True when the process needs a group of its own.
 pub fn needs_group(process: &Process) -> bool {
     let resources = process.resources.as_ref();

@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -29,12 +30,15 @@ use crate::{
     keeper::{Holder, JOURNAL, LIVE, LiveView, frame_message},
     plan,
     protocols::dewar::link::{self as wire, command::Kind as Order},
+    resources::{DiskUsage, disk_usage},
 };
 
 /// What was tried outside and has ended, of which task.
 pub(super) enum Ended {
     /// An attempt of a health check.
     Attempt(u32, Subject, Outcome),
+    /// A walk through the sandbox.
+    Walk(u32, DiskUsage),
     /// A request to end that nobody took; true: the second one.
     Unanswered(u32, bool),
 }
@@ -49,6 +53,20 @@ async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<E
     };
     // Nobody hears it when the runner is leaving.
     let _ = tell.send(Ended::Attempt(number, attempt.subject, outcome));
+}
+
+/// Walks on a thread of its own: a slow disk delays nobody.
+fn walk(number: u32, sandbox: PathBuf, tell: mpsc::UnboundedSender<Ended>) {
+    let walk = move || {
+        // Nobody hears it when the runner is leaving.
+        let _ = tell.send(Ended::Walk(number, disk_usage(&sandbox)));
+    };
+    let spawned = std::thread::Builder::new()
+        .name("disk".to_owned())
+        .spawn(walk);
+    if let Err(error) = spawned {
+        tracing::error!("cannot look at the sandbox's size: {error}");
+    }
 }
 
 async fn post_to(number: u32, post: Post, tell: mpsc::UnboundedSender<Ended>) {
@@ -288,7 +306,8 @@ impl Engine {
 
     /// Takes in what was tried outside.
     pub fn ended(&mut self, ended: Ended) {
-        let (Ended::Attempt(number, ..) | Ended::Unanswered(number, _)) = ended;
+        let (Ended::Attempt(number, ..) | Ended::Walk(number, _) | Ended::Unanswered(number, _)) =
+            ended;
         let Some(task) = self.tasks.get_mut(&number) else {
             return;
         };
@@ -296,6 +315,7 @@ impl Engine {
             Ended::Attempt(_, subject, outcome) => {
                 task.attempted(subject, outcome, &mut self.batch);
             }
+            Ended::Walk(_, found) => task.walked(found, &mut self.batch),
             Ended::Unanswered(_, abort) => task.post_failed(abort),
         }
     }
@@ -348,6 +368,10 @@ impl Engine {
                 tokio::spawn(attempt_at(*number, attempt, self.ended.clone()));
             }
             wake_at = earlier(wake_at, task.next_attempt());
+            if let Some(sandbox) = task.take_walk() {
+                walk(*number, sandbox, self.ended.clone());
+            }
+            wake_at = earlier(wake_at, task.next_walk());
             if !self.failed {
                 task.compact(&mut self.batch);
             }

@@ -227,7 +227,8 @@ impl History {
                 self.groups.clone_from(&groups.directories);
                 None
             }
-            Kind::Kill(_) | Kind::Init(_) => None,
+            // The stage that follows says it.
+            Kind::Kill(_) | Kind::Init(_) | Kind::Exceeded(_) => None,
             Kind::Checked(checked) => {
                 self.checked = Some(checked.value);
                 None

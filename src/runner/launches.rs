@@ -11,6 +11,7 @@ use std::{
 use crate::{
     config::{Level, LogMode, Process, Resources, Task, VolumeKind},
     journal::Header,
+    keeper::try_private,
     protocols::dewar::link::{self as wire, Identity, Launch, Log, Rlimit, StopSignal},
     resources::{Limits, needs_group, rlimit_numbers},
     sandbox::{self, Account, EnvFileError, Reader},
@@ -193,6 +194,18 @@ impl Launches {
             gid: account.gid,
             groups,
         })
+    }
+}
+
+/// Builds what a private task would have, and takes it away again: what cannot be built is known before
+/// anything begins. Nothing is done for a task that is not private.
+///
+/// # Errors
+/// The step that failed, and on what.
+pub fn check_isolation(task: &Task, sandbox: &Path) -> Result<(), String> {
+    match task.isolation.level {
+        Level::Directory => Ok(()),
+        Level::Private => try_private(sandbox, &private(task)),
     }
 }
 

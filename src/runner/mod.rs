@@ -7,6 +7,7 @@
 mod checkup;
 mod clients;
 mod compaction;
+mod disk_watch;
 mod engine;
 mod explain;
 mod gc;
@@ -29,8 +30,9 @@ pub use explain::{Explanation, explain};
 pub use gc::{Candidate, Collected, Policy, collect};
 pub use graph::{CriticalStep, Graph, GraphNode};
 pub use history::{History, wall_time};
+pub use launches::check_isolation;
 pub use main_loop::{LOCAL, runner_main};
-pub use measure::{Measure, UsageStatus, measure, shown_bytes};
+pub use measure::{Measure, UsageStatus, measure};
 pub use overseer::{Members, Overseer, Want};
 pub use replay::{Model, facts_of};
 pub use running::Running;

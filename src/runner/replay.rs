@@ -79,8 +79,9 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             },
             // That it works changes nothing.
             None if health.healthy => return Vec::new(),
-            None => Fact::Unhealthy(health.reason.clone()),
+            None => Fact::Unfit(format!("failed health check: {}", health.reason)),
         }),
+        Some(Kind::Exceeded(exceeded)) => one(Fact::Unfit(disk_exceeded(exceeded))),
         Some(Kind::TimedOut(late)) => one(Fact::TimedOut {
             process: late.process as usize,
             run: late.run,
@@ -138,6 +139,12 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
         )
         | None => Vec::new(),
     }
+}
+
+/// As Thermos' executor said it.
+pub(super) fn disk_exceeded(exceeded: &journal::Exceeded) -> String {
+    let (limit, used) = (exceeded.limit, exceeded.used);
+    format!("Disk limit exceeded. Reserved {limit} bytes vs used {used} bytes.")
 }
 
 /// What makes a task's pauses its own: the same for ever, another one for another id.

@@ -10,6 +10,7 @@ use std::{
 use super::{
     checkup::{Checkup, Outcome, Verdict},
     compaction::{Growth, snapshot},
+    disk_watch::DiskWatch,
     history::next_start_at,
     launches::Launches,
     replay::Model,
@@ -22,6 +23,7 @@ use crate::{
     keeper::JOURNAL,
     plan::{self, Command, Decision, Fact, NoRestart, Note},
     protocols::dewar::link::{self as wire, command::Kind as Order},
+    resources::{DiskUsage, shown_bytes},
 };
 
 /// Those behind it are real-time ones.
@@ -43,6 +45,7 @@ pub struct Running {
     growth: Growth,
     has_checks: bool,
     checkups: BTreeMap<Subject, Checkup>,
+    disk: Option<DiskWatch>,
 }
 
 /// What is checked.
@@ -112,6 +115,7 @@ impl Running {
         let has_checks = model.task.health.is_some()
             || model.task.check.is_some()
             || checks.any(Option::is_some);
+        let disk = DiskWatch::of(&model.task);
         Ok(Running {
             number,
             model,
@@ -123,6 +127,7 @@ impl Running {
             growth: Growth::of(count.min(replay.records.len())),
             has_checks,
             checkups: BTreeMap::new(),
+            disk,
         })
     }
 
@@ -495,6 +500,45 @@ impl Running {
             reason,
         };
         self.note(Record::new(at, Kind::Health(health)), batch);
+    }
+
+    /// The sandbox that has to be walked through now, if it is time.
+    pub(super) fn take_walk(&mut self) -> Option<PathBuf> {
+        let is_active = self.model.plan.state() == Some(plan::TaskState::Active);
+        let is_due = is_active && self.disk.as_mut()?.begin(now().boot_us);
+        is_due.then(|| self.launches.sandbox().to_path_buf())
+    }
+
+    /// When that is.
+    pub(super) fn next_walk(&self) -> Option<u64> {
+        let is_active = self.model.plan.state() == Some(plan::TaskState::Active);
+        self.disk.as_ref().filter(|_| is_active)?.due_at()
+    }
+
+    /// What a walk found.
+    pub(super) fn walked(&mut self, found: DiskUsage, batch: &mut wire::Batch) {
+        let Some(disk) = &mut self.disk else { return };
+        let at = now();
+        let is_first = disk.walked(found, at.boot_us);
+        let (limit, interval) = (disk.limit(), disk.interval());
+        if is_first {
+            let notice = journal::Notice {
+                text: format!(
+                    "the sandbox may take {}; it is looked at every {interval}",
+                    shown_bytes(limit)
+                ),
+                ..journal::Notice::default()
+            };
+            self.note(Record::new(at, Kind::Notice(notice)), batch);
+        }
+        let is_active = self.model.plan.state() == Some(plan::TaskState::Active);
+        if found.bytes > limit && is_active {
+            let exceeded = journal::Exceeded {
+                used: found.bytes,
+                limit,
+            };
+            self.note(Record::new(at, Kind::Exceeded(exceeded)), batch);
+        }
     }
 
     /// Lets the plan decide; returns when it wants to be asked again.

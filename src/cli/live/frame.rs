@@ -10,6 +10,7 @@ use super::{
         watched::Watched,
     },
     board::Board,
+    load::{Load, Loads},
     recent::Recent,
 };
 use crate::runner::ProcessStatus;
@@ -25,6 +26,7 @@ pub(super) struct Scene<'a> {
     pub watched: &'a Watched,
     pub board: &'a Board,
     pub recent: &'a Recent,
+    pub loads: &'a Loads,
     pub style: Style,
     pub now: Timestamp,
     /// At least 1.
@@ -143,6 +145,19 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
         used += took.width();
         text += &took;
     }
+    if scene.columns >= 70 && scene.loads.is_known() {
+        let load = match process.state.as_str() {
+            "RUNNING" => scene.loads.of(&process.name),
+            _ => Load::default(),
+        };
+        let cpu = load
+            .cpu
+            .map_or_else(String::new, |share| format!("{:.0}%", share * 100.0));
+        let memory = load.memory.map_or_else(String::new, tight);
+        let load = format!(" {cpu:>5} {memory:>5}");
+        used += load.width();
+        text += &style.paint(Colour::Cyan, &load);
+    }
     let room = scene.columns.saturating_sub(used + 2);
     let about = about(scene, process);
     let said = match process.state.as_str() {
@@ -255,6 +270,22 @@ fn short(seconds: f64) -> String {
     }
 }
 
+/// Bytes in at most five characters: `312K`, `1.5G`.
+fn tight(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match value {
+        _ if unit == 0 => format!("{value:.0}{}", UNITS[unit]),
+        small if small < 10.0 => format!("{small:.1}{}", UNITS[unit]),
+        large => format!("{large:.0}{}", UNITS[unit]),
+    }
+}
+
 fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
@@ -323,10 +354,16 @@ pub(super) mod tests {
                 text: text.as_bytes().to_vec(),
             });
         }
+        let load = Load {
+            cpu: Some(0.374),
+            memory: Some(123_456_789),
+        };
+        let loads = Loads::with(&[("server", load)]);
         let scene = Scene {
             watched: &watched,
             board,
             recent: &recent,
+            loads: &loads,
             style: Style {
                 colours: false,
                 is_terminal: true,

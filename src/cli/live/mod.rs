@@ -6,6 +6,7 @@
 mod board;
 mod frame;
 mod keys;
+mod load;
 mod recent;
 mod screen;
 

@@ -14,6 +14,7 @@ use super::{
     board::{Ask, Board},
     frame::{Scene, frame},
     keys::keys,
+    load::Loads,
     recent::Recent,
 };
 use crate::runner::Event;
@@ -26,6 +27,7 @@ pub(in super::super) struct Live {
     plain: Plain,
     board: Board,
     recent: Recent,
+    loads: Loads,
     keyboard: Option<Keyboard>,
     /// Processes whose output goes above the table.
     consoles: Vec<String>,
@@ -47,6 +49,7 @@ impl Live {
                 ..Board::default()
             },
             recent: Recent::default(),
+            loads: Loads::default(),
             keyboard,
             consoles: Vec::new(),
             printed: Vec::new(),
@@ -98,6 +101,7 @@ impl Live {
     }
 
     pub fn draw(&mut self, watched: &Watched) {
+        self.loads.look(&watched.status);
         match self.is_away && self.may_draw() {
             true => self.redraw(watched),
             false => self.put("", watched),
@@ -195,6 +199,7 @@ impl Live {
             watched,
             board: &self.board,
             recent: &self.recent,
+            loads: &self.loads,
             style: self.plain.style(),
             now: Timestamp::now(),
             columns,

@@ -1,0 +1,131 @@
+//! What processes use, for the table: measured at most once a second, the processor as a share since then.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::runner::{Measure, TaskStatus, measure};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What one process uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Load {
+    /// Of one core, since the last look.
+    pub cpu: Option<f64>,
+    /// Bytes.
+    pub memory: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Loads {
+    looked_at: Option<Instant>,
+    /// By process: its run, and the seconds that it had used by then.
+    before: HashMap<String, (u32, f64)>,
+    now: HashMap<String, Load>,
+}
+
+impl Loads {
+    /// Looks, unless that was done a moment ago.
+    pub fn look(&mut self, status: &TaskStatus) {
+        let since = self.looked_at.map(|at| at.elapsed());
+        if since.is_some_and(|since| since < PAUSE) {
+            return;
+        }
+        self.looked_at = Some(Instant::now());
+        let mut measured = status.clone();
+        measure(&mut measured, Measure::Brief);
+        self.take(&measured, since);
+    }
+
+    /// Takes in what a look found, so long after the one before.
+    fn take(&mut self, measured: &TaskStatus, since: Option<Duration>) {
+        let before = std::mem::take(&mut self.before);
+        self.now.clear();
+        for process in &measured.processes {
+            let Some(run) = process.runs.last().filter(|run| run.stopped_at.is_none()) else {
+                continue;
+            };
+            let Some(usage) = &run.usage else { continue };
+            let mut load = Load {
+                cpu: None,
+                memory: usage.memory,
+            };
+            if let Some(seconds) = usage.cpu_seconds {
+                if let (Some((number, earlier)), Some(since)) = (before.get(&process.name), since)
+                    && *number == run.run
+                {
+                    let share = (seconds - earlier) / since.as_secs_f64();
+                    load.cpu = Some(share.max(0.0));
+                }
+                self.before.insert(process.name.clone(), (run.run, seconds));
+            }
+            self.now.insert(process.name.clone(), load);
+        }
+    }
+
+    /// True when there is something to show.
+    pub fn is_known(&self) -> bool {
+        !self.now.is_empty()
+    }
+
+    pub fn of(&self, process: &str) -> Load {
+        self.now.get(process).copied().unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub fn with(loads: &[(&str, Load)]) -> Loads {
+        Loads {
+            now: loads
+                .iter()
+                .map(|(name, load)| ((*name).to_owned(), *load))
+                .collect(),
+            ..Loads::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::frame::tests::status, *};
+    use crate::runner::UsageStatus;
+
+    #[test]
+    fn the_share_is_what_was_used_since_the_last_look() {
+        let mut loads = Loads::default();
+        let mut status = status();
+        let index = status
+            .processes
+            .iter()
+            .position(|process| {
+                process
+                    .runs
+                    .last()
+                    .is_some_and(|run| run.stopped_at.is_none())
+            })
+            .unwrap();
+        let name = status.processes[index].name.clone();
+        let mut used = |loads: &mut Loads, seconds, since| {
+            let run = status.processes[index].runs.last_mut().unwrap();
+            run.usage = Some(UsageStatus {
+                cpu_seconds: Some(seconds),
+                memory: Some(7),
+                ..UsageStatus::default()
+            });
+            loads.take(&status, since);
+        };
+        used(&mut loads, 1.0, None);
+        assert_eq!(
+            loads.of(&name),
+            Load {
+                cpu: None,
+                memory: Some(7)
+            }
+        );
+        used(&mut loads, 2.0, Some(Duration::from_secs(2)));
+        assert_eq!(loads.of(&name).cpu, Some(0.5));
+        assert_eq!(loads.of("nobody"), Load::default());
+    }
+}

@@ -3,6 +3,7 @@
 //! `cargo bench` prints all of them; `cargo bench -- speed` or `-- cost` some. Nothing is asserted: a
 //! busy machine is no failure. Run it on an idle one.
 
+mod bounds;
 mod lasting;
 mod logs;
 
@@ -50,6 +51,9 @@ fn main() {
     }
     if wants("executor") {
         bench.executor();
+    }
+    if wants("bounds") {
+        bench.bounds();
     }
     if wants("logs") {
         bench.logs();

@@ -1,9 +1,8 @@
 //! What a terminal update says: which process, how it ended, how often it ran, its last words.
 
 use std::{
-    fs::File,
     io::{Read, Seek, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::actions::Words;
@@ -12,6 +11,7 @@ use crate::{
         CheckInfo, CheckStatusInfo, TaskState, check_info, check_status_info, task_status::Reason,
     },
     runner::{ProcessStatus, RunStatus, TaskStatus},
+    sandbox::open_beneath,
 };
 
 /// How the plan begins its reason for a task that does not work.
@@ -134,7 +134,9 @@ fn tail_of(status: &TaskStatus, process: &ProcessStatus, run: &RunStatus) -> Opt
         .join(&process.name)
         .join(run.run.to_string())
         .join("stderr");
-    let mut file = File::open(path).ok()?;
+    // The task may have put a link there, and we may be root.
+    let tops = [PathBuf::from(&status.sandbox)];
+    let mut file = open_beneath(&path, &tops).ok()?;
     let size = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;
     let mut bytes = Vec::new();

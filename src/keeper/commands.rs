@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::{
     interrupted::again,
-    launch::{Bounds, launch},
+    launch::{Bounds, Launched, launch},
     main_loop::{Keeper, Token, sync_directories},
     proc::{self, Stat},
     pump::Pump,
@@ -145,32 +145,18 @@ impl Keeper {
         let Some(slot) = self.shared.live.take_slot(key) else {
             return self.launch_failed(key, again, "too many launches at once".to_owned());
         };
-        let made = self.prepare_den(task, command);
-        let group = match made.and_then(|()| self.group_for(key, command)) {
-            Ok(group) => group,
+        let mut forked = self.fork_bounded(key, command, slot);
+        // Somebody killed the init of its namespaces just now: that is no failure of this run.
+        if forked.is_err() && self.set_dying_den_aside(task) {
+            forked = self.fork_bounded(key, command, slot);
+        }
+        let (launched, group) = match forked {
+            Ok(forked) => forked,
             Err(reason) => {
                 self.shared.live.free_slot(slot);
                 return self.launch_failed(key, again, reason);
             }
         };
-        let bounds = Bounds {
-            group: group.as_ref().map(|group| &group.group),
-            entrance: self.entrance(task, command),
-        };
-        let launched = launch(key, command, &self.setting, &self.shared.live, slot, bounds);
-        let launched = match launched {
-            Ok(launched) => launched,
-            Err(error) => {
-                self.shared.live.free_slot(slot);
-                if let Some(group) = group {
-                    group.group.remove();
-                }
-                let reason = error.to_string();
-                let reason = reason.split(" (os error").next().unwrap_or_default();
-                return self.launch_failed(key, again, reason.to_owned());
-            }
-        };
-        let group = group.map(|group| group.name);
         let pid = launched.child.pid;
         let pumped = !launched.streams.is_empty();
         if pumped {
@@ -200,6 +186,35 @@ impl Keeper {
         self.watch_run(index);
         if command.limits.is_some_and(|limits| limits.ram > 0) {
             self.watch_memory(index);
+        }
+    }
+
+    /// Makes what the run is bounded by, and forks it.
+    fn fork_bounded(
+        &mut self,
+        key: Key,
+        command: &wire::Launch,
+        slot: usize,
+    ) -> Result<(Launched, Option<Box<str>>), String> {
+        for what in &command.unenforced {
+            self.told_once(key, format!("not enforced: {what}"));
+        }
+        self.prepare_den(key.task, command)?;
+        let group = self.group_for(key, command)?;
+        let bounds = Bounds {
+            group: group.as_ref().map(|group| &group.group),
+            entrance: self.entrance(key.task, command),
+        };
+        match launch(key, command, &self.setting, &self.shared.live, slot, bounds) {
+            Ok(launched) => Ok((launched, group.map(|group| group.name))),
+            Err(error) => {
+                if let Some(group) = group {
+                    group.group.remove();
+                }
+                let reason = error.to_string();
+                let reason = reason.split(" (os error").next().unwrap_or_default();
+                Err(reason.to_owned())
+            }
         }
     }
 
@@ -298,7 +313,7 @@ impl Keeper {
             found.extend(strays.find(snapshot));
         }
         // The inits are ours; they end when their tasks do.
-        found.retain(|stat| self.den_of(stat.pid).is_none());
+        found.retain(|stat| !self.is_init(stat.pid));
         found
     }
 
@@ -333,7 +348,7 @@ impl Keeper {
         let runner = self.runner_pid();
         let mut found = Vec::new();
         for pid in proc::children()? {
-            let is_ours = Some(pid) == runner || self.den_of(pid).is_some();
+            let is_ours = Some(pid) == runner || self.is_init(pid);
             if is_ours || self.runs.has_pid(pid) || self.is_probe(pid) {
                 continue;
             }

@@ -37,13 +37,17 @@ pub(super) struct KeptDen {
     rules: Option<OwnedFd>,
     /// The record that makes the init known; it is confirmed when that is on disk.
     known: Option<u64>,
-    start_ticks: u64,
+    /// What its events are numbered with.
+    serial: usize,
 }
 
 /// All of them, by task.
 #[derive(Debug, Default)]
 pub(super) struct Dens {
     all: BTreeMap<u32, KeptDen>,
+    /// Inits that are dying while their tasks have others already.
+    dying: Vec<(usize, Den)>,
+    serials: usize,
     /// The same for everybody, made when the first one needs it.
     filters: Vec<Vec<sock_filter>>,
 }
@@ -144,19 +148,19 @@ impl Keeper {
     }
 
     fn keep_den(&mut self, task: u32, den: Option<Den>) -> Result<(), String> {
+        self.dens.serials += 1;
         let mut kept = KeptDen {
             den,
             rules: None,
             known: None,
-            start_ticks: 0,
+            serial: self.dens.serials,
         };
         if let Some(den) = &kept.den {
-            kept.start_ticks = proc::stat(den.pid).map_or(0, |stat| stat.start_ticks);
-            self.watch(den.pidfd.as_fd(), Token::Den.number(task as usize))
+            self.watch(den.pidfd.as_fd(), Token::Den.number(kept.serial))
                 .map_err(|error| error.to_string())?;
             let init = Init {
                 pid: den.pid as u32,
-                start_ticks: kept.start_ticks,
+                start_ticks: proc::stat(den.pid).map_or(0, |stat| stat.start_ticks),
                 namespaces: den.namespaces() as u32,
             };
             kept.known = Some(self.record(task, Kind::Init(init)));
@@ -207,26 +211,37 @@ impl Keeper {
         let is_it = proc::stat(pid)
             .is_some_and(|stat| stat.start_ticks == init.start_ticks && !stat.is_dead());
         if let (Some(Ok(pidfd)), true) = (opened, is_it) {
-            let den = Den::adopt(pid, pidfd, init.namespaces as i32);
-            if let Err(error) = self.watch(den.pidfd.as_fd(), Token::Den.number(task as usize)) {
+            let Some(den) = Den::adopt(pid, pidfd, init.namespaces as i32) else {
+                return;
+            };
+            self.dens.serials += 1;
+            let serial = self.dens.serials;
+            if let Err(error) = self.watch(den.pidfd.as_fd(), Token::Den.number(serial)) {
                 tracing::error!("cannot watch the init {pid}: {error}");
             }
             let kept = KeptDen {
                 den: Some(den),
                 rules: None,
                 known: None,
-                start_ticks: init.start_ticks,
+                serial,
             };
             self.dens.all.insert(task, kept);
         }
     }
 
     /// An init is dead, and with it all that was in its pid namespace; the next launch builds anew.
-    pub(super) fn den_died(&mut self, task: u32) {
-        let Some(kept) = self.dens.all.remove(&task) else {
-            return;
+    pub(super) fn den_died(&mut self, serial: usize) {
+        let mut all = self.dens.all.iter();
+        let task = all.find_map(|(task, kept)| (kept.serial == serial).then_some(*task));
+        let den = match task {
+            Some(task) => self.dens.all.remove(&task).and_then(|kept| kept.den),
+            None => {
+                let mut dying = self.dens.dying.iter();
+                let found = dying.position(|(other, _)| *other == serial);
+                found.map(|index| self.dens.dying.swap_remove(index).1)
+            }
         };
-        if let Some(den) = kept.den {
+        if let Some(den) = den {
             self.unwatch(den.pidfd.as_fd());
             // Of somebody else's child nothing can be reaped.
             let id = || Id::PIDFd(den.pidfd.as_fd());
@@ -238,6 +253,20 @@ impl Keeper {
         self.children_changed = true;
     }
 
+    /// An init that nobody can enter any more gives way to the next one; true when there was one.
+    pub(super) fn set_dying_den_aside(&mut self, task: u32) -> bool {
+        let den = self.dens.all.get(&task).and_then(|kept| kept.den.as_ref());
+        if !den.is_some_and(Den::is_over) {
+            return false;
+        }
+        if let Some(kept) = self.dens.all.remove(&task)
+            && let Some(den) = kept.den
+        {
+            self.dens.dying.push((kept.serial, den));
+        }
+        true
+    }
+
     /// Ends the init of a task, and whatever is in its pid namespace.
     pub(super) fn kill_den(&self, task: u32) {
         if let Some(den) = self.dens.all.get(&task).and_then(|kept| kept.den.as_ref()) {
@@ -247,19 +276,18 @@ impl Keeper {
 
     /// True while an init is alive.
     pub(super) fn has_dens(&self) -> bool {
-        self.dens.all.values().any(|kept| kept.den.is_some())
+        self.inits().next().is_some()
     }
 
-    /// The task whose init this is.
-    pub(super) fn den_of(&self, pid: i32) -> Option<u32> {
-        let mut all = self.dens.all.iter();
-        all.find(|(_, kept)| kept.den.as_ref().is_some_and(|den| den.pid == pid))
-            .map(|(task, _)| *task)
+    /// True when this is the init of a task.
+    pub(super) fn is_init(&self, pid: i32) -> bool {
+        self.inits().any(|init| init == pid)
     }
 
     /// The inits of all tasks.
     pub(super) fn inits(&self) -> impl Iterator<Item = i32> {
         let dens = self.dens.all.values().filter_map(|kept| kept.den.as_ref());
-        dens.map(|den| den.pid)
+        let dying = self.dens.dying.iter().map(|(_, den)| den);
+        dens.chain(dying).map(|den| den.pid)
     }
 }

@@ -114,7 +114,7 @@ impl Keeper {
     }
 
     /// A run after the other has the same to say: once is enough.
-    fn told_once(&mut self, key: Key, text: String) {
+    pub(super) fn told_once(&mut self, key: Key, text: String) {
         if key.run == 0 {
             self.notice(text, key);
         }

@@ -376,7 +376,7 @@ impl Keeper {
             Some((Token::Gate, index)) => self.gate_spoke(index),
             Some((Token::Root, _)) => self.root_died(),
             Some((Token::Probe, index)) => self.probe_died(index),
-            Some((Token::Den, task)) => self.den_died(task as u32),
+            Some((Token::Den, serial)) => self.den_died(serial),
             Some((Token::Orphan, pid)) => self.orphan_died(pid as i32),
             Some((Token::Memory, index)) => self.memory_ran_out(index),
             None => return Err("an event that nobody asked for".to_owned()),

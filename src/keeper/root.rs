@@ -268,8 +268,10 @@ fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Sha
         redirect_stdio(&directory).map_err(|error| failed("open engine.log", &error))?;
     }
     crate::trace::start();
-    let live = lock
-        .try_clone()
+    // Opened once more: whoever has a copy of the mapping must not hold the lock with it.
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let live = nix::fcntl::openat(&directory, LIVE, flags, Mode::empty())
+        .map_err(io::Error::from)
         .and_then(|file| Live::map(&File::from(file)))
         .map_err(|error| failed("map live", &error))?;
     let listener =

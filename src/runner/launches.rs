@@ -5,15 +5,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use crate::{
-    config::{Level, LogMode, Process, Resources, Task, VolumeKind},
+    config::{Level, LogMode, Process, Resources, Rlimits, Task, VolumeKind},
     journal::Header,
     keeper::try_private,
     protocols::dewar::link::{self as wire, Identity, Launch, Log, Rlimit, StopSignal},
-    resources::{Limits, needs_group, rlimit_numbers},
+    resources::{Limits, check_rlimits, needs_group, rlimit_numbers},
     sandbox::{self, Account, EnvFileError, Reader},
 };
 
@@ -54,7 +54,7 @@ impl Launches {
             None => sandbox.to_path_buf(),
         };
         let mut refusal = None;
-        let mut environment = match self.environment(spec, identity.as_ref()) {
+        let mut environment = match self.environment(task, spec, identity.as_ref()) {
             Ok(environment) => environment,
             Err(error) => {
                 refusal = Some(error.to_string());
@@ -99,7 +99,7 @@ impl Launches {
         let (process, run) = subject.map_or((0, 0), |(process, run)| (process as u32, run));
         let identity = self.identity(spec);
         // A script that lacks a variable fails and says so: that is what a check is for.
-        let environment = self.environment(spec, identity.as_ref());
+        let environment = self.environment(task, spec, identity.as_ref());
         Launch {
             process,
             run,
@@ -136,6 +136,7 @@ impl Launches {
     /// What a process gets, its files of variables included.
     fn environment(
         &self,
+        task: &Task,
         spec: &Process,
         identity: Option<&Identity>,
     ) -> Result<Variables, EnvFileError> {
@@ -145,12 +146,28 @@ impl Launches {
             gid: identity.gid,
             groups: &identity.groups,
         });
+        let tops = self.writable(task);
         for file in &spec.env_file {
             let path = self.sandbox().join(file);
-            environment.extend(sandbox::read_env_file(&path, reader)?);
+            environment.extend(sandbox::read_env_file(&path, reader, &tops)?);
         }
         environment.extend(spec.env.clone());
         Ok(environment)
+    }
+
+    /// Where a private task could make links to what it does not see.
+    fn writable(&self, task: &Task) -> Vec<PathBuf> {
+        if task.isolation.level == Level::Directory {
+            return Vec::new();
+        }
+        let volumes = task.volumes.iter().filter_map(|volume| match &volume.kind {
+            VolumeKind::Host {
+                host_path,
+                writable: true,
+            } => Some(PathBuf::from(host_path)),
+            _ => None,
+        });
+        volumes.chain([self.sandbox().to_path_buf()]).collect()
     }
 
     fn own_environment(&self, spec: &Process) -> Variables {
@@ -211,23 +228,45 @@ pub fn check_isolation(task: &Task, sandbox: &Path) -> Result<(), String> {
 
 /// What a process may use, and what it may see.
 fn bounds(task: &Task, spec: &Process) -> Launch {
-    let resources = spec.resources.as_ref();
-    let own = resources.filter(|_| needs_group(spec)).map(limits);
     let of_task = task.resources.as_ref().filter(|_| task.enforce);
-    let rlimits = resources.map_or_else(Vec::new, |own| rlimit_numbers(&own.rlimits));
-    let rlimits = rlimits.into_iter().map(|(resource, soft, hard)| Rlimit {
-        resource,
-        soft,
-        hard,
-    });
-    Launch {
-        limits: own,
+    let mut launch = Launch {
         task_limits: of_task.map(limits),
-        rlimits: rlimits.collect(),
-        nice: resources.and_then(|own| own.nice),
-        oom_score_adj: resources.and_then(|own| own.oom_score_adj),
         private: (task.isolation.level == Level::Private).then(|| private(task)),
         ..Launch::default()
+    };
+    if let Some(resources) = &spec.resources {
+        launch.limits = needs_group(spec).then(|| limits(resources));
+        own_limits(resources, &mut launch);
+    }
+    launch
+}
+
+/// Limits of the kernel's own kind; what we may not set is left out if that is enough.
+fn own_limits(resources: &Resources, launch: &mut Launch) {
+    let problems = match resources.best_effort {
+        true => check_rlimits(resources),
+        false => Vec::new(),
+    };
+    let may = |what: &str| !problems.iter().any(|problem| problem.what == what);
+    let rlimits = rlimit_numbers(&resources.rlimits).into_iter();
+    let rlimits = rlimits.filter(|(number, ..)| {
+        let name = Rlimits::NAMES[*number as usize];
+        may(&format!("rlimits.{name}"))
+    });
+    launch.rlimits = rlimits
+        .map(|(resource, soft, hard)| Rlimit {
+            resource,
+            soft,
+            hard,
+        })
+        .collect();
+    launch.nice = resources.nice.filter(|_| may("nice"));
+    launch.oom_score_adj = resources.oom_score_adj.filter(|_| may("oom_score_adj"));
+    launch.unenforced = problems.iter().map(ToString::to_string).collect();
+    if resources.gpu > 0 && resources.best_effort {
+        launch
+            .unenforced
+            .push("`gpu` cannot be enforced: devices are the container's".to_owned());
     }
 }
 

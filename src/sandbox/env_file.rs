@@ -5,12 +5,11 @@
 //! more than they could read themselves.
 
 use std::{
-    fs::File,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use super::open_beneath;
 use nix::{
     sys::prctl::{get_pdeathsig, set_pdeathsig},
     unistd::{Gid, Uid, getgroups, setfsgid, setfsuid, setgroups},
@@ -65,17 +64,18 @@ pub struct Reader<'a> {
 }
 
 /// The variables in `path`, in the order of the file. Only for a process with one thread: rights
-/// are borrowed for the whole of it.
+/// are borrowed for the whole of it. Below `tops` no link is followed.
 ///
 /// # Errors
 /// See [`EnvFileError`].
 pub fn read_env_file(
     path: &Path,
     reader: Option<Reader<'_>>,
+    tops: &[PathBuf],
 ) -> Result<Vec<(String, String)>, EnvFileError> {
     let text = match reader {
-        None => read(path),
-        Some(reader) => read_as(path, reader),
+        None => read(path, tops),
+        Some(reader) => read_as(path, tops, reader),
     };
     let text = text.map_err(|source| EnvFileError::Io {
         path: path.to_path_buf(),
@@ -89,7 +89,7 @@ pub fn read_env_file(
     })
 }
 
-fn read_as(path: &Path, reader: Reader<'_>) -> io::Result<String> {
+fn read_as(path: &Path, tops: &[PathBuf], reader: Reader<'_>) -> io::Result<String> {
     let own = getgroups()?;
     let on_death = get_pdeathsig()?;
     let groups: Vec<Gid> = reader.groups.iter().copied().map(Gid::from_raw).collect();
@@ -98,7 +98,7 @@ fn read_as(path: &Path, reader: Reader<'_>) -> io::Result<String> {
         setfsgid(Gid::from_raw(reader.gid)),
         setfsuid(Uid::from_raw(reader.uid)),
     );
-    let text = read(path);
+    let text = read(path, tops);
     setfsuid(uid);
     setfsgid(gid);
     setgroups(&own)?;
@@ -107,12 +107,8 @@ fn read_as(path: &Path, reader: Reader<'_>) -> io::Result<String> {
     text
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    // A FIFO that somebody planted must not hang us.
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)?;
+fn read(path: &Path, tops: &[PathBuf]) -> io::Result<String> {
+    let file = open_beneath(path, tops)?;
     let invalid = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     if !file.metadata()?.is_file() {
         return invalid("not a plain file");
@@ -256,9 +252,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let error = read_env_file(&fifo, None).unwrap_err().to_string();
+        let error = read_env_file(&fifo, None, &[]).unwrap_err().to_string();
         assert!(error.ends_with("not a plain file"), "{error}");
-        let error = read_env_file(&directory.path().join("none"), None).unwrap_err();
+        let error = read_env_file(&directory.path().join("none"), None, &[]).unwrap_err();
         assert!(
             error.to_string().ends_with("No such file or directory"),
             "{error}"

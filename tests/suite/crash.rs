@@ -34,6 +34,40 @@ constraints:
   - order: [a, d]
 "#;
 
+/// What the task may use and see: nothing but its directory, or limits and namespaces too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bounds {
+    None,
+    All,
+}
+
+fn task_with(bounds: Bounds) -> String {
+    match bounds {
+        Bounds::None => TASK.to_owned(),
+        Bounds::All => TASK
+            .replace("name: crash\n", "name: crash\nisolation: private\n")
+            .replace("- {name: ", "- {resources: {ram: 64MiB, pids: 50}, name: ")
+            .replace(
+                "- name: c\n",
+                "- name: c\n    resources: {ram: 64MiB, pids: 50}\n",
+            ),
+    }
+}
+
+/// No cgroup and no mount of the task.
+fn assert_no_bounds(bench: &Bench, about: &dyn Fn() -> String) {
+    let task = bench.task(ID).expect("the task");
+    for group in task["cgroups"].as_array().into_iter().flatten() {
+        let path = group.as_str().expect("a path");
+        let is_gone = || (!std::path::Path::new(path).exists()).then_some(());
+        // A group may be a moment behind its last process.
+        crate::support::wait_for(&format!("{path} to go: {}", about()), is_gone);
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    let path = bench.path().display().to_string();
+    assert!(!mounts.contains(&path), "{mounts}{}", about());
+}
+
 pub fn expected_runs() -> BTreeMap<&'static str, Vec<Value>> {
     let codes = |codes: &[i64]| codes.iter().map(|code| Value::from(*code)).collect();
     BTreeMap::from([
@@ -46,9 +80,12 @@ pub fn expected_runs() -> BTreeMap<&'static str, Vec<Value>> {
 }
 
 /// Runs the task with one kill, and checks that it made no difference.
-fn check(kill: Option<Kill>) -> Option<u64> {
+fn check(bounds: Bounds, kill: Option<Kill>) -> Option<u64> {
     let bench = Bench::new();
-    let file = bench.file("task.yaml", TASK).display().to_string();
+    let file = bench
+        .file("task.yaml", &task_with(bounds))
+        .display()
+        .to_string();
     let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
     command.stdout(std::process::Stdio::null());
     command.stderr(fs::File::create(bench.path().join("err")).expect("a file"));
@@ -93,15 +130,19 @@ fn check(kill: Option<Kill>) -> Option<u64> {
         }
     }
     assert_no_orphans(&bench, &about);
+    assert_no_bounds(&bench, &about);
     let role = kill.map_or(Role::Client, |kill| kill.role);
     traced.killed.then(|| traced.calls[&role])
 }
 
 /// Root and keeper die in the same instant: every run begins and ends once, and its exit code is
 /// kept or it is LOST.
-fn check_double(before: u64) -> bool {
+fn check_double(bounds: Bounds, before: u64) -> bool {
     let bench = Bench::new();
-    let file = bench.file("task.yaml", TASK).display().to_string();
+    let file = bench
+        .file("task.yaml", &task_with(bounds))
+        .display()
+        .to_string();
     let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
     command.stdout(std::process::Stdio::null());
     command.stderr(fs::File::create(bench.path().join("err")).expect("a file"));
@@ -112,9 +153,11 @@ fn check_double(before: u64) -> bool {
     };
     let traced = trace(command, Some(kill));
     let about = || {
+        let engine = bench.root().join("tasks").join(ID).join("engine.log");
         format!(
-            "{kill:?}\n{}\n{}",
+            "{kill:?}\n{}\n{}\n{}",
             fs::read_to_string(bench.path().join("err")).unwrap_or_default(),
+            fs::read_to_string(engine).unwrap_or_default(),
             bench.task(ID).unwrap_or_default()
         )
     };
@@ -141,17 +184,27 @@ fn check_double(before: u64) -> bool {
         }
     }
     assert_no_orphans(&bench, &about);
+    assert_no_bounds(&bench, &about);
     traced.killed
+}
+
+fn kill_root_and_keeper(bounds: Bounds) {
+    let calls = undisturbed(bounds).calls[&Role::Keeper];
+    let killed = points(bounds, calls)
+        .into_iter()
+        .filter(|before| check_double(bounds, *before))
+        .count();
+    assert!(killed >= 10, "only {killed} kills hit");
 }
 
 #[test]
 fn killing_root_and_keeper_together_doubles_nothing() {
-    let calls = undisturbed().calls[&Role::Keeper];
-    let killed = points(calls)
-        .into_iter()
-        .filter(|before| check_double(*before))
-        .count();
-    assert!(killed >= 10, "only {killed} kills hit");
+    kill_root_and_keeper(Bounds::None);
+}
+
+#[test]
+fn killing_root_and_keeper_of_a_private_task_with_limits_doubles_nothing() {
+    kill_root_and_keeper(Bounds::All);
 }
 
 /// Nothing of the task and nothing of ours is alive: HOME is the sandbox for the former, and the
@@ -179,12 +232,16 @@ pub fn assert_no_orphans(bench: &Bench, about: &dyn Fn() -> String) {
 }
 
 /// Which system calls to kill before, of `calls` in all.
-fn points(calls: u64) -> Vec<u64> {
+fn points(bounds: Bounds, calls: u64) -> Vec<u64> {
     let all = std::env::var("DEWAR_CRASH").is_ok_and(|value| value == "all");
     match all {
         true => (1..=calls).collect(),
         false => {
-            let step = (calls / SAMPLE).max(1);
+            let sample = match bounds {
+                Bounds::None => SAMPLE,
+                Bounds::All => SMALL_SAMPLE,
+            };
+            let step = (calls / sample).max(1);
             (1..=calls).step_by(step as usize).collect()
         }
     }
@@ -192,11 +249,16 @@ fn points(calls: u64) -> Vec<u64> {
 
 /// Points a role in the sample.
 const SAMPLE: u64 = 25;
+/// The same where a run does more.
+const SMALL_SAMPLE: u64 = 16;
 
 /// The task without a kill: how many system calls there are to kill before.
-fn undisturbed() -> Traced {
+fn undisturbed(bounds: Bounds) -> Traced {
     let bench = Bench::new();
-    let file = bench.file("task.yaml", TASK).display().to_string();
+    let file = bench
+        .file("task.yaml", &task_with(bounds))
+        .display()
+        .to_string();
     let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
     command.stdout(std::process::Stdio::null());
     command.stderr(std::process::Stdio::null());
@@ -205,21 +267,21 @@ fn undisturbed() -> Traced {
     traced
 }
 
-fn sweep(role: Role) {
-    let traced = undisturbed();
+fn sweep(bounds: Bounds, role: Role) {
+    let traced = undisturbed(bounds);
     assert!(
         ROLES.iter().all(|role| traced.calls[role] > 10),
         "{:?}",
         traced.calls
     );
     let mut killed = 0;
-    for before in points(traced.calls[&role]) {
+    for before in points(bounds, traced.calls[&role]) {
         let kill = Kill {
             role,
             before,
             root_too: false,
         };
-        killed += u64::from(check(Some(kill)).is_some());
+        killed += u64::from(check(bounds, Some(kill)).is_some());
     }
     assert!(killed >= 10, "only {killed} kills hit the {role:?}");
     println!(
@@ -230,20 +292,40 @@ fn sweep(role: Role) {
 
 #[test]
 fn killing_the_client_changes_nothing() {
-    sweep(Role::Client);
+    sweep(Bounds::None, Role::Client);
 }
 
 #[test]
 fn killing_the_root_changes_nothing() {
-    sweep(Role::Root);
+    sweep(Bounds::None, Role::Root);
 }
 
 #[test]
 fn killing_the_keeper_changes_nothing() {
-    sweep(Role::Keeper);
+    sweep(Bounds::None, Role::Keeper);
 }
 
 #[test]
 fn killing_the_runner_changes_nothing() {
-    sweep(Role::Runner);
+    sweep(Bounds::None, Role::Runner);
+}
+
+#[test]
+fn killing_the_client_of_a_private_task_with_limits_changes_nothing() {
+    sweep(Bounds::All, Role::Client);
+}
+
+#[test]
+fn killing_the_root_of_a_private_task_with_limits_changes_nothing() {
+    sweep(Bounds::All, Role::Root);
+}
+
+#[test]
+fn killing_the_keeper_of_a_private_task_with_limits_changes_nothing() {
+    sweep(Bounds::All, Role::Keeper);
+}
+
+#[test]
+fn killing_the_runner_of_a_private_task_with_limits_changes_nothing() {
+    sweep(Bounds::All, Role::Runner);
 }

@@ -46,6 +46,8 @@ pub struct Setting {
     pub grace: Duration,
     pub recovery: Duration,
     pub checkpoint: bool,
+    /// The agent puts containers into cgroups (v1, as root).
+    pub cgroups: bool,
 }
 
 impl Default for Setting {
@@ -57,6 +59,7 @@ impl Default for Setting {
             grace: Duration::from_secs(5),
             recovery: Duration::from_secs(60),
             checkpoint: true,
+            cgroups: false,
         }
     }
 }

@@ -16,13 +16,16 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use thiserror::Error;
 
 use super::steps::{Blueprint, Step};
 
 /// What building may take: a mount that hangs (a dead server) must not hang the keeper.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What an init is called once it may stay.
+const CONFIRMED: &CStr = c"dewar-init";
+
 /// Says that all went well, where the number of the failed step would be.
 const BUILT: u32 = u32::MAX;
 /// Says that the init could not even begin.
@@ -96,14 +99,21 @@ impl Den {
         }
     }
 
-    /// One that an earlier keeper built: `pidfd` is its init.
-    pub fn adopt(pid: i32, pidfd: OwnedFd, namespaces: i32) -> Den {
-        Den {
+    /// One that an earlier keeper built: `pidfd` is its init. `None` when that one was never told that it may
+    /// stay: it is about to go, nothing has run in it, and it is helped.
+    pub fn adopt(pid: i32, pidfd: OwnedFd, namespaces: i32) -> Option<Den> {
+        let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let den = Den {
             pid,
             pidfd,
             socket: None,
             namespaces,
+        };
+        if name.trim_ascii_end() == CONFIRMED.to_bytes() {
+            return Some(den);
         }
+        den.kill();
+        None
     }
 
     fn answer(&self, blueprint: &Blueprint) -> Result<(), BuildError> {
@@ -154,6 +164,23 @@ impl Den {
         }
     }
 
+    /// True when the init is dead or dying: it waits for what is in its pid namespace to be reaped, and nobody can
+    /// enter any more.
+    pub fn is_over(&self) -> bool {
+        /// The kernel's flag of a process that is exiting, in field 9 of /proc/PID/stat.
+        const PF_EXITING: u32 = 4;
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let Some((_, rest)) = text.rsplit_once(") ") else {
+            return true;
+        };
+        // `rest` begins with the third field.
+        let flags = rest
+            .split(' ')
+            .nth(6)
+            .and_then(|text| text.parse::<u32>().ok());
+        flags.is_none_or(|flags| flags & PF_EXITING != 0)
+    }
+
     /// Ends it and waits for that; for a den of our own that nothing lives in.
     pub fn destroy(self) {
         self.kill();
@@ -167,11 +194,6 @@ impl Den {
     /// What `setns` takes.
     pub fn entry(&self) -> (BorrowedFd<'_>, i32) {
         (self.pidfd.as_fd(), self.namespaces)
-    }
-
-    /// The init's pid, if it is one that can be named.
-    pub fn id(&self) -> Option<Pid> {
-        Pid::from_raw(self.pid)
     }
 }
 
@@ -187,7 +209,7 @@ unsafe fn init(steps: &[Step], slots: &mut [RawFd], socket: RawFd) -> ! {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
         libc::sigprocmask(libc::SIG_SETMASK, &all, ptr::null_mut());
-        libc::prctl(libc::PR_SET_NAME, c"dewar-init".as_ptr());
+        libc::prctl(libc::PR_SET_NAME, c"dewar-building".as_ptr());
         libc::setsid();
         for (index, step) in steps.iter().enumerate() {
             if let Err(errno) = take(step, slots) {
@@ -214,6 +236,7 @@ unsafe fn init(steps: &[Step], slots: &mut [RawFd], socket: RawFd) -> ! {
         if !confirmed {
             libc::_exit(0);
         }
+        libc::prctl(libc::PR_SET_NAME, CONFIRMED.as_ptr());
         libc::close(3);
         reap_for_ever()
     }

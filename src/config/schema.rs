@@ -294,8 +294,10 @@ pub struct Rlimits(pub BTreeMap<String, Rlimit>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
     /// What holds.
+    #[serde(with = "bound")]
     pub soft: Option<u64>,
     /// How far the process may raise it itself.
+    #[serde(with = "bound")]
     pub hard: Option<u64>,
 }
 
@@ -411,24 +413,22 @@ impl Protection {
 
 /// A place in the file system of a private task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "VolumeText", into = "VolumeText")]
 pub struct Volume {
     /// Where the task finds it.
     pub container_path: String,
     /// What is there.
-    #[serde(flatten)]
     pub kind: VolumeKind,
 }
 
 /// What a volume is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VolumeKind {
     /// A directory or file of the machine.
     Host {
         /// Its path on the machine.
         host_path: String,
         /// The task may write it.
-        #[serde(default)]
         writable: bool,
     },
     /// Files in memory, gone with the task.
@@ -436,6 +436,58 @@ pub enum VolumeKind {
         /// At most so much.
         size: Bytes,
     },
+}
+
+/// A volume as task files have it, so that what `inspect` prints can be run.
+#[derive(Serialize, Deserialize)]
+struct VolumeText {
+    container_path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tmpfs: Option<Bytes>,
+}
+
+impl From<VolumeText> for Volume {
+    fn from(text: VolumeText) -> Volume {
+        let kind = match text.host_path {
+            Some(host_path) => VolumeKind::Host {
+                host_path,
+                writable: text.mode.as_deref() == Some("RW"),
+            },
+            None => VolumeKind::Tmpfs {
+                size: text.tmpfs.unwrap_or_default(),
+            },
+        };
+        Volume {
+            container_path: text.container_path,
+            kind,
+        }
+    }
+}
+
+impl From<Volume> for VolumeText {
+    fn from(volume: Volume) -> VolumeText {
+        let mut text = VolumeText {
+            container_path: volume.container_path,
+            host_path: None,
+            mode: None,
+            tmpfs: None,
+        };
+        match volume.kind {
+            VolumeKind::Host {
+                host_path,
+                writable,
+            } => {
+                text.host_path = Some(host_path);
+                text.mode = Some(if writable { "RW" } else { "RO" }.to_owned());
+            }
+            VolumeKind::Tmpfs { size } => text.tmpfs = Some(size),
+        }
+        text
+    }
 }
 
 impl VolumeKind {
@@ -493,6 +545,23 @@ pub struct Rotate {
     pub log_size: Bytes,
     /// Old files kept.
     pub backups: u32,
+}
+
+/// A limit as task files have it: a number, or `unlimited`.
+mod bound {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_json::Value;
+
+    pub fn serialize<S: Serializer>(bound: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        match bound {
+            Some(bound) => to.serialize_u64(*bound),
+            None => to.serialize_str("unlimited"),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        Ok(Value::deserialize(from)?.as_u64())
+    }
 }
 
 /// Masks are octal for everybody, also in what `inspect` prints.

@@ -55,14 +55,86 @@ fn a_resolved_task_survives_its_own_json() {
         "processes:
   - {name: a, cmdline: x, umask: 022, min_duration: 250ms, stop_timeout: 1m, env: {A: 1}, final: true,
      logger: {destination: both, mode: rotate, rotate: {log_size: 1MB, backups: 2}},
-     resources: {cpu: 0.5, ram: 64MiB, disk: 1GB}}
+     resources: {cpu: 0.5, ram: 64MiB, disk: 1GB, pids: 9, swap: 0, nice: -3, best_effort: true, cpu_weight: 7,
+       rlimits: {nofile: {soft: 10, hard: unlimited}, core: 0}}}
+isolation: {level: private, without: [seccomp]}
+volumes: [{host_path: /a, container_path: /b, mode: RW}, {tmpfs: 1MB, container_path: /c}]
 constraints: [{order: [a]}]",
     );
     let json = serde_json::to_string(&task).unwrap();
     assert_eq!(serde_json::from_str::<Task>(&json).unwrap(), task);
     assert_eq!(task.processes[0].umask, Some(0o22));
-    let again = resolve(&json, true);
-    assert!(again.is_ok(), "what inspect prints can be run: {again:?}");
+    let again = resolve(&json, true).expect("what inspect prints can be run");
+    assert_eq!(again.task, task);
+}
+
+#[test]
+fn limits_and_isolation_that_make_no_sense_are_refused() {
+    let with = |resources: &str| {
+        mistakes(&format!(
+            "processes: [{{name: a, cmdline: x, resources: {{{resources}}}}}]"
+        ))
+    };
+    let refused = |resources: &str, what: &str| {
+        let found = with(resources);
+        assert!(
+            found.len() == 1 && found[0].contains(what),
+            "{resources}: {found:?}"
+        );
+    };
+    refused("ram: 1MB, ram_high: 2MB", "`ram_high` is above `ram`");
+    refused("pids: 0", "`pids` of 0 lets nothing run");
+    refused("cpu_weight: 0", "`cpu_weight` is out of range");
+    refused("nice: 20", "`nice` is out of range");
+    refused("oom_score_adj: many", "wrong type: `oom_score_adj`");
+    refused("rlimits: {nofiles: 3}", "unknown limit `nofiles`");
+    refused(
+        "rlimits: {nofile: {soft: 3, hard: 2}}",
+        "soft is above hard",
+    );
+    refused("rlimits: {nofile: lots}", "wrong type: `nofile`");
+    refused("memory: 3", "unknown field `memory`");
+    assert!(with("rlimits: {RLIMIT_CORE: infinity, stack: 8MiB}").is_empty());
+    let of_task = |text: &str| mistakes(&format!("{text}\nprocesses: []"));
+    let refused = |text: &str, what: &str| {
+        let found = of_task(text);
+        assert!(
+            found.len() == 1 && found[0].contains(what),
+            "{text}: {found:?}"
+        );
+    };
+    refused("resources: {nice: 3}", "`nice` is a process' own");
+    refused("isolation: privat", "unknown isolation `privat`");
+    refused(
+        "isolation: {level: private, without: [landlok]}",
+        "unknown protection `landlok`",
+    );
+    refused(
+        "isolation: {level: directory, without: [pids]}",
+        "takes nothing from",
+    );
+    let volume = |volume: &str| format!("isolation: private\nvolumes: [{volume}]");
+    refused(
+        &volume("{host_path: a, container_path: /b}"),
+        "bad path \"a\"",
+    );
+    refused(
+        &volume("{host_path: /a, container_path: /../b}"),
+        "bad path",
+    );
+    refused(&volume("{host_path: /a, container_path: /}"), "bad path");
+    refused(
+        &volume("{container_path: /b}"),
+        "either `host_path` or `tmpfs`",
+    );
+    refused(
+        &volume("{tmpfs: 0, container_path: /b}"),
+        "a tmpfs has a size",
+    );
+    refused(
+        &volume("{host_path: /a, container_path: /b, mode: X}"),
+        "unknown mode",
+    );
 }
 
 #[test]
@@ -190,14 +262,14 @@ proptest! {
 
     #[test]
     fn arbitrary_changes_of_a_good_file_never_panic(
-        at in 0..400usize,
+        at in 0..450usize,
         length in 0..20usize,
         with in "[-{}\\[\\]:,&*'\"#|> \\n\\t0-9a-zü]{0,12}",
         is_json: bool,
     ) {
         let good = match is_json {
             true => r#"{"name": "t", "processes": [{"name": "a", "cmdline": "echo {{thermos.ports[x]}} {{&y}}", "min_duration": 1.5, "logger": {"mode": "rotate"}}], "constraints": [{"order": ["a"]}]}"#,
-            false => "name: t\nprocesses:\n  - name: a\n    cmdline: |\n      echo {{thermos.task_id}}\n    env: {A: b}\n    umask: 022\nconstraints:\n  - order: [a]\nfinalization_wait: 5s\n",
+            false => "name: t\nprocesses:\n  - name: a\n    cmdline: |\n      echo {{thermos.task_id}}\n    env: {A: b}\n    umask: 022\n    resources: {cpu: 0.5, ram: 64MiB, rlimits: {core: 0, nofile: {soft: 1, hard: 2}}, nice: -2}\nisolation: {level: private, without: [pids]}\nvolumes: [{host_path: /a, container_path: /b}]\nconstraints:\n  - order: [a]\nfinalization_wait: 5s\n",
         };
         let start = at.min(good.len());
         let end = (start + length).min(good.len());

@@ -3,12 +3,15 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::{net::UnixStream, process::ExitStatusExt},
+    os::unix::{
+        net::UnixStream,
+        process::{CommandExt, ExitStatusExt},
+    },
     process::Stdio,
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal};
 
 use crate::support::{Bench, code, finish, signal, wait_for};
 
@@ -106,10 +109,16 @@ fn ctrl_c_at_any_early_moment_leaves_no_task_behind() {
     let file = bench.file("t.yaml", SLEEPER).display().to_string();
     for round in 0..25u64 {
         let id = format!("t{round}");
-        let client = bench
-            .dewar(&["run", &file, "--id", &id])
-            .spawn()
-            .expect("dewar");
+        let mut command = bench.dewar(&["run", &file, "--id", &id]);
+        // Whoever runs the tests in the background ignores it, and we would too until we listen for it.
+        // SAFETY: one async-signal-safe call between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                nix::sys::signal::signal(Signal::SIGINT, SigHandler::SigDfl)?;
+                Ok(())
+            });
+        }
+        let client = command.spawn().expect("dewar");
         std::thread::sleep(Duration::from_micros(round * 500));
         signal(u64::from(client.id()), Signal::SIGINT);
         let output = finish(client);

@@ -407,7 +407,7 @@ fn the_schema_agrees_with_the_fixtures() {
         }
         errors.is_empty()
     };
-    for name in ["hello", "web"] {
+    for name in ["hello", "web", "limits"] {
         let path = fixtures.join(name).with_extension("yaml");
         // As JSON, with the defaults left out.
         let source = std::fs::read_to_string(&path).expect("a fixture");

@@ -49,6 +49,8 @@ const STEP_ENTER: u32 = 12;
 /// Those of [`Confinement`] follow from here.
 const STEP_CONFINE: u32 = 13;
 
+/// The kernel's flag, wider than the C library's type for it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Where the child finds its gate.
 const GATE_FD: RawFd = 3;
 /// The exit code of a child that never became the user's program, for whoever looks from outside.
@@ -71,6 +73,10 @@ pub(super) struct ChildPlan<'a> {
     pub oom_score_adj: Option<CString>,
     /// `cgroup.procs` of the groups that it enters.
     pub doors: Vec<RawFd>,
+    /// The directory of a group of cgroup v2 that it is born in.
+    pub birth: Option<RawFd>,
+    /// That group's `cgroup.procs`, for a kernel that knows no such births.
+    pub instead: Option<RawFd>,
     /// The init of its task's namespaces, and which of them it enters.
     pub entry: Option<(BorrowedFd<'a>, i32)>,
     pub confinement: Option<Confinement<'a>>,
@@ -116,17 +122,54 @@ pub(super) fn fork_gated(plan: &ChildPlan<'_>, gate: BorrowedFd<'_>) -> io::Resu
     }
 }
 
+/// Forks. Born in its group of cgroup v2, a child need not move there, which may take a while (a kernel before 5.7, or a
+/// filter of system calls, makes it move: then true in the child's answer).
+///
+/// # Safety
+/// As fork: the child of a process with threads may do async-signal-safe things only.
+unsafe fn fork(
+    plan: &ChildPlan<'_>,
+    flags: libc::c_int,
+    pidfd: &mut RawFd,
+) -> (libc::c_long, bool) {
+    if let Some(group) = plan.birth {
+        // SAFETY: all zero is a valid value of this structure of numbers.
+        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+        arguments.flags = (flags as u64 & !(libc::SIGCHLD as u64)) | CLONE_INTO_CGROUP;
+        arguments.pidfd = ptr::from_mut(pidfd) as u64;
+        // With CLONE_PARENT it is the parent's own.
+        if flags & libc::CLONE_PARENT == 0 {
+            arguments.exit_signal = libc::SIGCHLD as u64;
+        }
+        arguments.cgroup = group as u64;
+        // SAFETY: the kernel reads the structure, of the size that is given, and writes the pidfd.
+        let pid = unsafe {
+            libc::syscall(
+                libc::SYS_clone3,
+                &raw const arguments,
+                size_of_val(&arguments),
+            )
+        };
+        if pid >= 0 {
+            return (pid, false);
+        }
+    }
+    // SAFETY: the kernel writes the pidfd to `pidfd` when CLONE_PIDFD says so.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, ptr::from_mut(pidfd), 0, 0) };
+    (pid, plan.birth.is_some())
+}
+
 fn fork_plainly(plan: &ChildPlan<'_>, pointers: &Pointers) -> io::Result<Gated> {
     let mut pidfd: RawFd = -1;
     let flags = libc::SIGCHLD | libc::CLONE_PIDFD;
     // SAFETY: without CLONE_VM this is fork: the child gets a copy of everything, and runs only
-    // `child`, which is async-signal-safe and never returns. The kernel writes the pidfd to `pidfd`.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &mut pidfd, 0, 0) };
+    // `child`, which is async-signal-safe and never returns.
+    let (pid, must_move) = unsafe { fork(plan, flags, &mut pidfd) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             // SAFETY: in the child, with a plan that was laid out before the fork.
-            unsafe { prepare(plan) };
+            unsafe { prepare(plan, must_move) };
             child(plan, pointers)
         }
         pid => Ok(Gated {
@@ -196,7 +239,7 @@ unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32
     };
     // SAFETY: raw system calls with what was laid out before the fork.
     unsafe {
-        if let Some(error) = prepare_quietly(plan) {
+        if let Some(error) = prepare_quietly(plan, false) {
             tell([0, error]);
         }
         let init = plan
@@ -206,9 +249,16 @@ unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32
             tell([0, STEP_ENTER << 16 | errno() as u32]);
         }
         let flags = libc::SIGCHLD | libc::CLONE_PARENT;
-        match libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) {
+        let mut none: RawFd = -1;
+        let (pid, must_move) = fork(plan, flags, &mut none);
+        match pid {
             -1 => tell([0, errno() as u32]),
-            0 => child(plan, pointers),
+            0 => {
+                if must_move {
+                    prepare_again(plan);
+                }
+                child(plan, pointers)
+            }
             pid => tell([pid as u32, 0]),
         }
     }
@@ -218,12 +268,27 @@ unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32
 ///
 /// # Safety
 /// In the child only.
-unsafe fn prepare(plan: &ChildPlan<'_>) {
+unsafe fn prepare(plan: &ChildPlan<'_>, must_move: bool) {
     // SAFETY: see there.
-    if let Some(error) = unsafe { prepare_quietly(plan) } {
+    if let Some(error) = unsafe { prepare_quietly(plan, must_move) } {
         report(plan, error);
         // SAFETY: ends this process and nothing else.
         unsafe { libc::_exit(EXIT_NOT_LAUNCHED) }
+    }
+}
+
+/// Moves to the group that it could not be born in.
+///
+/// # Safety
+/// In the child only.
+unsafe fn prepare_again(plan: &ChildPlan<'_>) {
+    // SAFETY: as in `prepare_quietly`.
+    unsafe {
+        if let Some(door) = plan.instead
+            && libc::write(door, c"0".as_ptr().cast(), 1) != 1
+        {
+            give_up(plan, STEP_CGROUP);
+        }
     }
 }
 
@@ -231,10 +296,11 @@ unsafe fn prepare(plan: &ChildPlan<'_>) {
 ///
 /// # Safety
 /// In the child only.
-unsafe fn prepare_quietly(plan: &ChildPlan<'_>) -> Option<u32> {
+unsafe fn prepare_quietly(plan: &ChildPlan<'_>, must_move: bool) -> Option<u32> {
     // SAFETY: raw system calls with what was laid out before the fork.
     unsafe {
-        for door in &plan.doors {
+        let instead = plan.instead.iter().filter(|_| must_move);
+        for door in plan.doors.iter().chain(instead) {
             if libc::write(*door, c"0".as_ptr().cast(), 1) != 1 {
                 return Some(STEP_CGROUP << 16 | errno() as u32);
             }

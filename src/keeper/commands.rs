@@ -185,7 +185,7 @@ impl Keeper {
         self.gates.push_back((start, index));
         self.watch_run(index);
         if command.limits.is_some_and(|limits| limits.ram > 0) {
-            self.watch_memory(index);
+            self.watch_memory(index, true);
         }
     }
 

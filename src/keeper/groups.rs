@@ -154,14 +154,18 @@ impl Keeper {
     }
 
     /// Wants to be told when the memory of a run runs out. Its end tells too, so a run may do without.
-    pub(super) fn watch_memory(&mut self, index: usize) {
+    pub(super) fn watch_memory(&mut self, index: usize, is_new: bool) {
         let Some(group) = self.runs.get(index).and_then(|run| self.group_of(run)) else {
             return;
+        };
+        let told = match is_new {
+            true => 0,
+            false => group.usage().oom_kills.unwrap_or_default(),
         };
         let watched = group.watch_memory().and_then(|fd| {
             let Some(fd) = fd else { return Ok(None) };
             self.watch(fd.as_fd(), Token::Memory.number(index))?;
-            Ok(Some((fd, group.usage().oom_kills.unwrap_or_default())))
+            Ok(Some((fd, told)))
         });
         match watched {
             Ok(memory) => {

@@ -23,7 +23,11 @@ use super::{
     runs::Key,
     vault::{Pipes, Slot},
 };
-use crate::{protocols::dewar::link as wire, resources::Group, sandbox::private::Den};
+use crate::{
+    protocols::dewar::link as wire,
+    resources::{Doors, Group},
+    sandbox::private::Den,
+};
 
 /// A launched child and what its keeper holds of it.
 pub(super) struct Launched {
@@ -88,7 +92,9 @@ fn fork_with(
         &theirs,
         nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
     )?;
-    let doors = bounds.group.map_or_else(|| Ok(Vec::new()), Group::doors)?;
+    let doors = bounds
+        .group
+        .map_or_else(|| Ok(Doors::default()), Group::doors)?;
     let (den, confinement) = match bounds.entrance {
         Some(entrance) => (entrance.den, Some(entrance.confinement)),
         None => (None, None),
@@ -107,7 +113,9 @@ fn fork_with(
             .oom_score_adj
             .map(|adj| CString::new(adj.to_string()))
             .transpose()?,
-        doors: doors.iter().map(AsRawFd::as_raw_fd).collect(),
+        doors: doors.others.iter().map(AsRawFd::as_raw_fd).collect(),
+        birth: doors.birth.as_ref().map(AsRawFd::as_raw_fd),
+        instead: doors.instead.as_ref().map(AsRawFd::as_raw_fd),
         entry: den.map(Den::entry),
         confinement,
         ignored_signals: &setting.ignored_signals,

@@ -252,7 +252,7 @@ impl Keeper {
             self.executed(index, key);
         }
         self.watch_run(index);
-        self.watch_memory(index);
+        self.watch_memory(index, false);
     }
 
     fn lost(&mut self, key: Key, reason: &str) {

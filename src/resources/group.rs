@@ -58,6 +58,18 @@ pub struct TaskGroup {
     _locks: Vec<Flock<File>>,
 }
 
+/// How a process gets into a group. A process that is born in a group (v2) costs nothing; one that moves there waits
+/// for the kernel until nobody forks.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// The directory of the group of v2, for CLONE_INTO_CGROUP.
+    pub birth: Option<OwnedFd>,
+    /// Where `0` is written by who was not born there, because the kernel has no such thing.
+    pub instead: Option<OwnedFd>,
+    /// Where `0` is written in any case: v1.
+    pub others: Vec<OwnedFd>,
+}
+
 /// The name of a task's group.
 pub fn group_name(task_id: &str) -> String {
     format!("{PREFIX}{}", plain(task_id))
@@ -271,19 +283,31 @@ impl Group {
         limits.apply(&places)
     }
 
-    /// Whoever writes `0` to these enters the group; memory's comes first, so that all is counted.
+    /// How a process gets in.
     ///
     /// # Errors
     /// What open says.
-    pub fn doors(&self) -> io::Result<Vec<OwnedFd>> {
+    pub fn doors(&self) -> io::Result<Doors> {
+        let mut doors = Doors::default();
         let mut places: Vec<&Place> = self.places.iter().collect();
+        // Memory comes first, so that all is counted.
         places.sort_by_key(|place| !place.controllers.contains(&Controller::Memory));
-        let doors = places.into_iter().map(|place| {
+        for place in places {
+            if place.version == Version::V2 {
+                let opened = File::open(&place.path).map_err(|error| at(&place.path, error))?;
+                doors.birth = Some(opened.into());
+            }
             let path = place.path.join("cgroup.procs");
             let opened = File::options().write(true).open(&path);
-            opened.map(OwnedFd::from).map_err(|error| at(&path, error))
-        });
-        doors.collect()
+            let door = opened
+                .map(OwnedFd::from)
+                .map_err(|error| at(&path, error))?;
+            match place.version {
+                Version::V1 => doors.others.push(door),
+                Version::V2 => doors.instead = Some(door),
+            }
+        }
+        Ok(doors)
     }
 
     /// What changes all the time: time, memory, processes.

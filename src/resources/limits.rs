@@ -113,9 +113,6 @@ impl Limits {
                 "this kernel does not account swap (boot it with swapaccount=1)"
             }
             "cpu" if quota(self.cpu).is_none() => "less than a thousandth of a core",
-            "io_weight" if !knows_weights(version) => {
-                "no disk's scheduler knows weights (bfq does, or io.cost of cgroup v2)"
-            }
             _ => return None,
         };
         Some(why.to_owned())
@@ -231,7 +228,7 @@ fn bfq_weight(weight: u32) -> u32 {
 }
 
 /// True when a disk of this machine is shared by weight.
-fn knows_weights(version: Version) -> bool {
+pub(super) fn knows_weights(version: Version) -> bool {
     let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     let mut schedulers =
         disks.filter_map(|disk| fs::read_to_string(disk.path().join("queue/scheduler")).ok());

@@ -20,7 +20,7 @@ mod usage;
 
 pub use controllers::{Controller, Version};
 pub use disk::{DiskUsage, disk_usage};
-pub use group::{Group, GroupError, TaskGroup, group_name};
+pub use group::{Doors, Group, GroupError, TaskGroup, group_name};
 pub use limits::{LimitError, Limits};
 pub use own::own_usage;
 pub use rlimits::{RlimitError, check_rlimits, rlimit_numbers};

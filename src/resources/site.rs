@@ -16,7 +16,10 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
-use super::controllers::{Controller, Version};
+use super::{
+    controllers::{Controller, Version},
+    limits::knows_weights,
+};
 
 /// Where v2 is mounted beside v1.
 const HYBRID: &str = "/sys/fs/cgroup/unified";
@@ -67,6 +70,10 @@ impl Site {
             let Some((mount, root)) = v1.get_mount_point(controller.of_v1()) else {
                 continue;
             };
+            if is_useless(controller, Version::V1) {
+                site.missing.push((controller, NO_WEIGHTS.to_owned()));
+                continue;
+            }
             let own = own.get(controller.name(Version::V1));
             match base_in(&mount, &root, own) {
                 Ok(base) => site.add(Version::V1, controller, base),
@@ -125,7 +132,8 @@ impl Site {
         let text = fs::read_to_string(base.join("cgroup.controllers")).unwrap_or_default();
         let has = |controller: &Controller| {
             let name = controller.name(Version::V2);
-            text.split_ascii_whitespace().any(|one| one == name)
+            let is_given = text.split_ascii_whitespace().any(|one| one == name);
+            is_given && !is_useless(*controller, Version::V2)
         };
         let controllers: Vec<Controller> = Controller::ENABLED.into_iter().filter(has).collect();
         if !controllers.is_empty()
@@ -136,7 +144,10 @@ impl Site {
         for controller in Controller::ENABLED {
             if mount == UNIFIED && !controllers.contains(&controller) {
                 let name = controller.name(Version::V2);
-                let why = format!("the cgroup {} is not given `{name}`", base.display());
+                let why = match is_useless(controller, Version::V2) {
+                    true => NO_WEIGHTS.to_owned(),
+                    false => format!("the cgroup {} is not given `{name}`", base.display()),
+                };
                 self.missing.push((controller, why));
             }
         }
@@ -160,6 +171,13 @@ impl Site {
             .find(|(missing, _)| *missing == controller)
             .map_or("", |(_, why)| why)
     }
+}
+
+const NO_WEIGHTS: &str = "no disk's scheduler knows weights (bfq does, or io.cost of cgroup v2)";
+
+/// A group in a hierarchy that enforces nothing costs time for nothing.
+fn is_useless(controller: Controller, version: Version) -> bool {
+    controller == Controller::Io && !knows_weights(version)
 }
 
 /// The groups of a process by controller; v2's is under the empty name. See cgroups(7), /proc/PID/cgroup.

@@ -70,6 +70,16 @@ pub(super) fn isolation(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) 
             )
             .help("it names what a `private` task does without");
     }
+    let lacks = |protection| without.contains(&protection);
+    let needs = [Protection::Seccomp, Protection::Landlock];
+    if lacks(Protection::NoNewPrivs) && !needs.into_iter().all(lacks) {
+        diagnostics
+            .error(
+                &fields.place("without"),
+                "seccomp and landlock need `no_new_privs`",
+            )
+            .help("do without all three: [no_new_privs, seccomp, landlock]");
+    }
     fields.finish(&["level", "without"], &[], diagnostics);
     Isolation { level, without }
 }

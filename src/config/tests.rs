@@ -110,6 +110,10 @@ fn limits_and_isolation_that_make_no_sense_are_refused() {
         "unknown protection `landlok`",
     );
     refused(
+        "isolation: {level: private, without: [no_new_privs]}",
+        "seccomp and landlock need `no_new_privs`",
+    );
+    refused(
         "isolation: {level: directory, without: [pids]}",
         "takes nothing from",
     );

@@ -18,6 +18,8 @@ use crate::{
 const UNHEALTHY: &str = "failed health check";
 /// And for one that takes too much space.
 const DISK: &str = "Disk limit exceeded";
+/// And for a run that ended for its memory.
+const MEMORY: &str = "out of memory";
 /// Of standard error, bytes.
 const TAIL: u64 = 512;
 /// Of the process table, bytes: an agent keeps every update.
@@ -78,10 +80,10 @@ fn reason(status: &TaskStatus) -> Reason {
         return Reason::ContainerLimitationDisk;
     }
     let run = culprit(status).and_then(|process| process.runs.last());
-    let kills = run.and_then(|run| run.usage.as_ref()?.oom_kills);
-    match kills {
-        Some(1..) => Reason::ContainerLimitationMemory,
-        _ => Reason::CommandExecutorFailed,
+    let why = run.and_then(|run| run.reason.as_deref());
+    match why.is_some_and(|why| why.starts_with(MEMORY)) {
+        true => Reason::ContainerLimitationMemory,
+        false => Reason::CommandExecutorFailed,
     }
 }
 
@@ -95,6 +97,13 @@ fn culprit(status: &TaskStatus) -> Option<&ProcessStatus> {
 }
 
 fn failure(status: &TaskStatus) -> String {
+    let mut reasons = status
+        .states
+        .iter()
+        .filter_map(|state| state.reason.as_deref());
+    if let Some(disk) = reasons.find(|reason| reason.starts_with(DISK)) {
+        return disk.to_owned();
+    }
     let Some((process, run)) =
         culprit(status).and_then(|process| Some((process, process.runs.last()?)))
     else {

@@ -80,6 +80,8 @@ pub(super) struct ChildPlan<'a> {
     /// The init of its task's namespaces, and which of them it enters.
     pub entry: Option<(BorrowedFd<'a>, i32)>,
     pub confinement: Option<Confinement<'a>>,
+    /// Where our own command line is in memory; it is nothing for a private task to read.
+    pub arguments: (usize, usize),
     /// Signals that the keeper ignores and the user's program must not.
     pub ignored_signals: &'a [i32],
     pub stdin: RawFd,
@@ -150,7 +152,12 @@ unsafe fn fork(
                 size_of_val(&arguments),
             )
         };
-        if pid >= 0 {
+        // Only a kernel (or a filter) that does not know how is asked in another way.
+        let is_unknown = matches!(
+            errno(),
+            libc::ENOSYS | libc::E2BIG | libc::EINVAL | libc::EPERM
+        );
+        if pid >= 0 || !is_unknown {
             return (pid, false);
         }
     }
@@ -169,7 +176,13 @@ fn fork_plainly(plan: &ChildPlan<'_>, pointers: &Pointers) -> io::Result<Gated> 
         -1 => Err(io::Error::last_os_error()),
         0 => {
             // SAFETY: in the child, with a plan that was laid out before the fork.
-            unsafe { prepare(plan, must_move) };
+            unsafe {
+                enter_groups(plan, must_move);
+                if let Some(error) = adjust(plan) {
+                    report(plan, error);
+                    libc::_exit(EXIT_NOT_LAUNCHED)
+                }
+            }
             child(plan, pointers)
         }
         pid => Ok(Gated {
@@ -239,7 +252,7 @@ unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32
     };
     // SAFETY: raw system calls with what was laid out before the fork.
     unsafe {
-        if let Some(error) = prepare_quietly(plan, false) {
+        if let Some(error) = adjust(plan) {
             tell([0, error]);
         }
         let init = plan
@@ -254,9 +267,7 @@ unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32
         match pid {
             -1 => tell([0, errno() as u32]),
             0 => {
-                if must_move {
-                    prepare_again(plan);
-                }
+                enter_groups(plan, must_move);
                 child(plan, pointers)
             }
             pid => tell([pid as u32, 0]),
@@ -264,30 +275,19 @@ unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32
     }
 }
 
-/// Enters the groups; failing that, this was the child's life.
+/// Enters the groups that it was not born in; failing that, this was the child's life. Not the keeper's wait: a group
+/// whose time is used up may take its time.
 ///
 /// # Safety
 /// In the child only.
-unsafe fn prepare(plan: &ChildPlan<'_>, must_move: bool) {
-    // SAFETY: see there.
-    if let Some(error) = unsafe { prepare_quietly(plan, must_move) } {
-        report(plan, error);
-        // SAFETY: ends this process and nothing else.
-        unsafe { libc::_exit(EXIT_NOT_LAUNCHED) }
-    }
-}
-
-/// Moves to the group that it could not be born in.
-///
-/// # Safety
-/// In the child only.
-unsafe fn prepare_again(plan: &ChildPlan<'_>) {
-    // SAFETY: as in `prepare_quietly`.
-    unsafe {
-        if let Some(door) = plan.instead
-            && libc::write(door, c"0".as_ptr().cast(), 1) != 1
-        {
-            give_up(plan, STEP_CGROUP);
+unsafe fn enter_groups(plan: &ChildPlan<'_>, must_move: bool) {
+    let instead = plan.instead.iter().filter(|_| must_move);
+    for door in plan.doors.iter().chain(instead) {
+        // SAFETY: one byte of a constant.
+        unsafe {
+            if libc::write(*door, c"0".as_ptr().cast(), 1) != 1 {
+                give_up(plan, STEP_CGROUP);
+            }
         }
     }
 }
@@ -296,15 +296,9 @@ unsafe fn prepare_again(plan: &ChildPlan<'_>) {
 ///
 /// # Safety
 /// In the child only.
-unsafe fn prepare_quietly(plan: &ChildPlan<'_>, must_move: bool) -> Option<u32> {
+unsafe fn adjust(plan: &ChildPlan<'_>) -> Option<u32> {
     // SAFETY: raw system calls with what was laid out before the fork.
     unsafe {
-        let instead = plan.instead.iter().filter(|_| must_move);
-        for door in plan.doors.iter().chain(instead) {
-            if libc::write(*door, c"0".as_ptr().cast(), 1) != 1 {
-                return Some(STEP_CGROUP << 16 | errno() as u32);
-            }
-        }
         if let Some(adj) = &plan.oom_score_adj {
             let file = libc::open(
                 c"/proc/self/oom_score_adj".as_ptr(),
@@ -322,6 +316,11 @@ unsafe fn prepare_quietly(plan: &ChildPlan<'_>, must_move: bool) -> Option<u32> 
 fn child(plan: &ChildPlan<'_>, pointers: &Pointers) -> ! {
     // SAFETY: raw system calls with pointers into memory that was laid out before the fork.
     unsafe {
+        // Until exec it has the keeper's memory and the machine's view: nobody may look into it.
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        if plan.entry.is_some() {
+            crate::sandbox::private::wipe_arguments(plan.arguments);
+        }
         libc::setsid();
         // What it was given stays open until it is needed.
         let ruleset = arrange_descriptors(plan);

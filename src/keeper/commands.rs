@@ -20,7 +20,7 @@ use super::{
 use crate::{
     journal::{
         self, Again, Cover, End, FileStorage, How, Journal, Kind, LaunchFailure, Lost, Opened,
-        Start, Usage,
+        Start,
     },
     protocols::dewar::link::{self as wire, command::Kind as Command},
 };
@@ -238,16 +238,11 @@ impl Keeper {
     }
 
     pub(super) fn record_end(&mut self, key: Key, how: How) -> u64 {
-        self.record_end_of(key, how, None)
-    }
-
-    /// The end of a run that had a group: with what it used.
-    pub(super) fn record_end_of(&mut self, key: Key, how: How, usage: Option<Usage>) -> u64 {
         let end = End {
             process: key.process,
             run: key.run,
             how: Some(how),
-            usage,
+            ..End::default()
         };
         self.record(key.task, Kind::End(end))
     }
@@ -306,7 +301,8 @@ impl Keeper {
     pub(super) fn everything(&self, task: u32, snapshot: &Snapshot) -> Vec<Stat> {
         let me = std::process::id() as i32;
         let spared = self.runner_pid();
-        let mut found = self.tasks.processes(task, &self.runs, snapshot, me, spared);
+        let ours = (spared, self.init_of(task));
+        let mut found = self.tasks.processes(task, &self.runs, snapshot, me, ours);
         if task == 0
             && let Some(strays) = &self.strays
         {

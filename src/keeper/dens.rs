@@ -274,6 +274,12 @@ impl Keeper {
         }
     }
 
+    /// The init of a task.
+    pub(super) fn init_of(&self, task: u32) -> Option<i32> {
+        let kept = self.dens.all.get(&task)?;
+        kept.den.as_ref().map(|den| den.pid)
+    }
+
     /// True while an init is alive.
     pub(super) fn has_dens(&self) -> bool {
         self.inits().next().is_some()

@@ -26,11 +26,12 @@ use super::{
     proc,
     runs::{Key, Phase},
     stopping::give_up,
+    tasks::KeptTask,
     tree::{self, Snapshot},
 };
 use crate::{
     clock::now,
-    journal::{Exec, How, Kind, LaunchFailure, Lost},
+    journal::{End, Exec, How, Kind, LaunchFailure, Lost},
 };
 
 impl Keeper {
@@ -222,10 +223,18 @@ impl Keeper {
             }
         };
         let usage = self.used_by(index);
-        if let (Some(usage), How::Exited(0)) = (&usage, &how) {
-            self.tell_late_kills(index, usage);
-        }
-        let end = self.record_end_of(key, how, usage);
+        let out_of_memory = match &usage {
+            Some(usage) => self.ended_for_memory(index, usage, &how),
+            None => false,
+        };
+        let end = End {
+            process: key.process,
+            run: key.run,
+            how: Some(how),
+            usage,
+            out_of_memory,
+        };
+        let end = self.record(key.task, Kind::End(end));
         if let Some(run) = self.runs.get_mut(index) {
             run.phase = Phase::Ended { end };
             run.gate = None;
@@ -236,7 +245,8 @@ impl Keeper {
     /// Ends that are on disk may be reaped, once nothing of their session is left.
     pub(super) fn collect_reaps(&mut self) {
         while let Some((seq, index)) = self.reaps.front().copied() {
-            if seq > self.durable {
+            // When nothing can be written any more nothing is waited for: a namespace's init waits for its zombies.
+            if seq > self.durable && self.failed.is_none() {
                 break;
             }
             self.reaps.pop_front();
@@ -269,7 +279,17 @@ impl Keeper {
 
     /// A task that is being killed, or whose runner waits until nothing of it is left.
     fn look_after_ending(&mut self, task: u32, strangers: &[proc::Stat]) {
-        let is_its = |stat: &proc::Stat| self.tasks.owner(stat) == Some(task);
+        // What hides from all marks is known by its group.
+        let grouped = self
+            .tasks
+            .get(task)
+            .map_or_else(Vec::new, KeptTask::grouped);
+        let init = self.init_of(task);
+        let is_its = |stat: &proc::Stat| {
+            self.tasks.owner(stat) == Some(task)
+                || grouped.contains(&stat.pid)
+                || init == Some(stat.parent)
+        };
         let has_strangers = strangers.iter().any(is_its);
         let has_strays = |keeper: &Keeper| task == 0 && keeper.has_live_strays();
         let kills = self.tasks.get(task).is_some_and(|kept| kept.killing_all);
@@ -336,6 +356,7 @@ impl Keeper {
                 });
                 match killed {
                     Ok(_) => {
+                        self.watch_orphans(strangers);
                         self.lingering.push(index);
                         continue;
                     }

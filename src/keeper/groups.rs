@@ -8,11 +8,12 @@ use std::os::fd::AsFd;
 use super::{
     main_loop::{Keeper, Token},
     proc,
-    runs::{Key, Run},
+    runs::{Key, Memory, Run},
     tasks::KeptTask,
 };
 use crate::{
-    journal::{Groups, Kind, Usage},
+    clock::now,
+    journal::{Groups, How, Kind, Usage},
     protocols::dewar::link as wire,
     resources::{Group, GroupError, Limits, Site, TaskGroup, group_name, shown_bytes},
 };
@@ -42,12 +43,20 @@ impl Keeper {
             return Ok(None);
         }
         let wanted = command.limits.unwrap_or_default();
-        let made = self
-            .task_group(key.task, command.task_limits.as_ref())
-            .and_then(|()| self.run_group(key, command, &wanted));
-        match made {
+        let is_strict = match &command.task_limits {
+            Some(limits) => !limits.best_effort,
+            None => !wanted.best_effort,
+        };
+        match self.task_group(key, command.task_limits.as_ref()) {
+            Err(error) if !is_strict => {
+                self.told_once(key, format!("not enforced: {error}"));
+                return Ok(None);
+            }
+            made => made.map_err(|error| error.to_string())?,
+        }
+        match self.run_group(key, command, &wanted) {
             Ok(made) => Ok(Some(made)),
-            Err(error) if wanted.best_effort => {
+            Err(error) if wanted.best_effort && !is_strict => {
                 self.told_once(key, format!("not enforced: {error}"));
                 Ok(None)
             }
@@ -75,7 +84,7 @@ impl Keeper {
                 if let Some(kept) = self.tasks.get_mut(key.task) {
                     kept.group = None;
                 }
-                self.task_group(key.task, command.task_limits.as_ref())?;
+                self.task_group(key, command.task_limits.as_ref())?;
                 make(self)?
             }
             made => made?,
@@ -95,22 +104,58 @@ impl Keeper {
         })
     }
 
-    fn task_group(&mut self, task: u32, limits: Option<&wire::Limits>) -> Result<(), GroupError> {
-        let Some(kept) = self.tasks.get(task) else {
+    fn task_group(&mut self, key: Key, limits: Option<&wire::Limits>) -> Result<(), GroupError> {
+        let Some(kept) = self.tasks.get(key.task) else {
             return Ok(());
         };
         if kept.group.is_some() {
             return Ok(());
         }
         let name = group_name(&kept.task_id);
+        let best_effort = limits.is_some_and(|limits| limits.best_effort);
         let limits = limits.map(limits_of).unwrap_or_default();
-        let made = TaskGroup::make(self.site(), &name, &limits)?;
-        let directories = made.group().directories();
-        if let Some(kept) = self.tasks.get_mut(task) {
+        let (made, problems) = TaskGroup::make(self.site(), &name, &limits, best_effort)?;
+        let groups = Groups {
+            directories: made.group().directories(),
+            inodes: made.group().inodes(),
+        };
+        if let Some(kept) = self.tasks.get_mut(key.task) {
             kept.group = Some(made);
         }
-        self.record(task, Kind::Groups(Groups { directories }));
+        self.record(key.task, Kind::Groups(groups));
+        for problem in problems {
+            self.notice_of(key.task, format!("not enforced: {problem}"), None);
+        }
         Ok(())
+    }
+
+    /// The group of a health check's script: its run's, or one of its own below its task's.
+    pub(super) fn probe_group(
+        &self,
+        about: &wire::Probed,
+        command: &wire::Launch,
+        slot: usize,
+    ) -> Option<Group> {
+        let key = Key {
+            task: about.task,
+            process: command.process,
+            run: command.run,
+        };
+        let run = about.process.and_then(|_| self.runs.find(key));
+        if let Some(group) = run.and_then(|index| self.group_of(self.runs.get(index)?)) {
+            return Some(group);
+        }
+        // Whoever limits the task as a whole means its health checks too.
+        let group = self
+            .task_groups(about.task)?
+            .below(&format!("health.{slot}"));
+        match group.make() {
+            Ok(()) => Some(group),
+            Err(error) => {
+                tracing::warn!("a health check runs in no group: {error}");
+                None
+            }
+        }
     }
 
     /// A run after the other has the same to say: once is enough.
@@ -121,8 +166,8 @@ impl Keeper {
     }
 
     /// Finds the groups that an earlier keeper made.
-    pub(super) fn resume_groups(&mut self, task: u32, directories: &[String]) {
-        let group = TaskGroup::resume(self.site(), directories);
+    pub(super) fn resume_groups(&mut self, task: u32, known: &[(String, u64)]) {
+        let group = TaskGroup::resume(self.site(), known);
         if let Some(kept) = self.tasks.get_mut(task) {
             kept.group = Some(group);
         }
@@ -165,7 +210,11 @@ impl Keeper {
         let watched = group.watch_memory().and_then(|fd| {
             let Some(fd) = fd else { return Ok(None) };
             self.watch(fd.as_fd(), Token::Memory.number(index))?;
-            Ok(Some((fd, told)))
+            Ok(Some(Memory {
+                event: fd,
+                told,
+                told_at: 0,
+            }))
         });
         match watched {
             Ok(memory) => {
@@ -178,42 +227,75 @@ impl Keeper {
     }
 
     pub(super) fn unwatch_memory(&mut self, index: usize) {
-        if let Some((fd, _)) = self.runs.get(index).and_then(|run| run.memory.as_ref()) {
-            self.unwatch(fd.as_fd());
+        if let Some(memory) = self.runs.get(index).and_then(|run| run.memory.as_ref()) {
+            self.unwatch(memory.event.as_fd());
         }
     }
 
-    /// A run has ended well although something of it was killed for memory since that was last told.
-    pub(super) fn tell_late_kills(&mut self, index: usize, usage: &Usage) {
+    /// Whether a run ended for memory: the kernel killed its first process, or something of it a moment before it ended
+    /// with an error. What we ended ourselves did not. A kill that was not told yet and is no reason for the end is told.
+    pub(super) fn ended_for_memory(&mut self, index: usize, usage: &Usage, how: &How) -> bool {
+        /// From a helper's death to that of the process that missed it, microseconds.
+        const MOMENT_US: u64 = 1_000_000;
         let Some(run) = self.runs.get(index) else {
-            return;
+            return false;
         };
-        let told = run.memory.as_ref().map_or(0, |(_, told)| *told);
+        let (told, told_at) = match &run.memory {
+            Some(memory) => (memory.told, memory.told_at),
+            None => (0, 0),
+        };
         let fresh = usage.oom_kills().saturating_sub(told);
-        if fresh > 0 {
+        let is_recent = fresh > 0 || (told_at > 0 && now().boot_us < told_at + MOMENT_US);
+        let is_killed = matches!(how, How::Signaled(signal) if *signal as i32 == libc::SIGKILL);
+        let is_error = matches!(how, How::Exited(code) if *code > 0);
+        let is_reason = !run.stopping && ((is_killed && fresh > 0) || (is_error && is_recent));
+        if fresh > 0 && !is_reason {
             let text = killed_for_memory(fresh, usage.memory_limit, usage.memory_peak);
             self.notice(text, run.key);
+        }
+        is_reason
+    }
+
+    /// Something happened to a run's memory. v1 says so a moment before it has killed: hence a second look.
+    pub(super) fn memory_spoke(&mut self, index: usize) {
+        /// What the kernel may take for a kill, microseconds.
+        const MOMENT_US: u64 = 50_000;
+        self.memory_ran_out(index);
+        if !self.memory_looks.iter().any(|(_, other)| *other == index) {
+            self.memory_looks.push((now().boot_us + MOMENT_US, index));
+        }
+    }
+
+    pub(super) fn look_at_memory(&mut self, clock: u64) {
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.memory_looks)
+            .into_iter()
+            .partition(|(at, _)| *at <= clock);
+        self.memory_looks = later;
+        for (_, index) in due {
+            self.memory_ran_out(index);
         }
     }
 
     /// The kernel killed something of a run for its memory; if that was the first process, its end says it.
-    pub(super) fn memory_ran_out(&mut self, index: usize) {
+    fn memory_ran_out(&mut self, index: usize) {
         let Some(run) = self.runs.get(index) else {
             return;
         };
         let (key, pid) = (run.key, run.pid);
         let used = self.group_of(run).map(|group| group.usage());
         let used = used.unwrap_or_default();
-        let Some((fd, told)) = self.runs.get_mut(index).and_then(|run| run.memory.as_mut()) else {
+        let run = self.runs.get_mut(index);
+        let Some(memory) = run.and_then(|run| run.memory.as_mut()) else {
             return;
         };
         let mut events = [0; 4096];
-        while matches!(nix::unistd::read(&*fd, &mut events), Ok(1..)) {}
+        while matches!(nix::unistd::read(&memory.event, &mut events), Ok(1..)) {}
         let kills = used.oom_kills.unwrap_or_default();
-        let fresh = kills.saturating_sub(*told);
+        let fresh = kills.saturating_sub(memory.told);
         let lives = proc::stat(pid).is_some_and(|stat| !stat.is_dead());
         if fresh > 0 && lives {
-            *told = kills;
+            memory.told = kills;
+            memory.told_at = now().boot_us;
             let text = killed_for_memory(fresh, used.memory_limit, used.memory_peak);
             self.notice(text, key);
         }
@@ -228,9 +310,28 @@ impl Keeper {
         }
     }
 
+    /// A health check's script is over.
+    pub(super) fn forget_probe_group(&mut self, task: u32, slot: usize) {
+        if let Some(group) = self
+            .task_groups(task)
+            .map(|group| group.below(&format!("health.{slot}")))
+            && !group.remove()
+        {
+            self.left_groups.push(group);
+        }
+    }
+
     /// Groups whose last process has gone meanwhile.
     pub(super) fn remove_left_groups(&mut self) {
         self.left_groups.retain(|group| !group.remove());
+    }
+
+    /// We leave, and whatever is left behind would be nobody's.
+    pub(super) fn remove_all_groups(&mut self) {
+        let all: Vec<u32> = self.tasks.iter().map(|(task, _)| task).collect();
+        for task in all {
+            self.remove_groups(task);
+        }
     }
 
     /// The task is over: so are its groups.
@@ -241,13 +342,6 @@ impl Keeper {
         let site = self.site();
         if !group.remove(site) {
             tracing::warn!("cgroups are left: {:?}", group.group().directories());
-        }
-    }
-
-    /// SIGKILL to a whole group at once, where the kernel can; what is left is killed one by one.
-    pub(super) fn kill_group_of_run(&self, index: usize) {
-        if let Some(group) = self.runs.get(index).and_then(|run| self.group_of(run)) {
-            group.kill();
         }
     }
 }

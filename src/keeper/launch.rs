@@ -42,6 +42,8 @@ pub(super) struct Setting {
     pub open_files: libc::rlimit,
     pub ignored_signals: Vec<i32>,
     pub umask: u32,
+    /// Where our own command line is in memory.
+    pub arguments: (usize, usize),
 }
 
 /// What a child may use and see.
@@ -117,6 +119,7 @@ fn fork_with(
         birth: doors.birth.as_ref().map(AsRawFd::as_raw_fd),
         instead: doors.instead.as_ref().map(AsRawFd::as_raw_fd),
         entry: den.map(Den::entry),
+        arguments: setting.arguments,
         confinement,
         ignored_signals: &setting.ignored_signals,
         stdin: setting.null.as_raw_fd(),
@@ -143,16 +146,12 @@ pub(super) fn launch_probe(
     live: &Live,
     slot: usize,
     output: &File,
-    entrance: Option<Entrance<'_>>,
+    bounds: Bounds<'_>,
 ) -> io::Result<Launched> {
     let outputs = Outputs {
         stdout: output.try_clone()?.into(),
         stderr: output.try_clone()?.into(),
         streams: Vec::new(),
-    };
-    let bounds = Bounds {
-        group: None,
-        entrance,
     };
     fork_with(command, setting, live, slot, outputs, bounds)
 }

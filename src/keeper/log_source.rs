@@ -44,7 +44,7 @@ impl Source {
         }
         let file = File::options()
             .read(true)
-            .custom_flags(libc::O_NONBLOCK)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path);
         Source::of(file.ok()?.into()).ok()
     }

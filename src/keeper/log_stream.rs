@@ -233,7 +233,7 @@ impl Stream {
             // It only moves on with a newline, and that ends the file.
             Some(start) => start,
             None if blind > 0 => size,
-            None => *self.line_start.insert(self.find_line_start(size)?),
+            None => *self.line_start.insert(self.find_line_start(size, limit)?),
         };
         let longest = line_start.saturating_add(limit).saturating_sub(size).max(1);
         let (count, is_full) = piece(&tools.buffer[..count], size, limit, longest);
@@ -251,8 +251,10 @@ impl Stream {
         Ok(Moved::Bytes(moved))
     }
 
-    /// The end of the last newline within the first `size` bytes of the file.
-    fn find_line_start(&self, size: u64) -> io::Result<u64> {
+    /// The end of the last newline within the first `size` bytes of the file, but no more than `limit` bytes back: a
+    /// longer line is cut anyway, and whoever writes may have made the file as long as they like.
+    fn find_line_start(&self, size: u64, limit: u64) -> io::Result<u64> {
+        let first = size.saturating_sub(limit);
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let opened = openat(&self.directory, self.name, flags, Mode::empty());
         let file = match opened {
@@ -262,8 +264,8 @@ impl Stream {
         };
         let mut block = [0; 4096];
         let mut end = size;
-        while end > 0 {
-            let begin = end.saturating_sub(block.len() as u64);
+        while end > first {
+            let begin = end.saturating_sub(block.len() as u64).max(first);
             let block = &mut block[..(end - begin) as usize];
             if file.read_exact_at(block, begin).is_err() {
                 return Ok(size);
@@ -273,7 +275,7 @@ impl Stream {
             }
             end = begin;
         }
-        Ok(0)
+        Ok(first)
     }
 
     /// Copies what is in the pipe into the buffer, and leaves it there.

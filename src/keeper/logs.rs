@@ -91,9 +91,18 @@ pub(super) fn open_log(
         return Err(describe(what, name));
     }
     fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
-    if let Some((uid, gid)) = owner
-        && meta.uid() != uid
-    {
+    let own = Uid::effective().as_raw();
+    let (uid, gid) = owner.unwrap_or((own, Gid::effective().as_raw()));
+    if meta.uid() != uid {
+        // One of ours that is empty was made just now, perhaps by a keeper that died over it. Anything else is somebody's
+        // own, moved here by somebody who wants it.
+        if meta.uid() != own || meta.len() > 0 {
+            let what = io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it belongs to another user",
+            );
+            return Err(describe(what, name));
+        }
         fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
     Ok(file)
@@ -129,5 +138,11 @@ mod tests {
         nix::unistd::mkfifo(&run.join("fifo"), Mode::S_IRWXU).unwrap();
         assert!(open_log(opened.as_fd(), "fifo", None).is_err());
         assert!(open_log(opened.as_fd(), "plain", None).is_ok());
+        if Uid::effective().is_root() {
+            fs::write(run.join("secret"), "root's own").unwrap();
+            let nobody = Some((65534, 65534));
+            assert!(open_log(opened.as_fd(), "secret", nobody).is_err());
+            assert!(open_log(opened.as_fd(), "fresh", nobody).is_ok());
+        }
     }
 }

@@ -46,6 +46,7 @@ use crate::{
     journal::{Cover, FileStorage, Header, Journal},
     protocols::dewar::link as wire,
     resources::{Group, Site},
+    sandbox::private::own_arguments,
 };
 
 /// How long a record that nobody waits for may stay in memory, microseconds.
@@ -144,6 +145,8 @@ pub(super) struct Keeper {
     pub site: Option<Box<Site>>,
     /// Groups of runs that are over, with something still in them.
     pub left_groups: Vec<Group>,
+    /// When to look again at the memory of which run.
+    pub memory_looks: Vec<(u64, usize)>,
     /// Namespaces of private tasks.
     pub dens: Dens,
     /// Orphans in them whose end is waited for, by pid.
@@ -298,6 +301,7 @@ impl Keeper {
             lingering: Vec::new(),
             site: None,
             left_groups: Vec::new(),
+            memory_looks: Vec::new(),
             dens: Dens::default(),
             orphans: HashMap::new(),
             pushed: 0,
@@ -337,6 +341,7 @@ impl Keeper {
         loop {
             self.settle()?;
             if self.is_over() {
+                self.remove_all_groups();
                 return Ok(());
             }
             let mut found = self.epoll.wait(&mut events, self.timeout());
@@ -378,7 +383,7 @@ impl Keeper {
             Some((Token::Probe, index)) => self.probe_died(index),
             Some((Token::Den, serial)) => self.den_died(serial),
             Some((Token::Orphan, pid)) => self.orphan_died(pid as i32),
-            Some((Token::Memory, index)) => self.memory_ran_out(index),
+            Some((Token::Memory, index)) => self.memory_spoke(index),
             None => return Err("an event that nobody asked for".to_owned()),
         }
         Ok(())
@@ -401,6 +406,7 @@ impl Keeper {
         }
         self.end_drained(clock);
         self.end_overdue_probes(clock);
+        self.look_at_memory(clock);
         self.launch_queued();
         self.run_deferred();
         self.look_after_children();
@@ -453,7 +459,8 @@ impl Keeper {
         drains
             .chain(self.flush_by)
             .chain(self.runner_due)
-            .chain(self.leave_by)
+            .chain(self.memory_looks.iter().map(|(at, _)| *at))
+            .chain(self.leave_by.filter(|_| self.runner.is_some()))
             .chain(self.probe_due())
             .min()
     }
@@ -563,5 +570,6 @@ fn setting((soft, hard): (u64, u64)) -> io::Result<Setting> {
         },
         ignored_signals: IGNORED.iter().map(|signal| *signal as i32).collect(),
         umask: mask.bits(),
+        arguments: own_arguments(),
     })
 }

@@ -20,9 +20,11 @@ use nix::{
 
 use super::{
     interrupted::again,
-    launch::launch_probe,
+    launch::{Bounds, launch_probe},
     main_loop::{Keeper, Token},
-    proc, tree,
+    proc,
+    tasks::Mark,
+    tree,
 };
 use crate::{clock::now, protocols::dewar::link as wire};
 
@@ -76,16 +78,14 @@ impl Keeper {
         let slot = self.shared.live.take_probe_slot();
         let slot = slot.ok_or_else(|| std::io::Error::other("too many launches at once"))?;
         let prepared = self.prepare_den(about.task, command);
+        let group = self.probe_group(&about, command, slot);
         let launched = prepared.map_err(std::io::Error::other).and_then(|()| {
-            let entrance = self.entrance(about.task, command);
-            launch_probe(
-                command,
-                &self.setting,
-                &self.shared.live,
-                slot,
-                &output,
-                entrance,
-            )
+            let bounds = Bounds {
+                group: group.as_ref(),
+                entrance: self.entrance(about.task, command),
+            };
+            let live = &self.shared.live;
+            launch_probe(command, &self.setting, live, slot, &output, bounds)
         });
         let launched = match launched {
             Ok(launched) => launched,
@@ -164,6 +164,7 @@ impl Keeper {
         self.unwatch(probe.pidfd.as_fd());
         kill_session(probe.pid, probe.start_ticks);
         self.shared.live.free_slot(probe.slot);
+        self.forget_probe_group(probe.about.task, probe.slot);
         self.children_changed = true;
         let id = || Id::Pid(Pid::from_raw(probe.pid));
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
@@ -190,9 +191,14 @@ impl Keeper {
     }
 }
 
-/// Kills the probe of a dead keeper, if this is still it.
-pub(super) fn end_orphan(pid: i32, start_ticks: u32) {
-    if let Some(stat) = proc::stat(pid).filter(|stat| stat.start_ticks as u32 == start_ticks) {
+/// Kills the probe of a dead keeper, if this is still it: our child by now, or known by the task's HOME. What the
+/// shared mapping says is no proof.
+pub(super) fn end_orphan(pid: i32, start_ticks: u32, mark: &Mark) {
+    let me = std::process::id() as i32;
+    let is_it = |stat: &proc::Stat| {
+        stat.start_ticks as u32 == start_ticks && (stat.parent == me || mark.has_home(pid))
+    };
+    if let Some(stat) = proc::stat(pid).filter(is_it) {
         kill_session(pid, stat.start_ticks);
     }
 }

@@ -40,6 +40,17 @@ pub(super) enum Phase {
     Ended { end: u64 },
 }
 
+/// What is known of a run's memory.
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// Readable when something happened.
+    pub event: OwnedFd,
+    /// Processes killed for memory that were told.
+    pub told: u64,
+    /// When that was last, microseconds of CLOCK_BOOTTIME.
+    pub told_at: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Run {
     pub key: Key,
@@ -60,8 +71,8 @@ pub(super) struct Run {
     pub pumped: bool,
     /// The name of its cgroup below the task's.
     pub group: Option<Box<str>>,
-    /// Tells when its memory has run out; with how often that was told.
-    pub memory: Option<(OwnedFd, u64)>,
+    /// Tells when its memory has run out.
+    pub memory: Option<Memory>,
     /// What is being executed, until it is: for the message when that fails.
     pub program: Option<Box<str>>,
 }

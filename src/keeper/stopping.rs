@@ -97,7 +97,6 @@ impl Keeper {
         };
         run.stopping = true;
         let (pid, first) = (run.pid, identity(run));
-        self.kill_group_of_run(index);
         let killed = tree::kill_all(|snapshot| {
             let mut tree = self.tree_of(key, pid, snapshot);
             tree.extend(first);

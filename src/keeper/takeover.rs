@@ -117,8 +117,9 @@ impl Keeper {
         // Asked while this process has one thread.
         let tells = has_strays && exit_info::is_supported();
         let members = members(&replay.records).map_err(refuse)?;
+        let mark = Mark::of(&replay.header.sandbox);
         for (pid, start_ticks) in shared.live.forget_probes() {
-            probes::end_orphan(pid, start_ticks);
+            probes::end_orphan(pid, start_ticks, &mark);
         }
         let mut keeper = Keeper::new(shared)?;
         if has_strays {
@@ -127,9 +128,8 @@ impl Keeper {
                 mark: Mark::of(&replay.header.sandbox),
                 is_cut: replay.compacted_through() > 0,
                 home_is_proof: !replay.header.sandbox_given,
-                group: groups(&replay.records).map_or_else(Group::default, |directories| {
-                    Group::of(&Site::find(), directories)
-                }),
+                group: groups(&replay.records)
+                    .map_or_else(Group::default, |known| Group::known(&Site::find(), &known)),
                 watched: Vec::new(),
             });
         }
@@ -162,12 +162,12 @@ impl Keeper {
         if let Some(directories) = groups(&replay.records)
             && !rebooted
         {
-            self.resume_groups(task, directories);
+            self.resume_groups(task, &directories);
         }
         if let Some(init) = last_init(&replay.records)
             && !rebooted
         {
-            self.resume_den(task, init);
+            self.resume_den(task, &init);
         }
         let (open, next_run) = fold(&replay.records);
         for (process, next) in next_run {
@@ -423,24 +423,48 @@ fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32, u32>) {
     (open, next_run)
 }
 
-/// The cgroups that were made for the task, the last time.
-fn groups(records: &[Record]) -> Option<&[String]> {
-    let mut records = records.iter().rev();
-    records.find_map(|record| match &record.kind {
-        Some(Kind::Groups(groups)) => Some(groups.directories.as_slice()),
-        Some(Kind::Snapshot(snapshot)) => groups(&snapshot.kept),
+/// The last record since the machine was started for which `find` gives something.
+fn last_of_boot<'r, T>(
+    records: &'r [Record],
+    find: &dyn Fn(&'r Kind) -> Option<T>,
+) -> std::ops::ControlFlow<Option<T>> {
+    use std::ops::ControlFlow::{Break, Continue};
+    let boot_id = proc::boot_id();
+    for record in records.iter().rev() {
+        match &record.kind {
+            // What is older is of another boot: names and pids are somebody else's now.
+            Some(Kind::Tenure(tenure)) if tenure.boot_id != boot_id => return Break(None),
+            Some(Kind::Snapshot(snapshot)) => last_of_boot(&snapshot.kept, find)?,
+            Some(kind) => {
+                if let Some(found) = find(kind) {
+                    return Break(Some(found));
+                }
+            }
+            None => {}
+        }
+    }
+    Continue(())
+}
+
+/// The cgroups that were made for the task, the last time: directories and inode numbers.
+fn groups(records: &[Record]) -> Option<Vec<(String, u64)>> {
+    let find = |kind: &Kind| match kind {
+        Kind::Groups(groups) => {
+            let inodes = groups.inodes.iter().copied().chain(std::iter::repeat(0));
+            Some(groups.directories.iter().cloned().zip(inodes).collect())
+        }
         _ => None,
-    })
+    };
+    last_of_boot(records, &find).break_value().flatten()
 }
 
 /// The init of the task's namespaces, the last one.
-fn last_init(records: &[Record]) -> Option<&Init> {
-    let mut records = records.iter().rev();
-    records.find_map(|record| match &record.kind {
-        Some(Kind::Init(init)) => Some(init),
-        Some(Kind::Snapshot(snapshot)) => last_init(&snapshot.kept),
+fn last_init(records: &[Record]) -> Option<Init> {
+    let find = |kind: &Kind| match kind {
+        Kind::Init(init) => Some(*init),
         _ => None,
-    })
+    };
+    last_of_boot(records, &find).break_value().flatten()
 }
 
 fn begun(pid: u32, start_ticks: u64, group: &str) -> Open {

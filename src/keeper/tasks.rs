@@ -147,7 +147,7 @@ impl Tasks {
         runs: &Runs,
         snapshot: &Snapshot,
         keeper: i32,
-        spared: Option<i32>,
+        (spared, init): (Option<i32>, Option<i32>),
     ) -> Vec<Stat> {
         let mut all = snapshot.below(keeper, spared);
         // Who is in its cgroup is its, wherever it went.
@@ -164,6 +164,9 @@ impl Tasks {
             return all;
         }
         let mut found = Vec::new();
+        if let Some(init) = init {
+            found.extend(snapshot.below(init, None));
+        }
         for child in all.iter().filter(|stat| stat.parent == keeper) {
             let owner = runs.task_of(child.pid).or_else(|| self.owner(child));
             if owner == Some(task) {

@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::{
     controllers::{Controller, Version},
     limits::{LimitError, Limits},
-    site::{Site, at, processes, write},
+    site::{OWN_LEAF, Site, at, processes, write},
     usage::{Depth, Usage},
 };
 
@@ -58,21 +58,26 @@ pub struct TaskGroup {
     _locks: Vec<Flock<File>>,
 }
 
-/// How a process gets into a group. A process that is born in a group (v2) costs nothing; one that moves there waits
-/// for the kernel until nobody forks.
+/// How a process gets into a group. One that is born there (v2) or moves its only thread (v1) does so at once; a process
+/// that is moved as a whole waits until nobody on the machine forks: some milliseconds.
 #[derive(Debug, Default)]
 pub struct Doors {
     /// The directory of the group of v2, for CLONE_INTO_CGROUP.
     pub birth: Option<OwnedFd>,
     /// Where `0` is written by who was not born there, because the kernel has no such thing.
     pub instead: Option<OwnedFd>,
-    /// Where `0` is written in any case: v1.
+    /// Where `0` is written in any case: `tasks` of v1.
     pub others: Vec<OwnedFd>,
 }
 
 /// The name of a task's group.
 pub fn group_name(task_id: &str) -> String {
-    format!("{PREFIX}{}", plain(task_id))
+    let name = format!("{PREFIX}{}", plain(task_id));
+    // That one is our own processes'.
+    match name == OWN_LEAF {
+        true => format!("{name}-task"),
+        false => name,
+    }
 }
 
 /// What the kernel takes as a name: no control characters, and not too long.
@@ -103,7 +108,12 @@ impl TaskGroup {
     ///
     /// # Errors
     /// See [`GroupError`]; nothing is left then.
-    pub fn make(site: &Site, name: &str, limits: &Limits) -> Result<TaskGroup, GroupError> {
+    pub fn make(
+        site: &Site,
+        name: &str,
+        limits: &Limits,
+        best_effort: bool,
+    ) -> Result<(TaskGroup, Vec<LimitError>), GroupError> {
         /// Tasks of the same name in one place.
         const NAMESAKES: u32 = 10_000;
         for hierarchy in &site.hierarchies {
@@ -129,7 +139,7 @@ impl TaskGroup {
                         group,
                         _locks: locks,
                     };
-                    return made.limited(limits);
+                    return made.limited(limits, best_effort);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error.into()),
@@ -138,15 +148,19 @@ impl TaskGroup {
         Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
     }
 
-    fn limited(self, limits: &Limits) -> Result<TaskGroup, GroupError> {
-        let set = self.group.limit(limits).and_then(|()| {
-            for place in &self.group.places {
-                place.enable_below()?;
-            }
-            Ok(())
-        });
-        match set {
-            Ok(()) => Ok(self),
+    fn limited(
+        self,
+        limits: &Limits,
+        best_effort: bool,
+    ) -> Result<(TaskGroup, Vec<LimitError>), GroupError> {
+        let problems = self.group.apply(limits);
+        let enabled = || self.group.places.iter().try_for_each(Place::enable_below);
+        let result = match problems.first() {
+            Some(error) if !best_effort => Err(GroupError::from(error.clone())),
+            _ => enabled(),
+        };
+        match result {
+            Ok(()) => Ok((self, problems)),
             Err(error) => {
                 self.group.remove();
                 Err(error)
@@ -154,9 +168,9 @@ impl TaskGroup {
         }
     }
 
-    /// The group that was made for this task before, in `directories` (see [`Group::directories`]).
-    pub fn resume(site: &Site, directories: &[String]) -> TaskGroup {
-        let group = Group::of(site, directories);
+    /// The group that was made for this task before, as far as it is still that one.
+    pub fn resume(site: &Site, known: &[(String, u64)]) -> TaskGroup {
+        let group = Group::known(site, known);
         let locks = group.places.iter().filter_map(|place| {
             let file = File::open(&place.path).ok()?;
             Flock::lock(file, FlockArg::LockSharedNonblock).ok()
@@ -205,6 +219,27 @@ impl Group {
         }
     }
 
+    /// The group of these directories and inode numbers, which a record has; what is somebody else's by now is left out.
+    pub fn known(site: &Site, known: &[(String, u64)]) -> Group {
+        let is_same = |(directory, inode): &&(String, u64)| {
+            fs::metadata(directory).is_ok_and(|meta| meta.ino() == *inode)
+        };
+        let directories: Vec<String> = known
+            .iter()
+            .filter(is_same)
+            .map(|(directory, _)| directory.clone())
+            .collect();
+        Group::of(site, &directories)
+    }
+
+    /// The inode numbers of its directories, in their order.
+    pub fn inodes(&self) -> Vec<u64> {
+        let places = self.places.iter();
+        places
+            .map(|place| fs::metadata(&place.path).map_or(0, |meta| meta.ino()))
+            .collect()
+    }
+
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
@@ -235,9 +270,30 @@ impl Group {
     /// # Errors
     /// What the system says; nothing is left then.
     pub fn make_for(&self, process: &str, run: u32) -> io::Result<(String, Group)> {
-        let name = format!("{}.{run}", plain(process));
-        let group = self.below(&name);
-        for place in &group.places {
+        /// What an earlier one may have left behind.
+        const NAMESAKES: u32 = 1000;
+        for number in 1..NAMESAKES {
+            let name = match number {
+                1 => format!("{}.{run}", plain(process)),
+                more => format!("{}.{run}-{more}", plain(process)),
+            };
+            let group = self.below(&name);
+            match group.make() {
+                Ok(()) => return Ok((name, group)),
+                // Somebody is still in it: a child that was called back, for one.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Makes its directories; what is left there of an earlier one is removed.
+    ///
+    /// # Errors
+    /// What the system says; nothing is left then.
+    pub fn make(&self) -> io::Result<()> {
+        for (index, place) in self.places.iter().enumerate() {
             let made = match fs::create_dir(&place.path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     remove_tree(&place.path);
@@ -246,22 +302,13 @@ impl Group {
                 made => made,
             };
             if let Err(error) = made {
-                group.remove();
+                for made in &self.places[..index] {
+                    remove_tree(&made.path);
+                }
                 return Err(at(&place.path, error));
             }
         }
-        Ok((name, group))
-    }
-
-    /// Sets limits.
-    ///
-    /// # Errors
-    /// The first limit that cannot be had.
-    pub fn limit(&self, limits: &Limits) -> Result<(), GroupError> {
-        match self.apply(limits).into_iter().next() {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Sets those limits that can be had; returns the others.
@@ -297,7 +344,11 @@ impl Group {
                 let opened = File::open(&place.path).map_err(|error| at(&place.path, error))?;
                 doors.birth = Some(opened.into());
             }
-            let path = place.path.join("cgroup.procs");
+            // A thread that moves itself is not waited for (Linux 5.9), and who enters has one thread only.
+            let path = place.path.join(match place.version {
+                Version::V1 => "tasks",
+                Version::V2 => "cgroup.procs",
+            });
             let opened = File::options().write(true).open(&path);
             let door = opened
                 .map(OwnedFd::from)
@@ -436,8 +487,11 @@ fn is_gone(error: &io::Error) -> bool {
 fn sweep(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let is_ours = name.to_string_lossy().starts_with(PREFIX);
-        if !is_ours || name == "dewar.keeper" {
+        let name = name.to_string_lossy();
+        let is_systemds = [".slice", ".scope", ".service"]
+            .iter()
+            .any(|end| name.ends_with(end));
+        if !name.starts_with(PREFIX) || name == OWN_LEAF || is_systemds {
             continue;
         }
         let locked = File::open(entry.path())

@@ -182,7 +182,11 @@ impl Limits {
             }
             _ => return self.set_io(path, v2),
         };
-        set.map_err(|error| plain(&error))
+        match set {
+            // A group above has less: that is what is enforced.
+            Err(_) if what == "cpu" && !v2 && has_less(path.parent(), self.cpu) => Ok(()),
+            set => set.map_err(|error| plain(&error)),
+        }
     }
 
     fn set_io(&self, path: &Path, v2: bool) -> Result<(), String> {
@@ -199,6 +203,21 @@ impl Limits {
         BlkIoController::new(path.to_path_buf(), PathBuf::new(), v2)
             .set_weight(bfq_weight(weight).into())
             .map_err(|error| plain(&error))
+    }
+}
+
+/// True when a group of v1 has fewer cores than these.
+fn has_less(group: Option<&Path>, cores: f64) -> bool {
+    let number = |name: &str| -> Option<f64> {
+        let text = fs::read_to_string(group?.join(name)).ok()?;
+        text.trim().parse().ok()
+    };
+    let quota = number("cpu.cfs_quota_us").filter(|quota| *quota > 0.0);
+    match (quota, number("cpu.cfs_period_us")) {
+        (Some(quota), Some(period)) => quota / period < cores,
+        _ => group.is_some_and(|group| {
+            group.join("cpu.shares").exists() && has_less(group.parent(), cores)
+        }),
     }
 }
 

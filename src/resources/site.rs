@@ -26,7 +26,7 @@ const HYBRID: &str = "/sys/fs/cgroup/unified";
 /// Where it is mounted alone.
 const UNIFIED: &str = "/sys/fs/cgroup";
 /// Our own processes' group, in v2.
-const OWN_LEAF: &str = "dewar.keeper";
+pub(super) const OWN_LEAF: &str = "dewar.keeper";
 
 /// A hierarchy in which groups can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,6 +261,10 @@ fn lacks(base: &Path, controllers: &[Controller]) -> Vec<Controller> {
 fn strangers(base: &Path) -> usize {
     let own = fs::read_link("/proc/self/exe").ok();
     let is_ours = |pid: &i32| {
+        // 0 is one that we cannot see: of another pid namespace.
+        if *pid == 0 {
+            return false;
+        }
         let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
         // One that died meanwhile is nobody's.
         exe == own || !Path::new(&format!("/proc/{pid}")).exists()

@@ -45,7 +45,7 @@ pub(super) enum Ended {
 
 async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<Ended>) {
     let outcome = match &attempt.probe {
-        _ if attempt.snooze.exists() => Outcome::good(),
+        _ if attempt.is_snoozed => Outcome::good(),
         Probe::Http(http) => probe::http(http, attempt.timeout).await,
         Probe::Tcp(tcp) => probe::tcp(tcp.port, attempt.timeout).await,
         // The keeper's, unless it snoozes.
@@ -55,8 +55,8 @@ async fn attempt_at(number: u32, attempt: Attempt, tell: mpsc::UnboundedSender<E
     let _ = tell.send(Ended::Attempt(number, attempt.subject, outcome));
 }
 
-/// Walks on a thread of its own: a slow disk delays nobody.
-fn walk(number: u32, sandbox: PathBuf, tell: mpsc::UnboundedSender<Ended>) {
+/// Walks on a thread of its own: a slow disk delays nobody. False when there is none.
+fn walk(number: u32, sandbox: PathBuf, tell: mpsc::UnboundedSender<Ended>) -> bool {
     let walk = move || {
         // Nobody hears it when the runner is leaving.
         let _ = tell.send(Ended::Walk(number, disk_usage(&sandbox)));
@@ -64,9 +64,10 @@ fn walk(number: u32, sandbox: PathBuf, tell: mpsc::UnboundedSender<Ended>) {
     let spawned = std::thread::Builder::new()
         .name("disk".to_owned())
         .spawn(walk);
-    if let Err(error) = spawned {
+    if let Err(error) = &spawned {
         tracing::error!("cannot look at the sandbox's size: {error}");
     }
+    spawned.is_ok()
 }
 
 async fn post_to(number: u32, post: Post, tell: mpsc::UnboundedSender<Ended>) {
@@ -369,7 +370,10 @@ impl Engine {
             }
             wake_at = earlier(wake_at, task.next_attempt());
             if let Some(sandbox) = task.take_walk() {
-                walk(*number, sandbox, self.ended.clone());
+                if !walk(*number, sandbox, self.ended.clone()) {
+                    // Another time.
+                    task.walked(DiskUsage::default(), &mut self.batch);
+                }
             }
             wake_at = earlier(wake_at, task.next_walk());
             if !self.failed {

@@ -66,6 +66,7 @@ struct Run {
     group: Option<Box<str>>,
     /// Of one that is over.
     usage: Option<Box<Usage>>,
+    out_of_memory: bool,
     /// What it counts as whatever ended it, and why: somebody else decided that it has to end.
     sentence: Option<(RunState, Box<str>)>,
 }
@@ -128,6 +129,7 @@ impl History {
                     end: None,
                     group: (!start.group.is_empty()).then(|| start.group.as_str().into()),
                     usage: None,
+                    out_of_memory: false,
                     sentence: None,
                 });
                 self.run_event(start.process, start.run)
@@ -199,6 +201,7 @@ impl History {
                 let run = self.run(end.process, end.run)?;
                 run.end = Some((how, record.wall_us));
                 run.usage = end.usage.map(Box::new);
+                run.out_of_memory = end.out_of_memory;
                 let state = run.state();
                 let story = self.processes.get_mut(end.process as usize)?;
                 story.totals.add(state);
@@ -415,15 +418,11 @@ impl Run {
         }
     }
 
-    fn oom_kills(&self) -> u64 {
-        self.usage.as_ref().map_or(0, |usage| usage.oom_kills())
-    }
-
     fn state(&self) -> RunState {
         match &self.end {
             Some((how, _)) => match &self.sentence {
                 Some((state, _)) => *state,
-                None => exit_of(Some(how), self.oom_kills()).state(),
+                None => exit_of(Some(how), self.out_of_memory).state(),
             },
             None if self.started_us > 0 => RunState::Running,
             None => RunState::Forked,
@@ -456,10 +455,7 @@ impl Run {
                 }
                 Some(How::LaunchFailed(failure)) => some(&failure.reason),
                 Some(How::Lost(lost)) => some(&lost.reason),
-                // The first process may have made a code of its own of what befell another one.
-                Some(how) if *how != How::Exited(0) && self.oom_kills() > 0 => {
-                    self.usage.as_deref().map(out_of_memory)
-                }
+                Some(_) if self.out_of_memory => self.usage.as_deref().map(out_of_memory),
                 _ => None,
             },
             pid: (self.pid != 0).then_some(self.pid),

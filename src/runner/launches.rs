@@ -62,7 +62,7 @@ impl Launches {
             }
         };
         let profile = sandbox.join(PROFILE);
-        if profile.exists() {
+        if is_there(&profile, task) {
             environment.insert("BASH_ENV".to_owned(), profile.display().to_string());
         }
         Launch {
@@ -306,6 +306,14 @@ fn private(task: &Task) -> wire::Private {
     wire::Private {
         without: without.fold(0, |mask, one| mask | 1 << *one as u32),
         volumes: volumes.collect(),
+    }
+}
+
+/// A private task must not learn through a link what is there that it does not see.
+pub(super) fn is_there(path: &Path, task: &Task) -> bool {
+    match task.isolation.level {
+        Level::Directory => path.exists(),
+        Level::Private => path.symlink_metadata().is_ok_and(|meta| meta.is_file()),
     }
 }
 

@@ -92,10 +92,7 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
         Some(Kind::End(end)) => one(Fact::Ended {
             process: end.process as usize,
             run: end.run,
-            exit: exit_of(
-                end.how.as_ref(),
-                end.usage.map_or(0, |usage| usage.oom_kills()),
-            ),
+            exit: exit_of(end.how.as_ref(), end.out_of_memory),
         }),
         Some(Kind::Stage(stage)) => match (stage.state().known(), stage.outcome().known()) {
             (Some(state), outcome) => one(Fact::Entered {
@@ -175,10 +172,9 @@ pub(super) fn past_of(past: &journal::Totals) -> Past {
     }
 }
 
-/// `oom_kills` is how many of its processes the kernel killed for memory.
-pub(super) fn exit_of(how: Option<&How>, oom_kills: u64) -> Exit {
+pub(super) fn exit_of(how: Option<&How>, out_of_memory: bool) -> Exit {
     match how {
-        Some(How::Signaled(signal)) if *signal as i32 == libc::SIGKILL && oom_kills > 0 => {
+        Some(How::Signaled(signal)) if *signal as i32 == libc::SIGKILL && out_of_memory => {
             Exit::OutOfMemory
         }
         Some(How::Exited(code)) => Exit::Code(*code as u8),

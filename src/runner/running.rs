@@ -12,7 +12,7 @@ use super::{
     compaction::{Growth, snapshot},
     disk_watch::DiskWatch,
     history::next_start_at,
-    launches::Launches,
+    launches::{Launches, is_there},
     replay::Model,
     status::{Event, TaskStatus},
 };
@@ -75,8 +75,8 @@ pub(super) struct Attempt {
     pub subject: Subject,
     pub probe: Probe,
     pub timeout: Duration,
-    /// While this file exists every attempt succeeds.
-    pub snooze: PathBuf,
+    /// Somebody wants every attempt to succeed for now.
+    pub is_snoozed: bool,
 }
 
 /// How long a task may take to answer a request to end, at most.
@@ -364,11 +364,12 @@ impl Running {
             })
             .collect();
         let mut attempts = Vec::new();
+        let is_snoozed = !due.is_empty() && self.is_snoozing();
         for (subject, health) in due {
             let run = subject.run();
             let timeout = health.timeout.duration();
             match health.probe {
-                Probe::Shell(script) if !self.is_snoozing() => {
+                Probe::Shell(script) if !is_snoozed => {
                     let probe = wire::Probe {
                         launch: Some(self.launches.of_probe(&self.model.task, run, &script)),
                         timeout_us: timeout.as_micros() as u64,
@@ -381,7 +382,7 @@ impl Running {
                     subject,
                     probe,
                     timeout,
-                    snooze: self.launches.sandbox().join(SNOOZE),
+                    is_snoozed,
                 }),
             }
         }
@@ -389,7 +390,7 @@ impl Running {
     }
 
     fn is_snoozing(&self) -> bool {
-        self.launches.sandbox().join(SNOOZE).exists()
+        is_there(&self.launches.sandbox().join(SNOOZE), &self.model.task)
     }
 
     /// Checks follow the runs that there are.

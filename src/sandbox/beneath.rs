@@ -1,34 +1,46 @@
 //! Opening what is in a place that somebody else may write: no link is followed, and nothing outside is reached.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-/// Opens `path` for reading. When it lies below one of `tops`, it is reached from there without any link, so that
-/// whoever writes there cannot lead us elsewhere. A FIFO hangs nobody.
+/// Opens `path` for reading. When it leads through one of `tops`, under whatever name, it is reached from there without
+/// any link, so that whoever writes there cannot lead us elsewhere. A FIFO hangs nobody.
 ///
 /// # Errors
 /// What the system says: ELOOP for a link, EXDEV for a way out.
 pub fn open_beneath(path: &Path, tops: &[PathBuf]) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let below = tops
-        .iter()
-        .find_map(|top| Some((top, path.strip_prefix(top).ok()?)));
-    let Some((top, rest)) = below else {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let Some((top, rest)) = entry(path, tops) else {
         return Ok(openat(CWD, path, flags, Mode::empty())?.into());
     };
-    let top = openat(CWD, top, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let top = openat(CWD, &top, flags | OFlags::DIRECTORY, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     Ok(openat2(&top, rest, flags, Mode::empty(), resolve)?.into())
 }
 
+/// Where `path` first enters one of `tops`, and what is left of it there.
+fn entry(path: &Path, tops: &[PathBuf]) -> Option<(PathBuf, PathBuf)> {
+    let tops: Vec<PathBuf> = tops
+        .iter()
+        .filter_map(|top| fs::canonicalize(top).ok())
+        .collect();
+    let mut ways: Vec<&Path> = path.ancestors().skip(1).collect();
+    ways.reverse();
+    ways.into_iter().find_map(|way| {
+        let real = fs::canonicalize(way).ok()?;
+        let is_inside = tops.iter().any(|top| real.starts_with(top));
+        is_inside.then(|| Some((real, path.strip_prefix(way).ok()?.to_path_buf())))?
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -45,5 +57,12 @@ mod tests {
             assert!(open(name).is_err(), "{name}");
         }
         assert!(open_beneath(Path::new("/etc/hostname"), &tops).is_ok());
+        // Under another name it is the same place.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let alias = elsewhere.path().join("alias");
+        symlink(top.path(), &alias).unwrap();
+        assert!(open_beneath(&alias.join("file"), &tops).is_ok());
+        assert!(open_beneath(&alias.join("link"), &tops).is_err());
+        assert!(open_beneath(&alias.join("directory/hostname"), &tops).is_err());
     }
 }

@@ -222,6 +222,42 @@ fn call(arguments: &str) -> String {
     )
 }
 
+/// Between fork and exec a child has the keeper's memory and the machine's view: no fellow may look into it.
+#[test]
+fn nobody_looks_into_a_child_that_is_being_launched() {
+    let cell = Cell::new();
+    let spy = "
+import os, time
+end = time.time() + 1.5
+own = os.getpid()
+while time.time() < end:
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        if int(pid) in (1, own): continue
+        try:
+            name = os.readlink(f'/proc/{pid}/exe')
+            if name.endswith('dewar'): os._exit(0)
+        except OSError: pass
+os._exit(1)";
+    let task = serde_json::json!({
+        "isolation": {"level": "private", "without": ["landlock"]},
+        "processes": [
+            {"name": "spy", "argv": ["python3", "-c", spy]},
+            {"name": "fresh", "cmdline": "true", "daemon": true, "ephemeral": true, "min_duration": "20ms", "max_runs": 0},
+        ],
+    });
+    let file = cell
+        .bench
+        .file("spy.json", &task.to_string())
+        .display()
+        .to_string();
+    assert_eq!(code(&cell.bench.run(&["run", &file, "--id", "spy"])), 1);
+    let status = cell.bench.task("spy").expect("the task");
+    assert!(
+        status["processes"][1]["totals"]["success"].as_u64() > Some(5),
+        "{status:#}"
+    );
+}
+
 #[test]
 fn nobody_is_traced() {
     let cell = Cell::new();
@@ -354,6 +390,36 @@ fn the_end_of_the_init_kills_the_runs_and_they_run_again() {
     let runs = task["processes"][0]["runs"].as_array().expect("runs");
     let states: Vec<&Value> = runs.iter().map(|run| &run["state"]).collect();
     assert_eq!(states, ["KILLED", "SUCCESS"]);
+}
+
+/// A record that cannot be kept: the task is LOST, everything dies, and our own leave, namespaces or not.
+#[test]
+fn a_private_task_whose_journal_fails_is_lost_and_leaves() {
+    let bench = Bench::new();
+    let task = "isolation: private\nprocesses:\n  - {name: a, min_duration: 0, daemon: true, cmdline: 'sleep 0.2'}\n  - {name: b, cmdline: sleep 1000}\n";
+    let file = bench.file("task.yaml", task).display().to_string();
+    let mut command = bench.dewar(&["run", &file, "--id", "t", "--format", "plain"]);
+    let client = command.spawn().expect("dewar");
+    let keeper = wait_for("both to run", || {
+        let status = bench.task("t")?;
+        let is_running = status["processes"][1]["state"] == "RUNNING";
+        status["keeper_pid"].as_u64().filter(|_| is_running)
+    });
+    // Nothing can be written behind its first byte any more.
+    let limited = Command::new("prlimit")
+        .args(["--fsize=1:1", "--pid", &keeper.to_string()])
+        .status();
+    assert!(limited.expect("prlimit").success());
+    assert_eq!(code(&super::support::finish(client)), 4);
+    let root = bench.root().display().to_string();
+    wait_for("our own to leave", || {
+        let mut entries = fs::read_dir("/proc").expect("/proc").flatten();
+        let is_left = entries.any(|entry| {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&root)
+        });
+        (!is_left).then_some(())
+    });
 }
 
 #[test]

@@ -314,3 +314,20 @@ processes:
         "{numbers:?}"
     );
 }
+
+/// A process that makes its own log as long as it likes keeps nobody waiting.
+#[test]
+fn a_log_that_is_all_hole_delays_nobody() {
+    let bench = Bench::new();
+    let logger = "logger: {mode: rotate, rotate: {log_size: 4096, backups: 2}}";
+    let task = format!(
+        "processes:
+  - {{name: hostile, {logger}, cmdline: 'truncate -s 1T .logs/hostile/0/stdout; echo hello; echo again'}}
+  - {{name: innocent, {logger}, cmdline: 'sleep 0.3; echo fine'}}
+"
+    );
+    let file = bench.file("task.yaml", &task).display().to_string();
+    assert_eq!(code(&bench.run(&["run", &file, "--id", "t"])), 0);
+    let log = bench.sandbox("t").join(".logs/innocent/0/stdout");
+    assert_eq!(fs::read_to_string(log).expect("a log"), "fine\n");
+}

@@ -28,6 +28,8 @@ const CONFIRMED: &CStr = c"dewar-init";
 
 /// Says that all went well, where the number of the failed step would be.
 const BUILT: u32 = u32::MAX;
+/// Of an empty directory that hides another one.
+const READ_ONLY_TMPFS: u64 = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 /// Says that the init could not even begin.
 const UNBORN: u32 = u32::MAX - 1;
 
@@ -72,13 +74,17 @@ impl Den {
         let mut slots: Vec<RawFd> = vec![-1; blueprint.slots];
         let mut pidfd: RawFd = -1;
         let flags = libc::SIGCHLD | libc::CLONE_PIDFD | blueprint.namespaces;
+        let arguments = own_arguments();
         // SAFETY: without CLONE_VM this is fork: the child gets a copy of everything, and runs only `init`,
         // which is async-signal-safe and never returns. The kernel writes the pidfd to `pidfd`.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &mut pidfd, 0, 0) };
         match pid {
             -1 => return Err(BuildError::Namespaces(io::Error::last_os_error())),
             // SAFETY: in the child, with what was laid out before the fork.
-            0 => unsafe { init(&blueprint.steps, &mut slots, theirs.as_raw_fd()) },
+            0 => unsafe {
+                wipe_arguments(arguments);
+                init(&blueprint.steps, &mut slots, theirs.as_raw_fd())
+            },
             _ => {}
         }
         drop(theirs);
@@ -100,17 +106,31 @@ impl Den {
     }
 
     /// One that an earlier keeper built: `pidfd` is its init. `None` when that one was never told that it may
-    /// stay: it is about to go, nothing has run in it, and it is helped.
+    /// stay: it is about to go, and nothing has run in it.
     pub fn adopt(pid: i32, pidfd: OwnedFd, namespaces: i32) -> Option<Den> {
-        let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        /// What an init may take that has to do one of two things and nothing else.
+        const LOOKS: u32 = 200;
+        const LOOK_MS: u16 = 10;
         let den = Den {
             pid,
             pidfd,
             socket: None,
             namespaces,
         };
-        if name.trim_ascii_end() == CONFIRMED.to_bytes() {
-            return Some(den);
+        // Its socket is closed by now: it has read that it may stay and says so by its name, or it goes.
+        for _ in 0..LOOKS {
+            let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if name.trim_ascii_end() == CONFIRMED.to_bytes() {
+                return Some(den);
+            }
+            if den.is_over() {
+                return None;
+            }
+            let mut fds = [PollFd::new(den.pidfd.as_fd(), PollFlags::POLLIN)];
+            if let Err(errno) = poll(&mut fds, PollTimeout::from(LOOK_MS)) {
+                tracing::debug!("waiting for the init {pid}: {errno}");
+            }
         }
         den.kill();
         None
@@ -194,6 +214,33 @@ impl Den {
     /// What `setns` takes.
     pub fn entry(&self) -> (BorrowedFd<'_>, i32) {
         (self.pidfd.as_fd(), self.namespaces)
+    }
+}
+
+/// Where our command line is in memory: fields 48 and 49 of /proc/self/stat. Empty where that is not told.
+pub fn own_arguments() -> (usize, usize) {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = text.rsplit_once(") ").map(|(_, rest)| rest);
+    // `rest` begins with the third field.
+    let field = |number: usize| -> usize {
+        let text = fields.and_then(|fields| fields.split(' ').nth(number - 3));
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    };
+    let (begin, end) = (field(48), field(49));
+    match begin < end && end - begin < 1 << 21 {
+        true => (begin, end),
+        false => (0, 0),
+    }
+}
+
+/// Overwrites a forked process' copy of the command line: it may have secrets, and whoever sees the process can read it.
+///
+/// # Safety
+/// In a forked child only, with what [`own_arguments`] said before the fork.
+pub unsafe fn wipe_arguments((begin, end): (usize, usize)) {
+    if begin > 0 {
+        // SAFETY: the kernel put the arguments there, on our own stack, and nobody in this child reads them.
+        unsafe { ptr::write_bytes(begin as *mut u8, 0, end - begin) };
     }
 }
 
@@ -336,6 +383,12 @@ unsafe fn take(step: &Step, slots: &mut [RawFd]) -> Result<(), i32> {
                     return Err(errno());
                 }
                 put(tree as RawFd, path)
+            }
+            Step::Cover { path } => {
+                if libc::access(path.as_ptr(), libc::F_OK) != 0 {
+                    return Ok(());
+                }
+                mount(c"tmpfs", path, READ_ONLY_TMPFS, c"mode=755,size=4k")
             }
             Step::Freeze { path } => {
                 if libc::access(path.as_ptr(), libc::F_OK) != 0 {

@@ -8,8 +8,13 @@ use seccompiler::{
     TargetArch, sock_filter,
 };
 
+/// Newer than the C library's list.
+const STATMOUNT: i64 = 457;
+const LISTMOUNT: i64 = 458;
+const OPEN_TREE_ATTR: i64 = 467;
+
 /// Never needed by a service.
-const REFUSED: [i64; 60] = [
+const REFUSED: [i64; 63] = [
     // The file system's shape.
     libc::SYS_mount,
     libc::SYS_umount2,
@@ -27,6 +32,9 @@ const REFUSED: [i64; 60] = [
     libc::SYS_quotactl_fd,
     libc::SYS_swapon,
     libc::SYS_swapoff,
+    STATMOUNT,
+    LISTMOUNT,
+    OPEN_TREE_ATTR,
     // The machine.
     libc::SYS_reboot,
     libc::SYS_kexec_load,

@@ -11,7 +11,18 @@ use thiserror::Error;
 
 /// The machine's own programs and settings: what of these exists is shown, read-only.
 const SYSTEM: [&str; 11] = [
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/opt",
+    // Not what is beside them: sockets of builders that trust root.
+    "/nix/store",
+    "/gnu/store",
 ];
 const DEVICES: [&str; 6] = [
     "/dev/null",
@@ -43,6 +54,14 @@ const PROC_HIDDEN: [&str; 4] = [
     "/proc/kmsg",
     "/proc/timer_list",
 ];
+/// Directories in memory, with how large they may get: what is in them outlives the run that wrote it.
+const MEMORY: [(&str, &str); 3] = [
+    ("/tmp", "mode=1777,size=512m"),
+    ("/var/tmp", "mode=1777,size=512m"),
+    ("/run", "mode=755,size=64m"),
+];
+/// What of /sys is nothing for a task, where it is mounted.
+const SYS_COVERED: [&str; 3] = ["/sys/kernel/debug", "/sys/kernel/tracing", "/sys/firmware"];
 /// Where the new root is made: a directory that is always there.
 const STAGING: &str = "/proc";
 
@@ -137,6 +156,10 @@ pub(super) enum Step {
     Freeze {
         path: CString,
     },
+    /// Hides a directory, if it is there, behind an empty one.
+    Cover {
+        path: CString,
+    },
 }
 
 impl Step {
@@ -158,6 +181,7 @@ impl Step {
             Step::Forget => "leave the old root".to_owned(),
             Step::Seal => "make the new root read-only".to_owned(),
             Step::Hide { path } => format!("hide {}", text(path)),
+            Step::Cover { path } => format!("hide {}", text(path)),
             Step::Freeze { path } => format!("make {} read-only", text(path)),
         }
     }
@@ -220,6 +244,7 @@ impl Blueprint {
             }
         }
         if namespaces & libc::CLONE_NEWNS != 0 {
+            check(sandbox, places)?;
             let has_pids = namespaces & libc::CLONE_NEWPID != 0;
             plan.file_system(sandbox, places, has_pids)?;
         }
@@ -242,12 +267,59 @@ impl Blueprint {
     }
 }
 
+/// A volume must not lie where the task itself could put something else in its place: neither what is shown, nor where.
+fn check(sandbox: &Path, places: &[Place]) -> Result<(), BlueprintError> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let own = real(sandbox);
+    for (index, place) in places.iter().enumerate() {
+        let others = places
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index);
+        let mut above: Vec<(PathBuf, PathBuf)> = others
+            .filter_map(|(_, other)| match other {
+                Place::Bound {
+                    from,
+                    to,
+                    writable: true,
+                } => Some((real(from), to.clone())),
+                Place::Tmpfs { to, .. } => Some((PathBuf::new(), to.clone())),
+                Place::Bound { .. } => None,
+            })
+            .collect();
+        above.push((own.clone(), sandbox.to_path_buf()));
+        let (from, to) = match place {
+            Place::Bound { from, to, .. } => (Some(real(from)), to),
+            Place::Tmpfs { to, .. } => (None, to),
+        };
+        let is_below = |path: &Path, top: &Path| top != Path::new("") && path.starts_with(top);
+        let refuse = |path: &Path| BlueprintError {
+            path: path.to_path_buf(),
+            source: io::Error::other("it lies within what the task itself may write"),
+        };
+        for (top_from, top_to) in &above {
+            if is_below(to, top_to) {
+                return Err(refuse(to));
+            }
+            // The same directory twice is nobody's trick.
+            if let Some(from) = from.as_deref().filter(|from| *from != top_from.as_path())
+                && is_below(from, top_from)
+            {
+                return Err(refuse(from));
+            }
+        }
+    }
+    Ok(())
+}
+
 struct Planner {
     steps: Vec<Step>,
     slots: usize,
 }
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+/// A device can be written on a file system that cannot: only its name, owner and mode are the machine's.
+const DEVICE: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
 const WRITABLE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
 impl Planner {
@@ -278,7 +350,7 @@ impl Planner {
         let devices: Vec<(&str, usize)> = DEVICES
             .into_iter()
             .filter(|path| Path::new(path).exists())
-            .map(|path| (path, self.take(Path::new(path), libc::MOUNT_ATTR_NOSUID)))
+            .map(|path| (path, self.take(Path::new(path), DEVICE)))
             .collect();
         let mut own: Vec<(PathBuf, usize, bool)> = Vec::new();
         // Names are resolved by a file that often lies where nothing else is shown.
@@ -324,19 +396,19 @@ impl Planner {
             });
         }
         for (path, slot, _) in shown {
+            self.parents(&path);
             self.directory(&path);
             self.put(slot, &path);
         }
         self.directory(Path::new("/sys"));
         self.put(sys, Path::new("/sys"));
+        for path in SYS_COVERED {
+            self.steps.push(Step::Cover { path: c(path) });
+        }
         for path in ["/home", "/root", "/var", "/mnt", "/srv"] {
             self.directory(Path::new(path));
         }
-        for (path, options) in [
-            ("/tmp", "mode=1777"),
-            ("/var/tmp", "mode=1777"),
-            ("/run", "mode=755"),
-        ] {
+        for (path, options) in MEMORY {
             self.directory(Path::new(path));
             self.mount("tmpfs", path, 0, options);
         }
@@ -383,7 +455,7 @@ impl Planner {
             libc::MS_NOEXEC,
             "newinstance,ptmxmode=0666,mode=0620",
         );
-        self.mount("tmpfs", "/dev/shm", libc::MS_NOEXEC, "mode=1777");
+        self.mount("tmpfs", "/dev/shm", libc::MS_NOEXEC, "mode=1777,size=64m");
         for (target, path) in DEVICE_LINKS {
             self.steps.push(Step::Link {
                 target: c(target),
@@ -494,6 +566,27 @@ mod tests {
             [plan.steps.len() - 1]
         );
         assert!(plan.writable().contains(&sandbox.path().to_path_buf()));
+    }
+
+    #[test]
+    fn volumes_within_what_the_task_may_write_are_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name);
+        for name in ["sandbox", "out/data"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        let bound = |from: &str, to: &str, writable| Place::Bound {
+            from: path(from),
+            to: to.into(),
+            writable,
+        };
+        let build = |places: &[Place]| Blueprint::new(&path("sandbox"), places, libc::CLONE_NEWNS);
+        let writable = bound("out", "/out", true);
+        assert!(build(&[writable.clone(), bound("out/data", "/data", false)]).is_err());
+        assert!(build(&[writable.clone(), bound("sandbox", "/out/more", false)]).is_err());
+        let inside = path("sandbox/vol").display().to_string();
+        assert!(build(&[bound("out", &inside, false)]).is_err());
+        assert!(build(&[writable, bound("out", "/again", false)]).is_ok());
     }
 
     #[test]

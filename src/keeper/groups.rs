@@ -169,7 +169,7 @@ impl Keeper {
     pub(super) fn resume_groups(&mut self, task: u32, known: &[(String, u64)]) {
         let group = TaskGroup::resume(self.site(), known);
         if let Some(kept) = self.tasks.get_mut(task) {
-            kept.group = Some(group);
+            kept.group = group;
         }
     }
 

@@ -168,16 +168,25 @@ impl TaskGroup {
         }
     }
 
-    /// The group that was made for this task before, as far as it is still that one.
-    pub fn resume(site: &Site, known: &[(String, u64)]) -> TaskGroup {
+    /// The group that was made for this task before. `None` when it is not there any more, or only in part: nobody was in it,
+    /// and somebody took it for a dead one's in the moment between two keepers.
+    pub fn resume(site: &Site, known: &[(String, u64)]) -> Option<TaskGroup> {
         let group = Group::known(site, known);
-        let locks = group.places.iter().filter_map(|place| {
+        let locked = group.places.iter().map(|place| {
             let file = File::open(&place.path).ok()?;
-            Flock::lock(file, FlockArg::LockSharedNonblock).ok()
+            let lock = Flock::lock(file, FlockArg::LockSharedNonblock).ok()?;
+            place.path.exists().then_some(lock)
         });
-        TaskGroup {
-            _locks: locks.collect(),
-            group,
+        let locks: Option<Vec<Flock<File>>> = locked.collect();
+        match locks {
+            Some(locks) if group.places.len() == known.len() => Some(TaskGroup {
+                group,
+                _locks: locks,
+            }),
+            _ => {
+                group.remove();
+                None
+            }
         }
     }
 

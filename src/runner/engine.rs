@@ -369,11 +369,11 @@ impl Engine {
                 tokio::spawn(attempt_at(*number, attempt, self.ended.clone()));
             }
             wake_at = earlier(wake_at, task.next_attempt());
-            if let Some(sandbox) = task.take_walk() {
-                if !walk(*number, sandbox, self.ended.clone()) {
-                    // Another time.
-                    task.walked(DiskUsage::default(), &mut self.batch);
-                }
+            if let Some(sandbox) = task.take_walk()
+                && !walk(*number, sandbox, self.ended.clone())
+            {
+                // Another time.
+                task.walked(DiskUsage::default(), &mut self.batch);
             }
             wake_at = earlier(wake_at, task.next_walk());
             if !self.failed {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    measure::{UsageStatus, out_of_memory},
+    measure::out_of_memory,
     replay::{exit_of, past_of},
     status::{
         Event, NoticeEvent, NoticeKind, ProcessStatus, RunEvent, RunStatus, StateStatus, TaskEvent,
@@ -464,7 +464,7 @@ impl Run {
             healthy_at: (self.healthy_us > 0).then(|| time(self.healthy_us)),
             stopped_at: self.end.as_ref().map(|(_, at)| time(*at)),
             cgroup: self.group.as_ref().map(|name| name.to_string()),
-            usage: self.usage.as_deref().map(UsageStatus::from),
+            usage: self.usage.as_deref().map(|usage| Box::new(usage.into())),
         }
     }
 }

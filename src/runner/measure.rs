@@ -111,7 +111,7 @@ pub fn measure(status: &mut TaskStatus, how: Measure) {
                 own_usage(&trees.of(run.pid.unwrap_or_default() as i32))
             }
         };
-        run.usage = Some(usage.into());
+        run.usage = Some(Box::new(usage.into()));
     }
 }
 

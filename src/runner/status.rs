@@ -122,7 +122,7 @@ pub struct RunStatus {
     pub cgroup: Option<String>,
     /// What it uses, or used (only known of runs with a cgroup).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<UsageStatus>,
+    pub usage: Option<Box<UsageStatus>>,
 }
 
 impl RunStatus {

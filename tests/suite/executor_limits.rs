@@ -24,7 +24,7 @@ fn group_of(pid: u64, controller: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its groups");
     let mut lines = text.lines();
     let line = lines.find_map(|line| {
-        line.splitn(3, ':')
+        line.split(':')
             .nth(1)
             .filter(|name| *name == controller)
             .map(|_| line)

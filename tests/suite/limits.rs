@@ -320,7 +320,7 @@ fn enforced_weights_and_other_limits_are_in_their_files() {
     let more = if is_v2() {
         ", ram_high: 48MiB, swap: 0"
     } else {
-        ""
+        ", swap: 1MiB"
     };
     let task = format!(
         "processes:\n  - name: main\n    resources: {{cpu_weight: 200, ram: 64MiB, nice: 5, oom_score_adj: 300, rlimits: {{nofile: 77, core: {{soft: 0, hard: 1MiB}}}}{more}}}\n    cmdline: |
@@ -364,7 +364,12 @@ fn enforced_weights_and_other_limits_are_in_their_files() {
             assert_eq!(value("memory.high").as_deref(), Some("50331648"));
             assert_eq!(value("memory.swap.max").as_deref(), Some("0"));
         }
-        false => assert_eq!(value("cpu.shares").as_deref(), Some("2048")),
+        false => {
+            assert_eq!(value("cpu.shares").as_deref(), Some("2048"));
+            // Memory and swap together.
+            let both = value("memory.memsw.limit_in_bytes");
+            assert_eq!(both, Some((65u64 << 20).to_string()));
+        }
     }
     let usage = &process_of(&status, "main")["runs"][0]["usage"];
     assert!(
@@ -443,8 +448,20 @@ impl Box2 {
 
     /// Runs dewar in the box, with a neighbour there or not, as root or as somebody else.
     fn run(&self, trial: &Trial, task: &str, neighbour: bool, uid: u32) -> Output {
+        self.run_with(trial, task, neighbour, uid, &[])
+    }
+
+    fn run_with(
+        &self,
+        trial: &Trial,
+        task: &str,
+        neighbour: bool,
+        uid: u32,
+        environment: &[(&str, &str)],
+    ) -> Output {
         let file = trial.bench.file("task.yaml", task).display().to_string();
         let mut command = Command::new("bash");
+        command.envs(environment.iter().copied());
         let script = match neighbour {
             true => "sleep 1000 & \"$@\"; code=$?; kill %1; exit $code",
             false => "exec \"$@\"",
@@ -536,6 +553,40 @@ fn enforced_never_by_moving_somebody_else() {
         "{said}"
     );
     assert!(inside.is_empty());
+}
+
+#[test]
+#[ignore = "cgroup v2 only: runs in the virtual machine"]
+fn enforced_in_a_scope_that_systemd_is_asked_for() {
+    let trial = Trial::new();
+    let inside = Box2::new(&trial);
+    fs::create_dir_all("/run/systemd").expect("a machine of our own");
+    let socket = trial.bench.path().join("bus");
+    let asked = super::systemd::play(&socket, Path::new("/sys/fs/cgroup"));
+    let address = format!("unix:path={}", socket.display());
+    // A neighbour is in the way, as a shell is.
+    let output = inside.run_with(
+        &trial,
+        HOG,
+        true,
+        0,
+        &[("DBUS_SYSTEM_BUS_ADDRESS", &address)],
+    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(said.contains("out of memory: limit 32 MiB"), "{said}");
+    let asked = asked.lock().expect("a lock");
+    let (name, properties) = &asked[0];
+    assert_eq!(*name, format!("dewar-{}.scope", trial.id));
+    assert_eq!(bool::try_from(&properties["Delegate"]), Ok(true));
+    let scope = Path::new("/sys/fs/cgroup").join(name);
+    let group = trial.status()["cgroups"][0]
+        .as_str()
+        .expect("a group")
+        .to_owned();
+    assert!(Path::new(&group).starts_with(&scope), "{group}");
+    // systemd removes a scope when its last process has gone.
+    wait_for("the scope's end", || fs::remove_dir(&scope).ok());
 }
 
 #[test]

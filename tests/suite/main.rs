@@ -21,6 +21,7 @@ mod semantics;
 mod stage;
 mod stop;
 mod support;
+mod systemd;
 mod tracer;
 mod unprivileged;
 mod vectors;

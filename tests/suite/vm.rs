@@ -52,5 +52,5 @@ fn everything_that_is_enforced_is_on_cgroup_v2_too() {
         "{said}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(passed >= 12, "{passed} passed: {said}");
+    assert!(passed >= 15, "{passed} passed: {said}");
 }

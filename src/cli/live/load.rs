@@ -109,11 +109,11 @@ mod tests {
         let name = status.processes[index].name.clone();
         let mut used = |loads: &mut Loads, seconds, since| {
             let run = status.processes[index].runs.last_mut().unwrap();
-            run.usage = Some(UsageStatus {
+            run.usage = Some(Box::new(UsageStatus {
                 cpu_seconds: Some(seconds),
                 memory: Some(7),
                 ..UsageStatus::default()
-            });
+            }));
             loads.take(&status, since);
         };
         used(&mut loads, 1.0, None);

@@ -14,7 +14,7 @@ const LISTMOUNT: i64 = 458;
 const OPEN_TREE_ATTR: i64 = 467;
 
 /// Never needed by a service.
-const REFUSED: [i64; 63] = [
+const REFUSED: &[i64] = &[
     // The file system's shape.
     libc::SYS_mount,
     libc::SYS_umount2,
@@ -110,7 +110,7 @@ pub fn filters() -> Result<Vec<Vec<sock_filter>>, seccompiler::BackendError> {
         false => TargetArch::x86_64,
     };
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
-        REFUSED.into_iter().map(|call| (call, Vec::new())).collect();
+        REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     // A process may be cloned, a namespace not.
     let each_flag = (0..64)
         .map(|bit| 1u64 << bit)

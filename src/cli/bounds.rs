@@ -4,7 +4,7 @@
 use super::{args::BoundArgs, failure::Failure};
 use crate::{
     config::Task,
-    resources::{Site, Survey, delegate, has_limits},
+    resources::{DelegateError, Site, Survey, Whose, delegate, has_limits},
 };
 
 impl BoundArgs {
@@ -33,27 +33,38 @@ pub(super) fn check(task: &Task, id: &str, root: u32) -> Result<(), Failure> {
     if !has_limits(task) {
         return Ok(());
     }
-    let survey = Survey::take();
-    let mut problems = survey.problems(task);
+    let asked = ask_systemd(task, id, root);
+    let site = Site::of_process(root);
+    let problems = Survey { site }.problems(task, Whose::Strict);
     if problems.is_empty() {
         return Ok(());
     }
     let mut hint =
         "see what this machine can enforce, and how to get more: dewar doctor".to_owned();
-    if survey.site.could_be_delegated() {
-        match delegate(&format!("dewar-{}.scope", escaped(id)), root) {
-            Ok(()) => {
-                let site = Site::of_process(root);
-                problems = Survey { site }.problems(task);
-            }
-            Err(error) => hint = format!("{hint}\n{error}"),
-        }
+    if let Err(error) = asked {
+        hint = format!("{hint}\n{error}");
     }
-    match problems.as_slice() {
-        [] => Ok(()),
-        problems => Err(Failure::rejected(problems.join("\n")).hint(format!(
-            "{hint}\n`best_effort: true` in `resources` runs it without what cannot be had"
-        ))),
+    Err(Failure::rejected(problems.join("\n")).hint(format!(
+        "{hint}\n`best_effort: true` in `resources` runs it without what cannot be had"
+    )))
+}
+
+/// As [`check`], for a task that is under way: it goes on whatever it finds.
+pub(super) fn make_room(task: &Task, id: &str, root: u32) {
+    if has_limits(task)
+        && let Err(error) = ask_systemd(task, id, root)
+    {
+        tracing::info!("{error}");
+    }
+}
+
+/// A scope is asked for when something is missing that one might give.
+fn ask_systemd(task: &Task, id: &str, root: u32) -> Result<(), DelegateError> {
+    let survey = Survey::take();
+    let is_wanted = !survey.problems(task, Whose::Everybodys).is_empty();
+    match is_wanted && survey.site.could_be_delegated() {
+        true => delegate(&format!("dewar-{}-{root}.scope", escaped(id)), root),
+        false => Ok(()),
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
     os::{fd::AsFd, fd::BorrowedFd, unix::net::UnixStream},
 };
 
-use super::failure::{Code, Failure, is_distrust};
+use super::{
+    bounds,
+    failure::{Code, Failure, is_distrust},
+};
 use crate::{
     journal::Header,
     runner::{
@@ -118,10 +121,15 @@ impl<'s> Session<'s> {
                         return Err(Failure::new(Code::Lost, message)
                             .hint("what became of the task is the Mesos agent's to say"));
                     }
-                    Some(_) => take_up(&directory, None).map_err(Failure::internal)?,
+                    Some(stored) => {
+                        let prepare = |root| bounds::make_room(&stored.model.task, id, root);
+                        take_up(&directory, None, prepare).map_err(Failure::internal)?
+                    }
                     None => match &header {
                         Some(header) => {
-                            take_up(&directory, Some(header.clone())).map_err(Failure::internal)?
+                            // The first root died before it began: `run` made room for it.
+                            take_up(&directory, Some(header.clone()), |_| ())
+                                .map_err(Failure::internal)?
                         }
                         None => {
                             let message = format!("task {id:?} never began");
@@ -279,7 +287,7 @@ fn clean_up(directory: &std::path::Path) -> io::Result<()> {
             }
             Connection::Nobody => {
                 let mut answer = Vec::new();
-                if let Err(error) = take_up(directory, None)?.read_to_end(&mut answer) {
+                if let Err(error) = take_up(directory, None, |_| ())?.read_to_end(&mut answer) {
                     tracing::info!("{error}");
                 }
                 // That it answers means that it is done, unless somebody still has the lock.

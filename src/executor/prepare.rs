@@ -18,7 +18,7 @@ use crate::{
     mesos::messages::{
         CheckInfo, CommandInfo, HealthCheck, TaskInfo, health_check, task_status::Reason,
     },
-    resources::{Survey, has_limits},
+    resources::{Survey, Whose, has_limits},
     runner::{check_isolation, is_task_id},
     sandbox::{self, Account},
 };
@@ -95,7 +95,7 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
     }
     task.enforce = place.bounds.enforce_task;
     let problems = match has_limits(&task) {
-        true => Survey::take().problems(&task),
+        true => Survey::take().problems(&task, Whose::Strict),
         false => Vec::new(),
     };
     if !problems.is_empty() {

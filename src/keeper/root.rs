@@ -133,14 +133,17 @@ pub const ROOT_VERB: &str = "__root";
 ///
 /// # Errors
 /// What socketpair and exec say.
-pub fn exec_root(executable: &str) -> io::Result<UnixStream> {
+pub fn exec_root(executable: &str) -> io::Result<ForkedRoot> {
     let (ours, theirs) = UnixStream::pair()?;
-    std::process::Command::new(executable)
+    let child = std::process::Command::new(executable)
         .arg(ROOT_VERB)
         .stdin(OwnedFd::from(theirs))
         .stdout(std::process::Stdio::null())
         .spawn()?;
-    Ok(ours)
+    Ok(ForkedRoot {
+        socket: ours,
+        pid: child.id(),
+    })
 }
 
 /// The life of a root, from its fork (or exec) to its end. `client` is where [`Go`] comes from.

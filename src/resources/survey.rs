@@ -26,6 +26,21 @@ pub struct Row {
     pub mechanism: Mechanism,
 }
 
+/// Whose limits are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Of those who must have them.
+    Strict,
+    /// Also of those who take what they get (`best_effort`).
+    Everybodys,
+}
+
+impl Whose {
+    fn includes(self, resources: &Resources) -> bool {
+        self == Whose::Everybodys || !resources.best_effort
+    }
+}
+
 /// What this machine can enforce.
 #[derive(Debug)]
 pub struct Survey {
@@ -39,26 +54,26 @@ impl Survey {
         Survey { site: Site::find() }
     }
 
-    /// What of the limits of `task` cannot be had, each with whose it is; empty for those who take what
-    /// they get (`best_effort`).
-    pub fn problems(&self, task: &Task) -> Vec<String> {
+    /// What of the limits of `task` cannot be had, each with whose it is.
+    pub fn problems(&self, task: &Task, whose: Whose) -> Vec<String> {
         let mut problems = Vec::new();
         for process in &task.processes {
             if let Some(resources) = &process.resources {
-                let whose = format!("process {:?}", process.name);
-                self.add(&mut problems, resources, &whose, true);
+                let name = format!("process {:?}", process.name);
+                if whose.includes(resources) {
+                    self.add(&mut problems, resources, &name, true);
+                }
             }
         }
-        if let Some(resources) = task.resources.as_ref().filter(|_| task.enforce) {
+        if let Some(resources) = task.resources.as_ref().filter(|_| task.enforce)
+            && whose.includes(resources)
+        {
             self.add(&mut problems, resources, "the task", false);
         }
         problems
     }
 
     fn add(&self, problems: &mut Vec<String>, resources: &Resources, whose: &str, own: bool) {
-        if resources.best_effort {
-            return;
-        }
         let found = unenforced(resources, &self.site, own);
         problems.extend(
             found

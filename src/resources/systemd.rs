@@ -3,7 +3,11 @@
 //! systemd owns the tree of cgroups; what a shell was started in is not ours to divide. A transient scope with
 //! `Delegate=yes` is, and it lives as long as a process is in it. See org.freedesktop.systemd1(5).
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::mpsc::{RecvTimeoutError, channel},
+    time::Duration,
+};
 
 use cgroups_rs::systemd::{DELEGATE, DESCRIPTION, PIDS};
 use thiserror::Error;
@@ -17,6 +21,8 @@ use zbus::{
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+/// How long a bus may think before a task goes on without it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no scope.
 #[derive(Debug, Error)]
@@ -27,6 +33,9 @@ pub enum DelegateError {
     /// It refused, or cannot be talked to.
     #[error("systemd gives no scope: {0}")]
     Bus(#[from] zbus::Error),
+    /// Nobody answers.
+    #[error("systemd gives no scope: it has not answered for {PATIENCE:?}")]
+    Silent,
     /// The job ended in another way than well.
     #[error("systemd could not make the scope {scope}: {result}")]
     Job {
@@ -52,6 +61,29 @@ pub fn delegate(scope: &str, pid: u32) -> Result<(), DelegateError> {
     if !is_there {
         return Err(DelegateError::Absent);
     }
+    let scope = scope.to_owned();
+    within(PATIENCE, move || ask(&scope, pid, is_root))
+}
+
+/// Lets a thread do what may never come back.
+fn within(
+    patience: Duration,
+    what: impl FnOnce() -> Result<(), DelegateError> + Send + 'static,
+) -> Result<(), DelegateError> {
+    let (done, wait) = channel();
+    let thread = std::thread::Builder::new().spawn(move || {
+        // Nobody listens any more when it took too long.
+        let _ = done.send(what());
+    });
+    thread.map_err(zbus::Error::from)?;
+    match wait.recv_timeout(patience) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(DelegateError::Silent),
+        Err(RecvTimeoutError::Disconnected) => Err(DelegateError::Absent),
+    }
+}
+
+fn ask(scope: &str, pid: u32, is_root: bool) -> Result<(), DelegateError> {
     let bus = match is_root {
         true => Connection::system()?,
         false => Connection::session()?,
@@ -94,4 +126,19 @@ pub fn delegate(scope: &str, pid: u32) -> Result<(), DelegateError> {
         }
     }
     Err(DelegateError::Absent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bus_that_does_not_answer_holds_nobody_up() {
+        let (_never, wait) = channel::<()>();
+        let result = within(Duration::from_millis(1), move || {
+            let _ = wait.recv();
+            Ok(())
+        });
+        assert!(matches!(result, Err(DelegateError::Silent)), "{result:?}");
+    }
 }

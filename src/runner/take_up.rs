@@ -82,20 +82,25 @@ pub fn launch(
 }
 
 /// Makes a root that takes up the task in `directory`; the socket is connected to what becomes its
-/// runner.
+/// runner. `prepare` is told which process the root is before that one begins.
 ///
 /// # Errors
 /// What the system says.
-pub fn take_up(directory: &Path, header: Option<Header>) -> io::Result<UnixStream> {
+pub fn take_up(
+    directory: &Path,
+    header: Option<Header>,
+    prepare: impl FnOnce(u32),
+) -> io::Result<UnixStream> {
     let executable = executable();
     let root = exec_root(&executable)?;
+    prepare(root.pid);
     Go {
         directory: directory.display().to_string(),
         header,
         executable,
     }
-    .send(&root)?;
-    Ok(root)
+    .send(&root.socket)?;
+    Ok(root.socket)
 }
 
 /// Waits until something changes about who looks after the task in `directory`: somebody begins to

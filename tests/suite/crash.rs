@@ -12,7 +12,11 @@ use crate::{
     tracer::{Kill, ROLES, Role, Traced, trace},
 };
 
-pub const ID: &str = "crash";
+/// The task's; no other test's, as they would share the names of their cgroups.
+pub fn id(bench: &Bench) -> String {
+    let name = bench.path().file_name().expect("a name");
+    name.to_string_lossy().into_owned()
+}
 
 /// Two chains, a retry, an exit code to keep, a finalizer. Every process writes a line when it
 /// starts and one when it ends.
@@ -56,7 +60,7 @@ fn task_with(bounds: Bounds) -> String {
 
 /// No cgroup and no mount of the task.
 fn assert_no_bounds(bench: &Bench, about: &dyn Fn() -> String) {
-    let task = bench.task(ID).expect("the task");
+    let task = bench.task(&id(bench)).expect("the task");
     for group in task["cgroups"].as_array().into_iter().flatten() {
         let path = group.as_str().expect("a path");
         let is_gone = || (!std::path::Path::new(path).exists()).then_some(());
@@ -86,17 +90,21 @@ fn check(bounds: Bounds, kill: Option<Kill>) -> Option<u64> {
         .file("task.yaml", &task_with(bounds))
         .display()
         .to_string();
-    let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+    let mut command = bench.dewar(&["run", &file, "--id", &id(&bench), "--format", "plain"]);
     command.stdout(std::process::Stdio::null());
     command.stderr(fs::File::create(bench.path().join("err")).expect("a file"));
     let traced = trace(command, kill);
     let about = || {
-        let engine = bench.root().join("tasks").join(ID).join("engine.log");
+        let engine = bench
+            .root()
+            .join("tasks")
+            .join(id(&bench))
+            .join("engine.log");
         format!(
             "{kill:?}\n{}\n{}\n{}",
             fs::read_to_string(bench.path().join("err")).unwrap_or_default(),
             fs::read_to_string(engine).unwrap_or_default(),
-            bench.task(ID).unwrap_or_default()
+            bench.task(&id(&bench)).unwrap_or_default()
         )
     };
     // A client that was killed: whoever comes next sees the task to its end. When it was killed
@@ -104,18 +112,18 @@ fn check(bounds: Bounds, kill: Option<Kill>) -> Option<u64> {
     let code = match traced.code {
         Some(code) => code,
         None => {
-            let again = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+            let again = bench.dewar(&["run", &file, "--id", &id(&bench), "--format", "plain"]);
             let mut again = again;
             code(&finish(again.spawn().expect("dewar starts")))
         }
     };
     assert_eq!(code, 0, "exit code: {}", about());
-    let events = fs::read_to_string(bench.sandbox(ID).join("events")).unwrap_or_default();
+    let events = fs::read_to_string(bench.sandbox(&id(&bench)).join("events")).unwrap_or_default();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for line in events.lines() {
         *counts.entry(line).or_default() += 1;
     }
-    let task = bench.task(ID).expect("the task");
+    let task = bench.task(&id(&bench)).expect("the task");
     for (name, codes) in expected_runs() {
         let processes = task["processes"].as_array().expect("processes");
         let process = processes.iter().find(|process| process["name"] == name);
@@ -143,7 +151,7 @@ fn check_double(bounds: Bounds, before: u64) -> bool {
         .file("task.yaml", &task_with(bounds))
         .display()
         .to_string();
-    let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+    let mut command = bench.dewar(&["run", &file, "--id", &id(&bench), "--format", "plain"]);
     command.stdout(std::process::Stdio::null());
     command.stderr(fs::File::create(bench.path().join("err")).expect("a file"));
     let kill = Kill {
@@ -153,17 +161,21 @@ fn check_double(bounds: Bounds, before: u64) -> bool {
     };
     let traced = trace(command, Some(kill));
     let about = || {
-        let engine = bench.root().join("tasks").join(ID).join("engine.log");
+        let engine = bench
+            .root()
+            .join("tasks")
+            .join(id(&bench))
+            .join("engine.log");
         format!(
             "{kill:?}\n{}\n{}\n{}",
             fs::read_to_string(bench.path().join("err")).unwrap_or_default(),
             fs::read_to_string(engine).unwrap_or_default(),
-            bench.task(ID).unwrap_or_default()
+            bench.task(&id(&bench)).unwrap_or_default()
         )
     };
     assert_eq!(traced.code, Some(0), "{}", about());
-    let events = fs::read_to_string(bench.sandbox(ID).join("events")).unwrap_or_default();
-    let task = bench.task(ID).expect("the task");
+    let events = fs::read_to_string(bench.sandbox(&id(&bench)).join("events")).unwrap_or_default();
+    let task = bench.task(&id(&bench)).expect("the task");
     for (name, codes) in expected_runs() {
         let processes = task["processes"].as_array().expect("processes");
         let process = processes.iter().find(|process| process["name"] == name);
@@ -210,18 +222,10 @@ fn killing_root_and_keeper_of_a_private_task_with_limits_doubles_nothing() {
 /// Nothing of the task and nothing of ours is alive: HOME is the sandbox for the former, and the
 /// latter leave within a second.
 pub fn assert_no_orphans(bench: &Bench, about: &dyn Fn() -> String) {
-    let sandbox = bench.sandbox(ID).canonicalize().expect("a sandbox");
-    let home = format!("HOME={}", sandbox.display());
-    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
-        let Ok(environment) = fs::read(entry.path().join("environ")) else {
-            continue;
-        };
-        let is_theirs = environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == home.as_bytes());
-        assert!(!is_theirs, "{:?} is left: {}", entry.path(), about());
-    }
-    let task = bench.task(ID).expect("the task");
+    let sandbox = bench.sandbox(&id(bench)).canonicalize().expect("a sandbox");
+    let left = crate::support::living_in(&sandbox);
+    assert!(left.is_empty(), "{left:?} are left: {}", about());
+    let task = bench.task(&id(bench)).expect("the task");
     let pids = ["root_pid", "keeper_pid", "runner_pid"].map(|name| task[name].as_u64());
     for pid in pids.into_iter().flatten() {
         crate::support::wait_for("our own processes to leave", || {
@@ -259,7 +263,7 @@ fn undisturbed(bounds: Bounds) -> Traced {
         .file("task.yaml", &task_with(bounds))
         .display()
         .to_string();
-    let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+    let mut command = bench.dewar(&["run", &file, "--id", &id(&bench), "--format", "plain"]);
     command.stdout(std::process::Stdio::null());
     command.stderr(std::process::Stdio::null());
     let traced = trace(command, None);

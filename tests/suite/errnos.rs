@@ -14,7 +14,7 @@ use libc::{
 };
 
 use crate::{
-    crash::{ID, TASK, assert_no_orphans, expected_runs},
+    crash::{TASK, assert_no_orphans, expected_runs, id},
     support::Bench,
     tracer::{Fault, Role, trace_fault},
 };
@@ -95,17 +95,21 @@ fn sweep(role: Role, calls: &'static [i64], errno: i32) {
 fn check(fault: Fault) -> (i32, u64) {
     let bench = Bench::new();
     let file = bench.file("task.yaml", TASK).display().to_string();
-    let mut command = bench.dewar(&["run", &file, "--id", ID, "--format", "plain"]);
+    let mut command = bench.dewar(&["run", &file, "--id", &id(&bench), "--format", "plain"]);
     command.stdout(std::process::Stdio::null());
     command.stderr(fs::File::create(bench.path().join("err")).expect("a file"));
     let traced = trace_fault(command, fault);
     let said = fs::read_to_string(bench.path().join("err")).unwrap_or_default();
     let about = || {
-        let engine = bench.root().join("tasks").join(ID).join("engine.log");
+        let engine = bench
+            .root()
+            .join("tasks")
+            .join(id(&bench))
+            .join("engine.log");
         format!(
             "{fault:?}\n{said}\n{}\n{}",
             fs::read_to_string(engine).unwrap_or_default(),
-            bench.task(ID).unwrap_or_default()
+            bench.task(&id(&bench)).unwrap_or_default()
         )
     };
     assert!(!traced.hung, "hung: {}", about());
@@ -128,8 +132,8 @@ fn check(fault: Fault) -> (i32, u64) {
             about()
         );
     }
-    let events = fs::read_to_string(bench.sandbox(ID).join("events")).unwrap_or_default();
-    let Some(task) = bench.task(ID) else {
+    let events = fs::read_to_string(bench.sandbox(&id(&bench)).join("events")).unwrap_or_default();
+    let Some(task) = bench.task(&id(&bench)) else {
         assert_eq!(events, "", "something ran without a record: {}", about());
         return (code, traced.seen);
     };

@@ -43,9 +43,9 @@ fn groups_of_a_task_nest_below_those_of_its_container_and_end_with_it() {
     }
     let mut stage = Real::new(in_cgroups());
     let data = "processes: [{name: main, resources: {ram: 32MiB, cpu: 0.5, pids: 20}, cmdline: 'sleep 1000'}]";
-    stage.launch(&[task("t", data)], false);
-    wait_state(&stage, "t", "RUNNING");
-    let seen = status(&stage, "t");
+    stage.launch(&[task("nested", data)], false);
+    wait_state(&stage, "nested", "RUNNING");
+    let seen = status(&stage, "nested");
     let root = seen["root_pid"].as_u64().expect("a pid");
     let first = seen["processes"][0]["runs"][0]["pid"]
         .as_u64()
@@ -53,7 +53,7 @@ fn groups_of_a_task_nest_below_those_of_its_container_and_end_with_it() {
     for controller in ["memory", "cpu"] {
         let (container, own) = (group_of(root, controller), group_of(first, controller));
         assert!(container.contains("dewar-test-mesos-"), "{container}");
-        assert_eq!(own, format!("{container}/dewar.t/main.0"));
+        assert_eq!(own, format!("{container}/dewar.nested/main.0"));
     }
     let groups: Vec<String> = seen["cgroups"]
         .as_array()
@@ -65,8 +65,8 @@ fn groups_of_a_task_nest_below_those_of_its_container_and_end_with_it() {
         groups.iter().all(|group| Path::new(group).exists()),
         "{groups:?}"
     );
-    stage.kill("t", None);
-    wait_state(&stage, "t", "KILLED");
+    stage.kill("nested", None);
+    wait_state(&stage, "nested", "KILLED");
     wait_for("the groups' end", || {
         groups
             .iter()
@@ -82,9 +82,9 @@ fn a_task_that_is_out_of_memory_is_reported_so() {
     }
     let mut stage = Real::new(in_cgroups());
     let data = "processes: [{name: hog, resources: {ram: 32MiB}, argv: [dd, if=/dev/zero, of=/dev/null, bs=100M, count=1]}]";
-    stage.launch(&[task("t", data)], false);
-    wait_state(&stage, "t", "FAILED");
-    let update = last(&stage, "t");
+    stage.launch(&[task("hungry", data)], false);
+    wait_state(&stage, "hungry", "FAILED");
+    let update = last(&stage, "hungry");
     assert_eq!(update.reason(), Reason::ContainerLimitationMemory);
     let message = update.message().to_owned();
     assert!(

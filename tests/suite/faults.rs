@@ -117,9 +117,7 @@ fn a_damaged_journal_that_nobody_holds_still_leads_to_its_processes() {
     let bench = Bench::new();
     let processes = start(&bench, "t");
     let [root, keeper, _] = ours(&bench, "t");
-    for pid in [root, keeper] {
-        signal(pid, Signal::SIGKILL);
-    }
+    crate::support::kill_at_once(&[root, keeper]);
     damage(&bench, "t");
     let output = bench.run(&["attach", "t", "--format", "plain"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -76,9 +76,9 @@ fn abandon(bench: &Bench, id: &str) -> std::path::PathBuf {
     wait_for("the process to start", || events.exists().then_some(()));
     let running = |task: &serde_json::Value| task["processes"][0]["state"] == "RUNNING";
     let task = wait_for("the exec record", || bench.task(id).filter(running));
-    for who in ["root_pid", "keeper_pid"] {
-        signal(task[who].as_u64().expect("a pid"), Signal::SIGKILL);
-    }
+    crate::support::kill_at_once(
+        &["root_pid", "keeper_pid"].map(|who| task[who].as_u64().expect("a pid")),
+    );
     wait_for("them to die", || {
         let task = bench.task(id)?;
         (task["root_pid"].is_null() && task["keeper_pid"].is_null()).then_some(())

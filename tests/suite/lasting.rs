@@ -11,11 +11,14 @@ use std::{
 };
 
 use dewar::journal::{End, Exec, FileStorage, How, Journal, Kind, Moment, Record, Start, read};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use crate::{
-    support::{Bench, Known, code, finish, signal, wait_for},
+    support::{Bench, Known, code, finish, living_in, signal, wait_for},
     tracer::{Kill, Role, trace},
 };
 
@@ -46,25 +49,24 @@ fn with_a_past(bench: &Bench) {
         (task["processes"][0]["totals"]["success"].as_u64()? > 2).then_some(())
     });
     let task = bench.task("t").expect("the task");
-    let live: Vec<Known> = task["processes"]
-        .as_array()
-        .expect("processes")
-        .iter()
-        .filter_map(|process| process["runs"].as_array()?.last()?["pid"].as_u64())
-        .map(|pid| Known::new(&pid.to_string()))
-        .collect();
     let ours: Vec<Known> = ["root_pid", "keeper_pid"]
         .map(|who| Known::new(&task[who].as_u64().expect("a pid").to_string()))
         .into();
-    for who in ["root_pid", "keeper_pid"] {
-        signal(task[who].as_u64().expect("a pid"), Signal::SIGKILL);
-    }
+    crate::support::kill_at_once(
+        &["root_pid", "keeper_pid"].map(|who| task[who].as_u64().expect("a pid")),
+    );
     for one in &ours {
         wait_for("ours to go", || (!one.lives()).then_some(()));
     }
-    for one in live.iter().filter(|one| one.lives()) {
-        signal(one.pid.parse().expect("a pid"), Signal::SIGKILL);
-    }
+    // Those too that were launched since; some end by themselves.
+    let sandbox = bench.sandbox("t").canonicalize().expect("a sandbox");
+    wait_for("the task's processes to go", || {
+        let living = living_in(&sandbox);
+        for pid in &living {
+            let _ = kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
+        }
+        living.is_empty().then_some(())
+    });
     let path = journal(bench);
     let replay = read(&path).expect("readable").expect("records");
     let ended = replay

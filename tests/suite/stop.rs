@@ -244,9 +244,9 @@ fn two_that_take_up_the_same_task_double_nothing() {
     });
     let running = |task: &Value| task["processes"][0]["state"] == "RUNNING";
     let before = wait_for("the exec record", || bench.task("t").filter(running));
-    for who in ["root_pid", "keeper_pid"] {
-        signal(before[who].as_u64().expect("a pid"), Signal::SIGKILL);
-    }
+    crate::support::kill_at_once(
+        &["root_pid", "keeper_pid"].map(|who| before[who].as_u64().expect("a pid")),
+    );
     let attach = || {
         bench
             .dewar(&["attach", "t", "--format", "plain"])
@@ -291,9 +291,9 @@ fn a_pid_that_was_reused_is_not_signalled() {
             .task("t")
             .filter(|task| task["processes"][0]["state"] == "RUNNING")
     });
-    for who in ["root_pid", "keeper_pid"] {
-        signal(before[who].as_u64().expect("a pid"), Signal::SIGKILL);
-    }
+    crate::support::kill_at_once(
+        &["root_pid", "keeper_pid"].map(|who| before[who].as_u64().expect("a pid")),
+    );
     signal(pid.parse().expect("a pid"), Signal::SIGKILL);
     // Somebody else gets the very same pid. Needs root.
     wait_for("the pid to be free", || {

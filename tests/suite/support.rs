@@ -152,6 +152,31 @@ pub fn signal(pid: u64, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(pid, signal).expect("kill");
 }
 
+/// The processes of a task, by the HOME that they have: its sandbox.
+pub fn living_in(sandbox: &Path) -> Vec<u64> {
+    let home = format!("HOME={}", sandbox.display());
+    let is_theirs = |pid: &u64| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        variables.any(|variable| variable == home.as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(is_theirs).collect()
+}
+
+/// Kills several as if in one instant: none of them sees another one's end, however busy the machine is.
+pub fn kill_at_once(pids: &[u64]) {
+    for one in [
+        nix::sys::signal::Signal::SIGSTOP,
+        nix::sys::signal::Signal::SIGKILL,
+    ] {
+        for pid in pids {
+            signal(*pid, one);
+        }
+    }
+}
+
 /// A process that the test got to know while it lived: its pid and its start time. Another test
 /// rewinds the kernel's pid counter, so a pid alone may soon be somebody else's.
 #[derive(Debug)]

@@ -83,29 +83,31 @@ impl Manager {
     }
 }
 
-/// Answers one client at `socket`; scopes become groups in `groups`.
+/// Answers its clients at `socket`; scopes become groups in `groups`.
 pub fn play(socket: &Path, groups: &Path) -> Asked {
     let asked = Asked::default();
     let listener = UnixListener::bind(socket).expect("a socket");
-    let manager = Manager {
-        asked: Arc::clone(&asked),
-        groups: groups.to_path_buf(),
-    };
+    let (told, groups) = (Arc::clone(&asked), groups.to_path_buf());
     std::thread::spawn(move || {
-        let (stream, _) = listener.accept().expect("a client");
-        let connection: Connection = Builder::async_io_unix_stream(stream)
-            .server(zbus::Guid::generate())
-            .expect("a guid")
-            .p2p()
-            .serve_at("/org/freedesktop/DBus", Bus)
-            .expect("an interface")
-            .serve_at("/org/freedesktop/systemd1", manager)
-            .expect("an interface")
-            .build()
-            .expect("a connection");
-        // Until the test is over.
-        std::thread::park();
-        drop(connection);
+        // Kept until the test is over.
+        let mut connections: Vec<Connection> = Vec::new();
+        for stream in listener.incoming() {
+            let manager = Manager {
+                asked: Arc::clone(&told),
+                groups: groups.clone(),
+            };
+            let connection = Builder::async_io_unix_stream(stream.expect("a client"))
+                .server(zbus::Guid::generate())
+                .expect("a guid")
+                .p2p()
+                .serve_at("/org/freedesktop/DBus", Bus)
+                .expect("an interface")
+                .serve_at("/org/freedesktop/systemd1", manager)
+                .expect("an interface")
+                .build()
+                .expect("a connection");
+            connections.push(connection);
+        }
     });
     asked
 }

@@ -12,6 +12,7 @@ pub mod journal;
 pub mod keeper;
 pub mod mesos;
 pub mod plan;
+mod process_stat;
 pub mod resources;
 pub mod runner;
 pub mod sandbox;

@@ -4,6 +4,8 @@ use std::{fs, io};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::process_stat::ProcessStat;
+
 /// The fields of /proc/PID/stat that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -40,26 +42,17 @@ fn looking<T>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
 
 /// Reads /proc/PID/stat; `None` when there is no such process.
 pub(super) fn stat(pid: i32) -> Option<Stat> {
-    let text = looking(|| fs::read(format!("/proc/{pid}/stat"))).ok()?;
-    parse(pid, &text)
+    let line = looking(|| ProcessStat::read(pid)).ok()??;
+    taken_apart(pid, &line)
 }
 
-fn parse(pid: i32, text: &[u8]) -> Option<Stat> {
-    // The command may contain spaces and parentheses: the last ')' ends it.
-    let after = text.iter().rposition(|byte| *byte == b')')? + 2;
-    let rest = std::str::from_utf8(text.get(after..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.bytes().next()?;
-    let parent = fields.next()?.parse().ok()?;
-    let _group = fields.next()?;
-    let session = fields.next()?.parse().ok()?;
-    let start_ticks = fields.nth(15)?.parse().ok()?;
+fn taken_apart(pid: i32, line: &ProcessStat) -> Option<Stat> {
     Some(Stat {
         pid,
-        state,
-        parent,
-        session,
-        start_ticks,
+        state: u8::try_from(line.field::<char>(3)?).ok()?,
+        parent: line.field(4)?,
+        session: line.field(6)?,
+        start_ticks: line.field(22)?,
     })
 }
 
@@ -129,7 +122,8 @@ mod tests {
     #[test]
     fn a_command_with_spaces_and_parentheses_is_no_trap() {
         let line = b"7 (a) b) S 3 7 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
-        let stat = parse(7, line).unwrap();
+        let line = ProcessStat::parse(line).unwrap();
+        let stat = taken_apart(7, &line).unwrap();
         assert_eq!((stat.parent, stat.session, stat.start_ticks), (3, 5, 4711));
     }
 

@@ -1,8 +1,7 @@
 //! What processes without a group use: added up from /proc, as far as a look tells.
 
-use std::fs;
-
 use super::usage::Usage;
+use crate::process_stat::ProcessStat;
 
 /// The usage of these processes together. Time of children that were waited for is in their parents'.
 pub fn own_usage(pids: &[i32]) -> Usage {
@@ -17,22 +16,13 @@ pub fn own_usage(pids: &[i32]) -> Usage {
     let mut usage = Usage::default();
     let (mut cpu, mut memory, mut threads) = (0, 0, 0);
     for pid in pids {
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        let Ok(Some(stat)) = ProcessStat::read(*pid) else {
             continue;
-        };
-        let Some((_, rest)) = text.rsplit_once(") ") else {
-            continue;
-        };
-        // proc(5) counts from 1, and `rest` begins with its third field.
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let field = |number: usize| -> u64 {
-            let text = fields.get(number - 3).copied().unwrap_or_default();
-            text.parse().unwrap_or(0)
         };
         // utime, stime, and those of waited-for children.
-        cpu += (14..=17).map(field).sum::<u64>();
-        threads += field(20);
-        memory += field(24) * page;
+        cpu += stat.sum(14..18);
+        threads += stat.field::<u64>(20).unwrap_or(0);
+        memory += stat.field::<u64>(24).unwrap_or(0) * page;
     }
     usage.cpu_us = Some(cpu * 1_000_000 / ticks);
     usage.memory = Some(memory);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::status::TaskStatus;
 use crate::{
     journal,
+    process_stat::ProcessStat,
     resources::{Group, Site, Usage, own_usage, shown_bytes},
 };
 
@@ -130,16 +131,10 @@ impl Trees {
             let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
                 continue;
             };
-            let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            let Ok(Some(stat)) = ProcessStat::read(pid) else {
                 continue;
             };
-            let Some((_, rest)) = text.rsplit_once(") ") else {
-                continue;
-            };
-            // State, parent, group, session: see proc(5).
-            let fields: Vec<&str> = rest.split_ascii_whitespace().take(4).collect();
-            let number = |at: usize| fields.get(at).and_then(|text| text.parse::<i32>().ok());
-            if let (Some(parent), Some(session)) = (number(1), number(3)) {
+            if let (Some(parent), Some(session)) = (stat.field(4), stat.field(6)) {
                 trees.children.entry(parent).or_default().push(pid);
                 trees.sessions.entry(session).or_default().push(pid);
             }

@@ -24,7 +24,9 @@ INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin:/usr/bin:/sbin HOME=/ TERM=dumb
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts; mount -t tmpfs tmp /tmp -o mode=1777
+mkdir -p /dev/pts /dev/shm; mount -t devpts devpts /dev/pts;
+# Not a file system of its own: the files may be below it.
+chmod 1777 /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
 sh /command; echo "VM-CODE $?"

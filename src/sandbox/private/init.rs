@@ -20,6 +20,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use thiserror::Error;
 
 use super::steps::{Blueprint, Step};
+use crate::process_stat::ProcessStat;
 
 /// What building may take: a mount that hangs (a dead server) must not hang the keeper.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -189,15 +190,8 @@ impl Den {
     pub fn is_over(&self) -> bool {
         /// The kernel's flag of a process that is exiting, in field 9 of /proc/PID/stat.
         const PF_EXITING: u32 = 4;
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        let Some((_, rest)) = text.rsplit_once(") ") else {
-            return true;
-        };
-        // `rest` begins with the third field.
-        let flags = rest
-            .split(' ')
-            .nth(6)
-            .and_then(|text| text.parse::<u32>().ok());
+        let stat = ProcessStat::read(self.pid).ok().flatten();
+        let flags = stat.and_then(|stat| stat.field::<u32>(9));
         flags.is_none_or(|flags| flags & PF_EXITING != 0)
     }
 
@@ -219,14 +213,9 @@ impl Den {
 
 /// Where our command line is in memory: fields 48 and 49 of /proc/self/stat. Empty where that is not told.
 pub fn own_arguments() -> (usize, usize) {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = text.rsplit_once(") ").map(|(_, rest)| rest);
-    // `rest` begins with the third field.
-    let field = |number: usize| -> usize {
-        let text = fields.and_then(|fields| fields.split(' ').nth(number - 3));
-        text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-    };
-    let (begin, end) = (field(48), field(49));
+    let stat = ProcessStat::own().ok().flatten();
+    let field = |number| stat.as_ref().and_then(|stat| stat.field(number));
+    let (begin, end): (usize, usize) = (field(48).unwrap_or(0), field(49).unwrap_or(0));
     match begin < end && end - begin < 1 << 21 {
         true => (begin, end),
         false => (0, 0),

@@ -33,9 +33,8 @@ pub(super) fn check(task: &Task, id: &str, root: u32) -> Result<(), Failure> {
     if !has_limits(task) {
         return Ok(());
     }
-    let asked = ask_systemd(task, id, root);
-    let site = Site::of_process(root);
-    let problems = Survey { site }.problems(task, Whose::Strict);
+    let (survey, asked) = look(task, id, root);
+    let problems = survey.problems(task, Whose::Strict);
     if problems.is_empty() {
         return Ok(());
     }
@@ -52,19 +51,25 @@ pub(super) fn check(task: &Task, id: &str, root: u32) -> Result<(), Failure> {
 /// As [`check`], for a task that is under way: it goes on whatever it finds.
 pub(super) fn make_room(task: &Task, id: &str, root: u32) {
     if has_limits(task)
-        && let Err(error) = ask_systemd(task, id, root)
+        && let (_, Err(error)) = look(task, id, root)
     {
         tracing::info!("{error}");
     }
 }
 
-/// A scope is asked for when something is missing that one might give.
-fn ask_systemd(task: &Task, id: &str, root: u32) -> Result<(), DelegateError> {
+/// What the root can have. When something is missing that a scope of systemd's might give, one is asked for first.
+fn look(task: &Task, id: &str, root: u32) -> (Survey, Result<(), DelegateError>) {
     let survey = Survey::take();
     let is_wanted = !survey.problems(task, Whose::Everybodys).is_empty();
-    match is_wanted && survey.site.could_be_delegated() {
-        true => delegate(&format!("dewar-{}-{root}.scope", escaped(id)), root),
-        false => Ok(()),
+    if !is_wanted || !survey.site.could_be_delegated() {
+        return (survey, Ok(()));
+    }
+    match delegate(&format!("dewar-{}-{root}.scope", escaped(id)), root) {
+        Ok(()) => {
+            let site = Site::of_process(root);
+            (Survey { site }, Ok(()))
+        }
+        error => (survey, error),
     }
 }
 

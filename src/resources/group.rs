@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::{
     controllers::{Controller, Version},
     limits::{LimitError, Limits},
-    site::{OWN_LEAF, Site, at, processes, write},
+    site::{OWN_LEAF, Site, at, listed, processes, switch, write},
     usage::{Depth, Usage},
 };
 
@@ -133,7 +133,7 @@ impl TaskGroup {
             let group = Group {
                 places: places.collect(),
             };
-            match group.make_exclusively() {
+            match group.make_each(Place::make_locked) {
                 Ok(locks) => {
                     let made = TaskGroup {
                         group,
@@ -302,22 +302,14 @@ impl Group {
     /// # Errors
     /// What the system says; nothing is left then.
     pub fn make(&self) -> io::Result<()> {
-        for (index, place) in self.places.iter().enumerate() {
-            let made = match fs::create_dir(&place.path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    remove_tree(&place.path);
-                    fs::create_dir(&place.path)
-                }
-                made => made,
-            };
-            if let Err(error) = made {
-                for made in &self.places[..index] {
-                    remove_tree(&made.path);
-                }
-                return Err(at(&place.path, error));
+        let made = self.make_each(|place| match fs::create_dir(&place.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                remove_tree(&place.path);
+                fs::create_dir(&place.path)
             }
-        }
-        Ok(())
+            made => made,
+        });
+        made.map(|_| ())
     }
 
     /// Sets those limits that can be had; returns the others.
@@ -436,11 +428,12 @@ impl Group {
         is_gone
     }
 
-    fn make_exclusively(&self) -> io::Result<Vec<Flock<File>>> {
-        let mut locks = Vec::new();
+    /// Makes its directories one after the other; all or none.
+    fn make_each<T>(&self, make: impl Fn(&Place) -> io::Result<T>) -> io::Result<Vec<T>> {
+        let mut all = Vec::new();
         for (index, place) in self.places.iter().enumerate() {
-            match place.make_locked() {
-                Ok(lock) => locks.push(lock),
+            match make(place) {
+                Ok(made) => all.push(made),
                 Err(error) => {
                     for made in &self.places[..index] {
                         remove_tree(&made.path);
@@ -449,7 +442,7 @@ impl Group {
                 }
             }
         }
-        Ok(locks)
+        Ok(all)
     }
 }
 
@@ -476,10 +469,7 @@ impl Place {
     /// In v2, groups below this one have the controllers that it has.
     fn enable_below(&self) -> Result<(), GroupError> {
         if self.version == Version::V2 {
-            for controller in &self.controllers {
-                let word = format!("+{}", controller.name(self.version));
-                write(&self.path.join("cgroup.subtree_control"), &word)?;
-            }
+            switch(&self.path, '+', &self.controllers)?;
         }
         Ok(())
     }
@@ -544,12 +534,7 @@ fn remove_tree(path: &Path) -> bool {
 fn guess(path: &Path) -> (Version, Vec<Controller>) {
     let has = |file: &str| path.join(file).exists();
     if has("cgroup.controllers") {
-        let text = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
-        let controllers = Controller::ENABLED.into_iter().filter(|one| {
-            let name = one.name(Version::V2);
-            text.split_ascii_whitespace().any(|known| known == name)
-        });
-        return (Version::V2, controllers.collect());
+        return (Version::V2, listed(&path.join("cgroup.controllers")));
     }
     let files = [
         (Controller::Cpu, "cpu.shares"),

@@ -26,6 +26,6 @@ pub use own::own_usage;
 pub use rlimits::{RlimitError, check_rlimits, rlimit_numbers};
 pub use shown::shown_bytes;
 pub use site::{Hierarchy, Site};
-pub use survey::{Mechanism, Row, Survey, Whose, has_limits, needs_group};
+pub use survey::{Mechanism, NO_GPU, Row, Survey, Whose, has_limits, needs_group};
 pub use systemd::{DelegateError, delegate};
 pub use usage::Usage;

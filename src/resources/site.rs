@@ -129,13 +129,8 @@ impl Site {
         if base.file_name().is_some_and(|name| name == OWN_LEAF) {
             base.pop();
         }
-        let text = fs::read_to_string(base.join("cgroup.controllers")).unwrap_or_default();
-        let has = |controller: &Controller| {
-            let name = controller.name(Version::V2);
-            let is_given = text.split_ascii_whitespace().any(|one| one == name);
-            is_given && !is_useless(*controller, Version::V2)
-        };
-        let controllers: Vec<Controller> = Controller::ENABLED.into_iter().filter(has).collect();
+        let mut controllers = listed(&base.join("cgroup.controllers"));
+        controllers.retain(|one| !is_useless(*one, Version::V2));
         if !controllers.is_empty()
             && let Err(why) = may_hold(&base, &controllers)
         {
@@ -245,16 +240,28 @@ fn is_root(base: &Path) -> bool {
 
 /// Which of `controllers` the groups below `base` do not get yet.
 fn lacks(base: &Path, controllers: &[Controller]) -> Vec<Controller> {
-    let enabled = fs::read_to_string(base.join("cgroup.subtree_control")).unwrap_or_default();
+    let enabled = listed(&base.join("cgroup.subtree_control"));
+    let controllers = controllers.iter().copied();
+    controllers.filter(|one| !enabled.contains(one)).collect()
+}
+
+/// The controllers that a file of v2 names.
+pub(super) fn listed(file: &Path) -> Vec<Controller> {
+    let text = fs::read_to_string(file).unwrap_or_default();
     let has = |controller: &Controller| {
         let name = controller.name(Version::V2);
-        enabled.split_ascii_whitespace().any(|one| one == name)
+        text.split_ascii_whitespace().any(|one| one == name)
     };
-    controllers
-        .iter()
-        .copied()
-        .filter(|one| !has(one))
-        .collect()
+    Controller::ENABLED.into_iter().filter(has).collect()
+}
+
+/// Gives (`+`) controllers to the groups below one of v2, or takes them away (`-`).
+pub(super) fn switch(group: &Path, sign: char, controllers: &[Controller]) -> io::Result<()> {
+    for controller in controllers {
+        let word = format!("{sign}{}", controller.name(Version::V2));
+        write(&group.join("cgroup.subtree_control"), &word)?;
+    }
+    Ok(())
 }
 
 /// Processes in `base` that are not ours: ours run this very program.
@@ -297,11 +304,7 @@ impl Hierarchy {
             may_hold(&self.base, &self.controllers).map_err(io::Error::other)?;
             self.move_out()?;
         }
-        for controller in lacking {
-            let word = format!("+{}", controller.name(self.version));
-            write(&self.base.join("cgroup.subtree_control"), &word)?;
-        }
-        Ok(())
+        switch(&self.base, '+', &lacking)
     }
 
     fn move_out(&self) -> io::Result<()> {
@@ -334,10 +337,7 @@ impl Hierarchy {
             return;
         }
         let restored = (|| -> io::Result<()> {
-            for controller in &self.controllers {
-                let word = format!("-{}", controller.name(self.version));
-                write(&self.base.join("cgroup.subtree_control"), &word)?;
-            }
+            switch(&self.base, '-', &self.controllers)?;
             for pid in processes(&leaf) {
                 write(&self.base.join("cgroup.procs"), &pid.to_string())?;
             }

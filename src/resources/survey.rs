@@ -26,6 +26,9 @@ pub struct Row {
     pub mechanism: Mechanism,
 }
 
+/// Of a resource that is only a reservation.
+pub const NO_GPU: &str = "`gpu` cannot be enforced: devices are the container's";
+
 /// Whose limits are asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
@@ -142,7 +145,7 @@ pub(super) fn unenforced(resources: &Resources, site: &Site, of_process: bool) -
         problems.extend(own.iter().map(RlimitError::to_string));
     }
     if resources.gpu > 0 {
-        problems.push("`gpu` cannot be enforced: devices are the container's".to_owned());
+        problems.push(NO_GPU.to_owned());
     }
     problems
 }

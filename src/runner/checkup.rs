@@ -76,11 +76,7 @@ impl Checkup {
 
     /// True when an attempt has to be made now; it is under way from then on.
     pub fn take(&mut self, now: u64) -> bool {
-        let is_due = self.next_at.is_some_and(|at| at <= now);
-        if is_due {
-            self.next_at = None;
-        }
-        is_due
+        self.next_at.take_if(|at| *at <= now).is_some()
     }
 
     /// An attempt came to its end at `now`.

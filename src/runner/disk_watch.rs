@@ -54,11 +54,7 @@ impl DiskWatch {
 
     /// True when it is time: a walk begins.
     pub fn begin(&mut self, now: u64) -> bool {
-        let is_due = self.due_at.is_some_and(|at| at <= now);
-        if is_due {
-            self.due_at = None;
-        }
-        is_due
+        self.due_at.take_if(|at| *at <= now).is_some()
     }
 
     /// A walk is over; true for the first one.

@@ -13,7 +13,7 @@ use crate::{
     journal::Header,
     keeper::try_private,
     protocols::dewar::link::{self as wire, Identity, Launch, Log, Rlimit, StopSignal},
-    resources::{Limits, check_rlimits, needs_group, rlimit_numbers},
+    resources::{Limits, NO_GPU, check_rlimits, needs_group, rlimit_numbers},
     sandbox::{self, Account, EnvFileError, Reader},
 };
 
@@ -264,9 +264,7 @@ fn own_limits(resources: &Resources, launch: &mut Launch) {
     launch.oom_score_adj = resources.oom_score_adj.filter(|_| may("oom_score_adj"));
     launch.unenforced = problems.iter().map(ToString::to_string).collect();
     if resources.gpu > 0 && resources.best_effort {
-        launch
-            .unenforced
-            .push("`gpu` cannot be enforced: devices are the container's".to_owned());
+        launch.unenforced.push(NO_GPU.to_owned());
     }
 }
 

@@ -58,6 +58,8 @@ impl Trial {
     fn run(&self, task: &str, flags: &[&str]) -> i32 {
         self.start(task, flags);
         let code = code(&self.bench.run(&["wait", &self.id]));
+        // A `wait` that comes last reads of the end, which is on disk a moment before the groups go.
+        wait_for("the groups' end", || self.groups().is_empty().then_some(()));
         self.leaves_nothing();
         code
     }
@@ -76,13 +78,15 @@ impl Trial {
         runs.last().expect("a run").clone()
     }
 
+    /// The cgroups of the task that there are.
+    fn groups(&self) -> Vec<String> {
+        let name = format!("dewar.{}", self.id);
+        groups_called(Path::new("/sys/fs/cgroup"), &name, 6)
+    }
+
     /// No cgroup, mount or process of the task.
     fn leaves_nothing(&self) {
-        let groups = groups_called(
-            Path::new("/sys/fs/cgroup"),
-            &format!("dewar.{}", self.id),
-            6,
-        );
+        let groups = self.groups();
         assert!(groups.is_empty(), "{groups:?}");
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
         let path = self.bench.path().display().to_string();
@@ -230,13 +234,7 @@ fn enforced_pids_also_of_what_left_its_session() {
     });
     assert_eq!(code(&trial.bench.run(&["wait", &trial.id])), 3);
     wait_for("the groups' end", || {
-        groups_called(
-            Path::new("/sys/fs/cgroup"),
-            &format!("dewar.{}", trial.id),
-            6,
-        )
-        .is_empty()
-        .then_some(())
+        trial.groups().is_empty().then_some(())
     });
     trial.leaves_nothing();
 }
@@ -416,13 +414,7 @@ fn enforced_limits_survive_the_death_of_any_of_ours() {
             );
         }
         wait_for("the groups' end", || {
-            groups_called(
-                Path::new("/sys/fs/cgroup"),
-                &format!("dewar.{}", trial.id),
-                6,
-            )
-            .is_empty()
-            .then_some(())
+            trial.groups().is_empty().then_some(())
         });
         trial.leaves_nothing();
     }

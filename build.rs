@@ -9,6 +9,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "link.proto",
         "mesos/v1/mesos.proto",
         "mesos/v1/executor.proto",
+        "mesos/v1/scheduler.proto",
+        "scheduler.proto",
     ];
     let descriptors = protox::compile(files, ["proto"])?;
     // What Mesos calls its messages in JSON is only in the descriptors.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod executor;
 pub mod fake_agent;
+pub mod fake_master;
 pub mod journal;
 pub mod keeper;
 pub mod mesos;
@@ -16,6 +17,7 @@ mod process_stat;
 pub mod resources;
 pub mod runner;
 pub mod sandbox;
+pub mod scheduler;
 mod trace;
 
 mod protocols {

@@ -94,6 +94,24 @@ impl Document {
         }
     }
 
+    /// The one thing that the file has.
+    pub(super) fn only(&self) -> Option<&Node> {
+        match self.tasks.as_slice() {
+            [node] => Some(node),
+            _ => None,
+        }
+    }
+
+    /// A document of just this part of the text.
+    pub(super) fn part(&self, node: Node) -> Document {
+        Document {
+            source: self.source.clone(),
+            tasks: vec![node],
+            forgives_unknown: false,
+            outer: None,
+        }
+    }
+
     /// From here on unknown fields are only warned about.
     pub fn forgive_unknown(&mut self) {
         self.forgives_unknown = true;

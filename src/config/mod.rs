@@ -7,12 +7,14 @@
 mod check;
 mod decode;
 mod decode_isolation;
+mod decode_job;
 mod decode_launch;
 mod decode_logger;
 mod decode_resources;
 mod diagnostic;
 mod fields;
 mod health;
+mod job;
 mod json;
 mod json_schema;
 mod lifecycle;
@@ -27,6 +29,9 @@ mod units;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use job::{
+    Job, JobMistakes, JobSource, MOST_INSTANCES, PartitionPolicy, Placement, Rule, UpdateConfig,
+};
 pub use json_schema::json_schema;
 pub use load::{Bindings, Document, Resolved, Wrapper};
 pub use schema::{

@@ -48,6 +48,8 @@ macro_rules! named {
 named! {
     super::messages::executor::Call => "mesos.v1.executor.Call",
     super::messages::executor::Event => "mesos.v1.executor.Event",
+    super::messages::scheduler::Call => "mesos.v1.scheduler.Call",
+    super::messages::scheduler::Event => "mesos.v1.scheduler.Event",
     super::messages::TaskInfo => "mesos.v1.TaskInfo",
     super::messages::TaskStatus => "mesos.v1.TaskStatus",
     super::messages::ExecutorInfo => "mesos.v1.ExecutorInfo",

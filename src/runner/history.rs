@@ -242,7 +242,8 @@ impl History {
             | Kind::Accepted(_)
             | Kind::Update(_)
             | Kind::Acknowledged(_)
-            | Kind::Subscribed(_) => None,
+            | Kind::Subscribed(_)
+            | Kind::Fact(_) => None,
             Kind::Notice(notice) => Some(self.notice(
                 record.wall_us,
                 notice.text.clone(),

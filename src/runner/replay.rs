@@ -132,7 +132,8 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             | Kind::Accepted(_)
             | Kind::Update(_)
             | Kind::Acknowledged(_)
-            | Kind::Subscribed(_),
+            | Kind::Subscribed(_)
+            | Kind::Fact(_),
         )
         | None => Vec::new(),
     }

@@ -1,0 +1,350 @@
+//! Job files: how many instances of a task a cluster runs, where, and how they are replaced.
+//!
+//! A job is a map with a `task` in it: the task itself, or the path of a task file (whoever reads the
+//! file reads that too and gives both texts). The vocabulary is Aurora's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    decode_job::{Decoded, decode},
+    diagnostic::Diagnostics,
+    load::{Bindings, Document},
+    node::{Node, Value},
+    schema::Task,
+    units::{Bytes, Period},
+};
+
+/// Instances of one job; more is a mistake more often than a wish.
+pub const MOST_INSTANCES: u32 = 100_000;
+
+/// Instances of one task, and how a cluster is to run them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Whose it is: the user that runs it (where executors are root), and whose quota it counts against.
+    pub role: String,
+    /// `devel`, `test`, `staging1`, `prod`, ...
+    pub environment: String,
+    /// The task's name by default.
+    pub name: String,
+    /// How many there are when the job is created.
+    pub instances: u32,
+    /// Run again whenever it ends; else only until it ends well.
+    pub service: bool,
+    /// Of a job that is no service: failures after which an instance is failed for good; 0: no limit.
+    pub max_task_failures: u32,
+    /// Higher ones are placed first.
+    pub priority: i32,
+    /// Where instances may run.
+    pub constraints: Vec<Placement>,
+    /// How instances are replaced.
+    pub update: UpdateConfig,
+    /// What becomes of instances on agents that nobody hears of.
+    pub partition: PartitionPolicy,
+    /// Cores of each instance.
+    pub cpu: f64,
+    /// Memory of each instance.
+    pub ram: Bytes,
+    /// Space of each instance.
+    pub disk: Bytes,
+    /// Devices of each instance.
+    pub gpu: u32,
+    /// Every port that the task refers to, and those that the job lists, by name.
+    pub ports: Vec<String>,
+    /// The task as written, as JSON: its templates are filled in where it runs.
+    pub task: String,
+    /// What stands around the task for its executor (`health_check_config`, `lifecycle`), as JSON.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub around: BTreeMap<String, String>,
+}
+
+/// Where instances of a job may run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// An agent's attribute; `host` is its host name.
+    pub attribute: String,
+    /// What must be true of it.
+    pub rule: Rule,
+}
+
+/// What must be true of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// At most so many instances where it has the same value.
+    Limit(u32),
+    /// It has one of these values.
+    In(Vec<String>),
+    /// It has none of these values.
+    NotIn(Vec<String>),
+}
+
+/// How instances are replaced. Names and defaults are Aurora's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateConfig {
+    /// Instances that are replaced at a time.
+    pub batch_size: u32,
+    /// For so long an instance must run, healthy, before it counts as replaced.
+    pub watch: Period,
+    /// Failures of one instance that are forgiven.
+    pub max_per_instance_failures: u32,
+    /// Failed instances that are forgiven.
+    pub max_total_failures: u32,
+    /// An update that fails is undone.
+    pub rollback_on_failure: bool,
+    /// The next batch begins when the whole of this one is done.
+    pub wait_for_batch: bool,
+}
+
+impl Default for UpdateConfig {
+    fn default() -> UpdateConfig {
+        UpdateConfig {
+            batch_size: 1,
+            watch: Period::from_secs(45),
+            max_per_instance_failures: 0,
+            max_total_failures: 0,
+            rollback_on_failure: true,
+            wait_for_batch: false,
+        }
+    }
+}
+
+/// What becomes of instances on agents that nobody hears of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionPolicy {
+    /// They are replaced.
+    pub reschedule: bool,
+    /// After so long.
+    pub delay: Period,
+}
+
+impl Default for PartitionPolicy {
+    fn default() -> PartitionPolicy {
+        PartitionPolicy {
+            reschedule: true,
+            delay: Period::from_secs(0),
+        }
+    }
+}
+
+/// The texts that a job is read from.
+#[derive(Clone, Debug, Default)]
+pub struct JobSource<'s> {
+    /// The job file.
+    pub job: &'s str,
+    /// It is JSON, not YAML.
+    pub job_is_json: bool,
+    /// The task file that it names, and whether that is JSON.
+    pub task: Option<(&'s str, bool)>,
+    /// Where the job file says nothing.
+    pub role: &'s str,
+}
+
+/// What is wrong with a job, and in which of its texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobMistakes {
+    /// True: in the task file; else in the job file.
+    pub in_task: bool,
+    /// All of them.
+    pub diagnostics: Diagnostics,
+}
+
+impl Job {
+    /// The path of the task file that a job file names; `None` when the task is in the job itself, or
+    /// there are mistakes that [`read`](Self::read) will tell.
+    pub fn task_path(job: &str, is_json: bool) -> Option<String> {
+        let document = Document::parse(job, is_json).ok()?;
+        match &document.only()?.get("task")?.value {
+            Value::String(path) => Some(path.clone()),
+            _ => None,
+        }
+    }
+
+    /// Reads and checks a job, its task too; warnings come along.
+    ///
+    /// # Errors
+    /// Every mistake in the job, or else every mistake in the task.
+    pub fn read(source: &JobSource<'_>) -> Result<(Job, Diagnostics), JobMistakes> {
+        let in_job = |diagnostics| JobMistakes {
+            in_task: false,
+            diagnostics,
+        };
+        let document = Document::parse(source.job, source.job_is_json).map_err(in_job)?;
+        let mut diagnostics = Diagnostics::default();
+        let Some(node) = document.only() else {
+            diagnostics
+                .error(&(0..0), "a job file has one job")
+                .help("put every job into a file of its own");
+            return Err(in_job(diagnostics));
+        };
+        let Some(mut decoded) = decode(node, source.role, &mut diagnostics) else {
+            return Err(in_job(diagnostics));
+        };
+        let task = match (&decoded.task.value, source.task) {
+            (Value::String(_), Some((text, is_json))) => {
+                let in_task = |diagnostics| JobMistakes {
+                    in_task: true,
+                    diagnostics,
+                };
+                Document::parse(text, is_json).map_err(in_task)?
+            }
+            (Value::Map(_), _) => document.part(decoded.task.clone()),
+            (Value::String(path), None) => {
+                let why = format!("the task file {path:?} did not come along");
+                diagnostics.error(&decoded.task.span, why);
+                return Err(in_job(diagnostics));
+            }
+            _ => {
+                diagnostics
+                    .error(&decoded.task.span, "wrong type: `task`")
+                    .label("expected a task, or the path of a task file");
+                return Err(in_job(diagnostics));
+            }
+        };
+        if diagnostics.has_errors() {
+            diagnostics.sort();
+            return Err(in_job(diagnostics));
+        }
+        let in_task = source.task.is_some() && matches!(decoded.task.value, Value::String(_));
+        let mistakes = |diagnostics| JobMistakes {
+            in_task,
+            diagnostics,
+        };
+        let Some(node) = task.only() else {
+            diagnostics.error(&decoded.task.span, "a job has one task");
+            return Err(mistakes(diagnostics));
+        };
+        complete(&mut decoded, node, &task).map_err(mistakes)?;
+        diagnostics.sort();
+        Ok((decoded.job, diagnostics))
+    }
+
+    /// `ROLE/ENVIRONMENT/NAME`.
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}", self.role, self.environment, self.name)
+    }
+
+    /// True when an instance of `other` is what one of this job would be: they differ at most in how they
+    /// are written, in how many there are and in how they are updated.
+    pub fn runs_same(&self, other: &Job, instance: u32) -> bool {
+        let without = |job: &Job| Job {
+            task: String::new(),
+            instances: 0,
+            update: UpdateConfig::default(),
+            ..job.clone()
+        };
+        without(self) == without(other)
+            && (self.task == other.task || self.resolved(instance) == other.resolved(instance))
+    }
+
+    /// The task of one instance with stand-ins for what is only known where it runs.
+    fn resolved(&self, instance: u32) -> Option<Task> {
+        let document = Document::parse(&self.task, true).ok()?;
+        let bindings = stand_ins(&self.role, instance, &self.ports);
+        Some(document.resolve(0, &bindings).ok()?.task)
+    }
+
+    /// What the executor of an instance is given.
+    pub fn data(&self, instance: u32) -> String {
+        let mut text = format!("{{\"task\":{},\"instance\":{instance}", self.task);
+        for (name, value) in [("role", &self.role), ("environment", &self.environment)] {
+            text += &format!(",\"{name}\":{}", serde_json::Value::from(value.as_str()));
+        }
+        for (name, value) in &self.around {
+            text += &format!(",\"{name}\":{value}");
+        }
+        text.push('}');
+        text
+    }
+}
+
+/// Adds what the task says: its name, ports and resources.
+fn complete(decoded: &mut Decoded, node: &Node, task: &Document) -> Result<(), Diagnostics> {
+    let job = &mut decoded.job;
+    let mut ports: BTreeSet<String> = task.ports(0);
+    ports.extend(std::mem::take(&mut job.ports));
+    job.ports = ports.into_iter().collect();
+    let resolved = task.resolve(0, &stand_ins(&job.role, 0, &job.ports))?;
+    let mut diagnostics = resolved.diagnostics;
+    if job.name.is_empty() {
+        job.name = resolved.task.name.clone();
+    }
+    let resources = resolved.task.resources.unwrap_or_default();
+    let span = match node.get("resources") {
+        Some(given) => given.span.clone(),
+        None => node.span.start..(node.span.start + 1).min(node.span.end),
+    };
+    let mut missing = Vec::new();
+    for (name, is_missing) in [
+        ("cpu", resources.cpu <= 0.0),
+        ("ram", resources.ram.0 < 1 << 20),
+        ("disk", resources.disk.0 < 1 << 20),
+    ] {
+        if is_missing {
+            missing.push(name);
+        }
+    }
+    if !missing.is_empty() {
+        let names = missing.join(", ");
+        diagnostics
+            .error(
+                &span,
+                format!("a job's task needs {names} in its `resources`"),
+            )
+            .help("as in `resources: {cpu: 0.5, ram: 128MiB, disk: 64MiB}`: agents are chosen by them");
+    }
+    if !is_name(&job.name) {
+        diagnostics
+            .error(&span, format!("{:?} is no name of a job", job.name))
+            .help("give the job a `name` of letters, digits, `_`, `-` and `.`");
+    }
+    (job.cpu, job.ram) = (resources.cpu, resources.ram);
+    (job.disk, job.gpu) = (resources.disk, resources.gpu);
+    job.task = to_json(node).to_string();
+    match diagnostics.has_errors() {
+        true => Err(diagnostics),
+        false => Ok(()),
+    }
+}
+
+/// True for what may stand in a job's key, and so in a task's id.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    !name.is_empty() && name.len() <= 64 && name.chars().all(is_good) && !name.starts_with('.')
+}
+
+fn stand_ins(role: &str, instance: u32, ports: &[String]) -> Bindings {
+    let numbered = ports.iter().zip(1..);
+    Bindings {
+        task_id: "task".to_owned(),
+        user: role.to_owned(),
+        instance,
+        hostname: "host".to_owned(),
+        ports: numbered.map(|(name, port)| (name.clone(), port)).collect(),
+        sets: BTreeMap::new(),
+    }
+}
+
+/// The tree as JSON, as written: a number that JSON cannot write is a string, which means the same.
+pub(super) fn to_json(node: &Node) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match &node.value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => Json::Bool(*value),
+        Value::Number(text) => match text.parse::<serde_json::Number>() {
+            Ok(number) => Json::Number(number),
+            Err(_) => Json::String(text.clone()),
+        },
+        Value::String(text) => Json::String(text.clone()),
+        Value::List(list) => Json::Array(list.iter().map(to_json).collect()),
+        Value::Map(entries) => {
+            let entries = entries.iter();
+            Json::Object(
+                entries
+                    .map(|entry| (entry.key.clone(), to_json(&entry.node)))
+                    .collect(),
+            )
+        }
+    }
+}

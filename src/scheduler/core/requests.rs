@@ -1,0 +1,618 @@
+//! What operators ask for: jobs made, updated, scaled, restarted and killed; hosts drained; quotas.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    amounts::{Amounts, NAMES, shown},
+    core::Core,
+    decision::Decision,
+    state::{JobState, Key, Kind, Update, UpdateStage},
+    why::near,
+};
+use crate::{
+    config::{Job, MOST_INSTANCES},
+    protocols::dewar::scheduler::{self as wire, Change, Unwant, Version, Want},
+};
+
+/// What an operator asks for. Jobs are named by their keys, instances by their numbers; no numbers
+/// means all.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// A new job.
+    Create(Box<Job>),
+    /// The job with this key is to be so; with numbers, only those of its instances.
+    Update(Box<Job>, BTreeSet<u32>),
+    /// The same again, a few at a time.
+    Restart(String, BTreeSet<u32>),
+    /// Instances, or the job with all of them, are to be no more.
+    Kill(String, BTreeSet<u32>),
+    /// So many instances.
+    Scale(String, u32),
+    /// The job's update is to wait.
+    Pause(String),
+    /// It is to go on.
+    Resume(String),
+    /// It is to end where it is.
+    Abort(String),
+    /// Nothing is to run on this host; or, if true, again.
+    Drain(String, bool),
+    /// What the jobs of this role may have together.
+    Quota(String, Option<Amounts>),
+}
+
+/// What an operator is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was begun: the job's key and what is going to happen, in words.
+    Begun(String, String),
+    /// It is done, in words.
+    Done(String),
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of refusal.
+    pub sort: Sort,
+    /// In words.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// Kinds of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// There is no such thing.
+    Unknown,
+    /// It cannot be now.
+    Conflict,
+    /// It makes no sense.
+    Invalid,
+    /// It is more than the role may have.
+    Quota,
+}
+
+impl Refusal {
+    fn new(sort: Sort, message: impl Into<String>) -> Refusal {
+        Refusal {
+            sort,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Refusal {
+        Refusal {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+impl Core {
+    /// Does what an operator asks for, or says why not; then nothing has changed.
+    pub fn request(&mut self, request: Request, now: u64) -> (Result<Answer, Refusal>, Decision) {
+        self.now = self.now.max(now);
+        let answer = match request {
+            Request::Create(job) => self.create(*job),
+            Request::Update(job, instances) => self.update(*job, &instances),
+            Request::Restart(key, instances) => self.restart(&key, &instances),
+            Request::Kill(key, instances) => self.kill(&key, &instances),
+            Request::Scale(key, count) => self.scale(&key, count),
+            Request::Pause(key) => self.pause_update(&key),
+            Request::Resume(key) => self.resume(&key),
+            Request::Abort(key) => self.abort(&key),
+            Request::Drain(host, is_over) => self.drain(&host, is_over),
+            Request::Quota(role, amounts) => Ok(self.set_quota(role, amounts)),
+        };
+        (answer, self.finish())
+    }
+
+    /// The key of a job that there is, as it was written or near that.
+    ///
+    /// # Errors
+    /// When there is none; the refusal names one that is near.
+    pub fn known(&self, key: &str) -> Result<Key, Refusal> {
+        if let Some((key, _)) = self.state.jobs.get_key_value(key) {
+            return Ok(Arc::clone(key));
+        }
+        let refusal = Refusal::new(Sort::Unknown, format!("there is no job {key}"));
+        Err(match near(key, self.state.jobs.keys()) {
+            Some(near) => refusal.hint(format!("did you mean {near}?")),
+            None if self.state.jobs.is_empty() => refusal.hint("there are no jobs at all"),
+            None => refusal.hint("`dewar job status` lists them"),
+        })
+    }
+
+    fn create(&mut self, job: Job) -> Result<Answer, Refusal> {
+        let key = job.key();
+        if let Some(known) = self.state.jobs.get(key.as_str()) {
+            let is_going = known.wanted() == 0;
+            let text = match is_going {
+                true => format!("{key} is being killed"),
+                false => format!("there is a job {key} already"),
+            };
+            let hint = match is_going {
+                true => "wait for its end",
+                false => "to change it: dewar job update",
+            };
+            return Err(Refusal::new(Sort::Conflict, text).hint(hint));
+        }
+        let count = job.instances;
+        let amounts = Amounts::of_job(&job) * u64::from(count);
+        self.check_quota(&job.role, &key, amounts)?;
+        self.add_version(&key, 0, &job, true)?;
+        self.fact(Kind::Want(Want {
+            job: key.clone(),
+            instances: (0..count).collect(),
+            version: 0,
+        }));
+        Ok(Answer::Begun(key, format!("{} to run", instances(count))))
+    }
+
+    fn update(&mut self, job: Job, only: &BTreeSet<u32>) -> Result<Answer, Refusal> {
+        let key = self.known(&job.key())?;
+        let known = self.calm(&key)?;
+        let is_whole = only.is_empty();
+        let count = job.instances;
+        let mut changes = Vec::new();
+        let mut numbers: BTreeSet<u32> = known.instances.keys().copied().collect();
+        match is_whole {
+            true => numbers.extend(0..count),
+            false => check_instances(known, only)?,
+        }
+        for number in numbers {
+            if !is_whole && !only.contains(&number) {
+                continue;
+            }
+            let from = known.instances.get(&number).and_then(|one| one.wanted);
+            let is_removal = is_whole && number >= count;
+            if is_removal && from.is_none() {
+                continue;
+            }
+            let is_same = from
+                .and_then(|from| known.versions.get(&from))
+                .is_some_and(|from| job.runs_same(&from.config, number));
+            if is_removal || !is_same {
+                changes.push(Change {
+                    instance: number,
+                    from,
+                    is_removal,
+                    ..Change::default()
+                });
+            }
+        }
+        let amounts = self.during(&key, known, &job, &changes);
+        self.check_quota(&job.role, &key, amounts)?;
+        let version = next_version(known);
+        if changes.is_empty() {
+            self.add_version(&key, version, &job, is_whole)?;
+            let text = "nothing that runs changes".to_owned();
+            return Ok(Answer::Begun(key.to_string(), text));
+        }
+        let text = summary(&changes, known);
+        self.add_version(&key, version, &job, false)?;
+        self.begin_update(&key, version, changes, false, is_whole);
+        Ok(Answer::Begun(key.to_string(), text))
+    }
+
+    fn restart(&mut self, key: &str, only: &BTreeSet<u32>) -> Result<Answer, Refusal> {
+        let key = self.known(key)?;
+        let known = self.calm(&key)?;
+        check_instances(known, only)?;
+        // One update has one target; instances of another version are restarted as what they are next.
+        let wanted = known.instances.iter().filter(|(number, one)| {
+            one.wanted.is_some() && (only.is_empty() || only.contains(number))
+        });
+        let wanted: Vec<(u32, u32)> = wanted
+            .filter_map(|(number, one)| Some((*number, one.wanted?)))
+            .collect();
+        let Some((_, first)) = wanted.first().copied() else {
+            return Err(Refusal::new(Sort::Conflict, format!("{key} has no instances")));
+        };
+        if let Some((other, _)) = wanted.iter().find(|(_, version)| *version != first) {
+            let text = format!("instance {other} is of another version than the others");
+            return Err(Refusal::new(Sort::Conflict, text)
+                .hint("restart those of one version at a time, with --instances"));
+        }
+        let Some(config) = known.versions.get(&first).map(|one| one.config.clone()) else {
+            return Err(Refusal::new(Sort::Conflict, format!("{key} has no configuration")));
+        };
+        let version = next_version(known);
+        let changes: Vec<Change> = wanted
+            .iter()
+            .map(|(instance, from)| Change {
+                instance: *instance,
+                from: Some(*from),
+                ..Change::default()
+            })
+            .collect();
+        let count = changes.len() as u32;
+        // What is added later is what is there now, however it is called.
+        let is_whole = first == known.current && only.is_empty();
+        self.add_version(&key, version, &config, false)?;
+        self.begin_update(&key, version, changes, true, is_whole);
+        Ok(Answer::Begun(key.to_string(), format!("{} to restart", instances(count))))
+    }
+
+    fn begin_update(
+        &mut self,
+        key: &Key,
+        version: u32,
+        changes: Vec<Change>,
+        is_restart: bool,
+        is_whole: bool,
+    ) {
+        self.fact(Kind::Update(wire::Update {
+            job: key.to_string(),
+            version,
+            changes,
+            is_restart,
+            is_whole,
+            ..wire::Update::default()
+        }));
+    }
+
+    fn kill(&mut self, key: &str, only: &BTreeSet<u32>) -> Result<Answer, Refusal> {
+        let key = self.known(key)?;
+        let Some(known) = self.state.jobs.get(&key) else {
+            return Err(Refusal::new(Sort::Unknown, format!("there is no job {key}")));
+        };
+        check_instances(known, only)?;
+        if !only.is_empty() {
+            self.calm(&key)?;
+        }
+        let known = self.state.jobs.get(&key);
+        let numbers: Vec<u32> = known
+            .into_iter()
+            .flat_map(|known| known.instances.keys().copied())
+            .filter(|number| only.is_empty() || only.contains(number))
+            .collect();
+        if self.is_updating(&key) {
+            self.set_stage(&key, UpdateStage::Aborted, "the job was killed");
+        }
+        let count = numbers.len() as u32;
+        self.remove(&key, numbers);
+        Ok(Answer::Begun(key.to_string(), format!("{} to end", instances(count))))
+    }
+
+    fn scale(&mut self, key: &str, count: u32) -> Result<Answer, Refusal> {
+        let key = self.known(key)?;
+        if count == 0 || count > MOST_INSTANCES {
+            let text = format!("{count} instances: 1 to {MOST_INSTANCES} can be");
+            return Err(Refusal::new(Sort::Invalid, text).hint("to end all: dewar job kill"));
+        }
+        let known = self.calm(&key)?;
+        let Some(current) = known.current() else {
+            return Err(Refusal::new(Sort::Conflict, format!("{key} has no configuration")));
+        };
+        let wanted = |number: &u32| {
+            known
+                .instances
+                .get(number)
+                .is_some_and(|one| one.wanted.is_some())
+        };
+        let added: Vec<u32> = (0..count).filter(|number| !wanted(number)).collect();
+        let last = known.instances.keys().copied().filter(wanted);
+        let removed: Vec<u32> = last.filter(|number| *number >= count).collect();
+        let role = current.config.role.clone();
+        let grown = sum(known) + current.amounts * added.len() as u64;
+        if !added.is_empty() {
+            self.check_quota(&role, &key, grown)?;
+        }
+        let version = known.current;
+        let text = match (added.len() as u32, removed.len() as u32) {
+            (0, 0) => format!("{key} has {} already", instances(count)),
+            (more, 0) => format!("{} more", instances(more)),
+            (0, fewer) => format!("{} fewer", instances(fewer)),
+            (more, fewer) => format!("{} more, {fewer} with higher numbers fewer", instances(more)),
+        };
+        if !added.is_empty() {
+            self.fact(Kind::Want(Want {
+                job: key.to_string(),
+                instances: added,
+                version,
+            }));
+        }
+        self.remove(&key, removed);
+        Ok(Answer::Begun(key.to_string(), text))
+    }
+
+    /// These instances are to be no more.
+    fn remove(&mut self, key: &Key, numbers: Vec<u32>) {
+        if numbers.is_empty() {
+            return;
+        }
+        let tasks: Vec<u64> = match self.state.jobs.get(key) {
+            None => Vec::new(),
+            Some(job) => {
+                let all = numbers.iter();
+                all.filter_map(|number| job.instances.get(number)?.task)
+                    .collect()
+            }
+        };
+        self.fact(Kind::Unwant(Unwant {
+            job: key.to_string(),
+            instances: numbers,
+        }));
+        self.doom(tasks);
+    }
+
+    fn pause_update(&mut self, key: &str) -> Result<Answer, Refusal> {
+        let stage = match self.active_update(key)?.stage {
+            UpdateStage::RollingForward => UpdateStage::RollForwardPaused,
+            UpdateStage::RollingBack => UpdateStage::RollBackPaused,
+            _ => {
+                let text = format!("the update of {key} is paused already");
+                return Err(Refusal::new(Sort::Conflict, text));
+            }
+        };
+        self.steer(key, stage, "paused")
+    }
+
+    fn resume(&mut self, key: &str) -> Result<Answer, Refusal> {
+        let stage = match self.active_update(key)?.stage {
+            UpdateStage::RollForwardPaused => UpdateStage::RollingForward,
+            UpdateStage::RollBackPaused => UpdateStage::RollingBack,
+            _ => {
+                let text = format!("the update of {key} is not paused");
+                return Err(Refusal::new(Sort::Conflict, text));
+            }
+        };
+        self.steer(key, stage, "resumed")
+    }
+
+    fn abort(&mut self, key: &str) -> Result<Answer, Refusal> {
+        self.active_update(key)?;
+        self.steer(key, UpdateStage::Aborted, "aborted")
+    }
+
+    fn steer(&mut self, key: &str, stage: UpdateStage, word: &str) -> Result<Answer, Refusal> {
+        let key = self.known(key)?;
+        let before = self.state.jobs.get(&key).and_then(|job| job.update.clone());
+        // Why it goes back is not forgotten over a pause.
+        let reason = before.map_or_else(String::new, |update| update.reason);
+        self.set_stage(&key, stage, &reason);
+        Ok(Answer::Done(format!("the update of {key} is {word}")))
+    }
+
+    fn active_update(&self, key: &str) -> Result<Update, Refusal> {
+        let key = self.known(key)?;
+        let update = self.state.jobs.get(&key).and_then(|job| job.update.clone());
+        update.filter(Update::is_active).ok_or_else(|| {
+            Refusal::new(Sort::Conflict, format!("no update of {key} is under way"))
+        })
+    }
+
+    fn is_updating(&self, key: &Key) -> bool {
+        let update = self
+            .state
+            .jobs
+            .get(key)
+            .and_then(|job| job.update.as_ref());
+        update.is_some_and(Update::is_active)
+    }
+
+    /// The job, if nothing is being done to it.
+    fn calm(&self, key: &Key) -> Result<&JobState, Refusal> {
+        let Some(job) = self.state.jobs.get(key) else {
+            return Err(Refusal::new(Sort::Unknown, format!("there is no job {key}")));
+        };
+        if self.is_updating(key) {
+            let text = format!("an update of {key} is under way");
+            return Err(Refusal::new(Sort::Conflict, text)
+                .hint("wait for its end, or: dewar job abort"));
+        }
+        if job.wanted() == 0 {
+            return Err(Refusal::new(
+                Sort::Conflict,
+                format!("{key} is being killed"),
+            ));
+        }
+        Ok(job)
+    }
+
+    fn drain(&mut self, host: &str, is_over: bool) -> Result<Answer, Refusal> {
+        let is_drained = self.state.drained.contains(host);
+        if is_over != is_drained {
+            let text = match is_over {
+                true => format!("{host} is not drained"),
+                false => format!("{host} is drained already"),
+            };
+            return Err(Refusal::new(Sort::Conflict, text));
+        }
+        let hosts: BTreeSet<Arc<str>> = self
+            .agents
+            .values()
+            .map(|agent| Arc::clone(&agent.hostname))
+            .collect();
+        if !is_over && !hosts.contains(host) {
+            let refusal = Refusal::new(Sort::Unknown, format!("no agent on {host} is known"));
+            let named: Vec<&str> = hosts.iter().take(5).map(|host| &**host).collect();
+            return Err(match near(host, hosts.iter()) {
+                Some(near) => refusal.hint(format!("did you mean {near}?")),
+                None if named.is_empty() => refusal.hint("no agent has offered anything yet"),
+                None => refusal.hint(format!("there are {}", named.join(", "))),
+            });
+        }
+        self.fact(Kind::Drain(wire::Drain {
+            hostname: host.to_owned(),
+            is_over,
+        }));
+        if is_over {
+            self.wants_offers |= !self.pending.is_empty();
+            return Ok(Answer::Done(format!("{host} is used again")));
+        }
+        let tasks = self.state.tasks.iter();
+        let tasks: Vec<u64> = tasks
+            .filter(|(_, task)| &*task.hostname == host && !task.doomed)
+            .map(|(serial, _)| *serial)
+            .collect();
+        let count = tasks.len() as u32;
+        self.doom(tasks);
+        Ok(Answer::Done(format!("{} to leave {host}", instances(count))))
+    }
+
+    fn set_quota(&mut self, role: String, amounts: Option<Amounts>) -> Answer {
+        let text = match &amounts {
+            Some(amounts) => format!("{role} may have {amounts}"),
+            None => format!("{role} may have everything"),
+        };
+        let [cpus, mem, disk, gpus] = amounts.unwrap_or_default().each();
+        self.fact(Kind::Quota(wire::Quota {
+            role,
+            cpus,
+            mem,
+            disk,
+            gpus,
+            is_removed: amounts.is_none(),
+        }));
+        Answer::Done(text)
+    }
+
+    fn add_version(
+        &mut self,
+        key: &str,
+        version: u32,
+        job: &Job,
+        is_current: bool,
+    ) -> Result<(), Refusal> {
+        let config = serde_json::to_string(job)
+            .map_err(|error| Refusal::new(Sort::Invalid, error.to_string()))?;
+        self.fact(Kind::Version(Version {
+            job: key.to_owned(),
+            version,
+            config,
+            is_current,
+        }));
+        Ok(())
+    }
+
+    /// What a job has at most while it is being updated so: of each instance the larger.
+    fn during(&self, key: &Key, known: &JobState, job: &Job, changes: &[Change]) -> Amounts {
+        let new = Amounts::of_job(job);
+        let amounts_of = |version: Option<u32>| {
+            let version = version.and_then(|version| known.versions.get(&version));
+            version.map_or_else(Amounts::default, |version| version.amounts)
+        };
+        let mut all = sum(known);
+        debug_assert!(self.state.jobs.contains_key(key));
+        for change in changes.iter().filter(|change| !change.is_removal) {
+            let old = amounts_of(change.from);
+            all = all.less(old) + old.most(new);
+        }
+        all
+    }
+
+    /// What all jobs of a role have, but for the one with this key.
+    fn others(&self, role: &str, key: &str) -> Amounts {
+        let jobs = self.state.jobs.iter();
+        let others = jobs.filter(|(other, job)| {
+            let is_role = job
+                .current()
+                .is_some_and(|version| version.config.role == role);
+            is_role && &***other != key
+        });
+        others.fold(Amounts::default(), |all, (_, job)| all + sum(job))
+    }
+
+    fn check_quota(&self, role: &str, key: &str, wanted: Amounts) -> Result<(), Refusal> {
+        let Some(quota) = self.state.quotas.get(role) else {
+            return Ok(());
+        };
+        let others = self.others(role, key);
+        let all = others + wanted;
+        let over: Vec<String> = (0..NAMES.len())
+            .filter(|index| all.each()[*index] > quota.each()[*index])
+            .map(|index| {
+                let each = |amounts: Amounts| shown(index, amounts.each()[index]);
+                format!(
+                    "{}: {} of {key} and {} of other jobs are {}, the quota is {}",
+                    NAMES[index],
+                    each(wanted),
+                    each(others),
+                    each(all),
+                    each(*quota)
+                )
+            })
+            .collect();
+        match over.is_empty() {
+            true => Ok(()),
+            false => {
+                let text = format!("the quota of {role} is exceeded: {}", over.join("; "));
+                Err(Refusal::new(Sort::Quota, text).hint("dewar job quota shows and changes it"))
+            }
+        }
+    }
+}
+
+/// What the instances of a job use together, as they are wanted; an update counts by what is larger.
+pub(super) fn sum(job: &JobState) -> Amounts {
+    let amounts_of = |version: Option<u32>| {
+        let version = version.and_then(|version| job.versions.get(&version));
+        version.map_or_else(Amounts::default, |version| version.amounts)
+    };
+    let instances = job.instances.values();
+    let mut all = instances.fold(Amounts::default(), |all, one| all + amounts_of(one.wanted));
+    if let Some(update) = job.update.as_ref().filter(|update| update.is_active()) {
+        for (number, change) in &update.changes {
+            let now = amounts_of(job.instances.get(number).and_then(|one| one.wanted));
+            let most = amounts_of(change.from).most(amounts_of(change.to));
+            all = all.less(now) + now.most(most);
+        }
+    }
+    all
+}
+
+fn next_version(job: &JobState) -> u32 {
+    let last = job.versions.keys().next_back().copied().unwrap_or(0);
+    let target = job.update.as_ref().map_or(0, |update| update.version);
+    last.max(target) + 1
+}
+
+fn check_instances(job: &JobState, numbers: &BTreeSet<u32>) -> Result<(), Refusal> {
+    let is_there = |number: &u32| {
+        job.instances
+            .get(number)
+            .is_some_and(|one| one.wanted.is_some())
+    };
+    match numbers.iter().find(|number| !is_there(number)) {
+        None => Ok(()),
+        Some(number) => {
+            let all: Vec<u32> = job.instances.keys().copied().collect();
+            let span = match (all.first(), all.last()) {
+                (Some(first), Some(last)) => format!("they go from {first} to {last}"),
+                _ => "there are none".to_owned(),
+            };
+            Err(Refusal::new(Sort::Unknown, format!("there is no instance {number}")).hint(span))
+        }
+    }
+}
+
+fn summary(changes: &[Change], job: &JobState) -> String {
+    let count = |of: &dyn Fn(&Change) -> bool| changes.iter().filter(|one| of(one)).count() as u32;
+    let removed = count(&|one| one.is_removal);
+    let added = count(&|one| !one.is_removal && one.from.is_none());
+    let changed = changes.len() as u32 - removed - added;
+    let same = (job.wanted() as u32).saturating_sub(changed + removed);
+    let mut words = Vec::new();
+    for (number, word) in [
+        (changed, "to change"),
+        (added, "to add"),
+        (removed, "to remove"),
+        (same, "unchanged"),
+    ] {
+        if number > 0 {
+            words.push(format!("{number} {word}"));
+        }
+    }
+    words.join(", ")
+}
+
+fn instances(count: u32) -> String {
+    match count {
+        1 => "1 instance".to_owned(),
+        count => format!("{count} instances"),
+    }
+}

@@ -1,0 +1,340 @@
+//! What people and programs are shown of jobs, agents and quotas.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    amounts::Amounts,
+    core::{Core, needs_place, task_id},
+    requests::sum,
+    state::{Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
+};
+use crate::mesos::messages::TaskState;
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// `ROLE/ENVIRONMENT/NAME`.
+    pub key: String,
+    /// It is run for ever.
+    pub service: bool,
+    /// Instances by state.
+    pub totals: Totals,
+    /// All of them, in the order of their numbers.
+    pub instances: Vec<InstanceView>,
+    /// The last update.
+    pub update: Option<UpdateView>,
+}
+
+/// How many instances there are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// That are to be.
+    pub wanted: u32,
+    /// That run and are not unhealthy.
+    pub running: u32,
+    /// On their way.
+    pub starting: u32,
+    /// Waiting for a place, or for their time.
+    pub pending: u32,
+    /// Being ended.
+    pub killing: u32,
+    /// Nobody hears of them.
+    pub unreachable: u32,
+    /// Ended well.
+    pub finished: u32,
+    /// Failed for good.
+    pub failed: u32,
+}
+
+/// One instance. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// Its number.
+    pub instance: u32,
+    /// PENDING, BACKING_OFF, STAGING, STARTING, RUNNING, UNHEALTHY, KILLING, UNREACHABLE, FINISHED or FAILED.
+    pub state: String,
+    /// Since when, where that is known.
+    pub since: u64,
+    /// Its version; none when it is to be no more.
+    pub version: Option<u32>,
+    /// Of its task.
+    pub task_id: Option<String>,
+    /// Where that is.
+    pub host: Option<String>,
+    /// By name.
+    pub ports: BTreeMap<String, u16>,
+    /// Failures, of a job that counts them.
+    pub failures: u32,
+    /// Why it waits.
+    pub why: Option<String>,
+    /// It is launched again then.
+    pub until: Option<u64>,
+    /// How its last task ended.
+    pub last: Option<Latest>,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Latest {
+    /// FINISHED, FAILED, KILLED, LOST, ...
+    pub state: String,
+    /// In words.
+    pub message: String,
+    /// Mesos' word.
+    pub reason: String,
+    /// Where it was.
+    pub host: String,
+    /// When; milliseconds since 1970.
+    pub at: u64,
+}
+
+/// A rolling update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdateView {
+    /// ROLLING_FORWARD, ROLL_FORWARD_PAUSED, ROLLING_BACK, ROLL_BACK_PAUSED, ROLLED_FORWARD, ROLLED_BACK, ABORTED
+    /// or FAILED.
+    pub state: String,
+    /// Why, if it did not go well.
+    pub reason: String,
+    /// It only restarts.
+    pub is_restart: bool,
+    /// It has not come to an end.
+    pub is_active: bool,
+    /// Instances that change.
+    pub total: u32,
+    /// Of them, in the present direction: done.
+    pub done: u32,
+    /// Being changed.
+    pub working: u32,
+    /// Given up.
+    pub failed: u32,
+}
+
+/// An agent, as far as it has shown itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentView {
+    /// The master's name for it.
+    pub id: String,
+    /// Its host.
+    pub host: String,
+    /// Nothing is to run there.
+    pub drained: bool,
+    /// Tasks of ours.
+    pub tasks: usize,
+    /// The most that was to be had for us, in words.
+    pub most: String,
+    /// What our tasks use, in words.
+    pub used: String,
+}
+
+/// What a role may have, and has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuotaView {
+    /// Whose.
+    pub role: String,
+    /// In words; none: everything.
+    pub quota: Option<String>,
+    /// What its jobs have, in words.
+    pub used: String,
+}
+
+impl Core {
+    /// The job with this key.
+    pub fn job(&self, key: &str) -> Option<JobView> {
+        let job = self.state.jobs.get(key)?;
+        let mut whys: BTreeMap<u32, String> = BTreeMap::new();
+        let mut totals = Totals::default();
+        let mut instances = Vec::with_capacity(job.instances.len());
+        for (number, instance) in &job.instances {
+            let view = self.instance(*number, instance, job, &mut whys);
+            totals.count(&view);
+            instances.push(view);
+        }
+        Some(JobView {
+            key: key.to_owned(),
+            service: job.current().is_some_and(|version| version.config.service),
+            totals,
+            instances,
+            update: job.update.as_ref().map(Update::view),
+        })
+    }
+
+    /// The job without its instances, which may be many.
+    pub fn brief(&self, key: &str) -> Option<JobView> {
+        let mut view = self.job(key)?;
+        view.instances.clear();
+        Some(view)
+    }
+
+    /// All jobs, briefly.
+    pub fn jobs(&self) -> Vec<JobView> {
+        let keys = self.state.jobs.keys();
+        keys.filter_map(|key| self.brief(key)).collect()
+    }
+
+    /// All agents that have shown themselves.
+    pub fn agents(&self) -> Vec<AgentView> {
+        let agents = self.agents.iter();
+        agents
+            .map(|(id, agent)| AgentView {
+                id: id.to_string(),
+                host: agent.hostname.to_string(),
+                drained: self.state.drained.contains(&*agent.hostname),
+                tasks: agent.jobs.values().sum(),
+                most: agent.most.to_string(),
+                used: agent.used.to_string(),
+            })
+            .collect()
+    }
+
+    /// Every role that has jobs or a quota.
+    pub fn quotas(&self) -> Vec<QuotaView> {
+        let mut used: BTreeMap<&str, Amounts> = self
+            .state
+            .quotas
+            .keys()
+            .map(|role| (role.as_str(), Amounts::default()))
+            .collect();
+        for job in self.state.jobs.values() {
+            if let Some(version) = job.current() {
+                *used.entry(&version.config.role).or_default() += sum(job);
+            }
+        }
+        let used = used.into_iter();
+        used.map(|(role, used)| QuotaView {
+            role: role.to_owned(),
+            quota: self.state.quotas.get(role).map(Amounts::to_string),
+            used: used.to_string(),
+        })
+        .collect()
+    }
+
+    fn instance(
+        &self,
+        number: u32,
+        instance: &Instance,
+        job: &JobState,
+        whys: &mut BTreeMap<u32, String>,
+    ) -> InstanceView {
+        let task = instance
+            .task
+            .and_then(|serial| Some((serial, self.state.tasks.get(&serial)?)));
+        let mut view = InstanceView {
+            instance: number,
+            state: String::new(),
+            since: instance.since,
+            version: instance.wanted,
+            task_id: task.map(|(serial, task)| task_id(serial, task)),
+            host: task.map(|(_, task)| task.hostname.to_string()),
+            ports: BTreeMap::new(),
+            failures: instance.failures,
+            why: None,
+            until: None,
+            last: instance.last.as_ref().map(|last| Latest {
+                state: short(last.state()).to_owned(),
+                message: last.message.clone(),
+                reason: last.reason.clone(),
+                host: last.hostname.clone(),
+                at: last.at,
+            }),
+        };
+        if let Some((_, task)) = task {
+            view.state = state_of(task).to_owned();
+            view.since = task.since;
+            let version = job.versions.get(&task.version);
+            let names = version.into_iter().flat_map(|one| &one.config.ports);
+            view.ports = names.cloned().zip(task.ports.iter().copied()).collect();
+            return view;
+        }
+        view.state = match instance.outcome {
+            Outcome::Finished => "FINISHED",
+            Outcome::Failed => "FAILED",
+            Outcome::Open if instance.not_before > self.now => "BACKING_OFF",
+            Outcome::Open => "PENDING",
+        }
+        .to_owned();
+        let waits = needs_place(instance);
+        if let Some(version) = waits {
+            match instance.not_before > self.now {
+                true => view.until = Some(instance.not_before),
+                false => view.why = Some(self.why(version, job, whys)),
+            }
+        }
+        view
+    }
+
+    /// The same for all instances of a version, so it is worked out once.
+    fn why(&self, version: u32, job: &JobState, whys: &mut BTreeMap<u32, String>) -> String {
+        let known = whys.entry(version).or_insert_with(|| {
+            let config: Option<&Version> = job.versions.get(&version).map(|one| &**one);
+            config.map_or_else(String::new, |config| self.why_waiting(config))
+        });
+        known.clone()
+    }
+}
+
+impl Totals {
+    fn count(&mut self, view: &InstanceView) {
+        if view.version.is_some() {
+            self.wanted += 1;
+        }
+        let counter = match view.state.as_str() {
+            "RUNNING" => &mut self.running,
+            "STAGING" | "STARTING" | "UNHEALTHY" => &mut self.starting,
+            "KILLING" => &mut self.killing,
+            "UNREACHABLE" => &mut self.unreachable,
+            "FINISHED" => &mut self.finished,
+            "FAILED" => &mut self.failed,
+            _ => &mut self.pending,
+        };
+        *counter += 1;
+    }
+}
+
+impl Update {
+    fn view(&self) -> UpdateView {
+        let count = |step: Step| {
+            let changes = self.changes.values();
+            changes.filter(|change| change.step == step).count() as u32
+        };
+        UpdateView {
+            state: match self.stage {
+                UpdateStage::UpdateFailed => "FAILED".to_owned(),
+                stage => stage.as_str_name().to_owned(),
+            },
+            reason: self.reason.clone(),
+            is_restart: self.is_restart,
+            is_active: self.is_active(),
+            total: self.changes.len() as u32,
+            done: count(Step::Done),
+            working: count(Step::Working),
+            failed: count(Step::Failed),
+        }
+    }
+}
+
+fn state_of(task: &Task) -> &'static str {
+    if !task.is_reachable() {
+        return "UNREACHABLE";
+    }
+    if task.doomed {
+        return "KILLING";
+    }
+    match task.state {
+        TaskState::TaskRunning if task.healthy == Some(false) => "UNHEALTHY",
+        state => short(state),
+    }
+}
+
+/// Mesos' name without its beginning.
+fn short(state: TaskState) -> &'static str {
+    state.as_str_name().trim_start_matches("TASK_")
+}
+
+impl super::state::Ended {
+    fn state(&self) -> TaskState {
+        TaskState::try_from(self.state).unwrap_or(TaskState::TaskUnknown)
+    }
+}

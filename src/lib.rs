@@ -9,6 +9,7 @@ pub mod config;
 pub mod executor;
 pub mod fake_agent;
 pub mod fake_master;
+pub mod http;
 pub mod journal;
 pub mod keeper;
 pub mod mesos;

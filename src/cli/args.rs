@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::{job::JobArgs, scheduler::SchedulerArgs};
 use crate::{
     config::{Bytes, Level, Period, StopSignal},
     fake_agent::ScheduledFault,
@@ -120,6 +121,15 @@ A fault is TIME:WHAT; WHAT is drop, down=TIME, refuse=N, mute=N, late=TIME, dupl
 pieces=BYTES, garbage, kill or shutdown. Ctrl-C kills the task as a scheduler would.
 Exit codes: as `run`.")]
     FakeAgent(FakeAgentArgs),
+    /// Run jobs of many instances on a Mesos cluster
+    #[command(after_help = "Examples:
+  dewar scheduler --master 10.0.0.1:5050
+  dewar scheduler --master m1:5050,m2:5050,m3:5050 --listen 0.0.0.0:8080 --host scheduler.example.com
+
+A second one with the same --root waits and takes its place. SIGTERM ends it; tasks go on.")]
+    Scheduler(Box<SchedulerArgs>),
+    /// Ask a scheduler: create, update, watch, scale, restart and kill jobs
+    Job(Box<JobArgs>),
     /// Check a task file: every mistake, with its place
     #[command(after_help = "Examples:
   dewar validate web.yaml

@@ -8,7 +8,7 @@ use super::{
     args::{Cli, Verb},
     attach, describe, doctor, executor, explain,
     failure::{Code, Failure, Outcome},
-    fake_agent, gc, graph, inspect, kill, run, simplerun, status, steer, tail,
+    fake_agent, gc, graph, inspect, job, kill, run, scheduler, simplerun, status, steer, tail,
     terminal::complain,
     validate,
 };
@@ -86,6 +86,8 @@ fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
             executor::executor(&args, directory(cli.root.clone()).ok().as_deref())
         }
         Verb::FakeAgent(args) => fake_agent::fake_agent(&args, &directory(cli.root.clone())?),
+        Verb::Scheduler(args) => scheduler::scheduler(*args, &directory(cli.root.clone())?),
+        Verb::Job(args) => job::job(*args, &directory(cli.root.clone())?),
         Verb::Validate(args) => validate::validate(&args),
         Verb::Inspect(args) => inspect::inspect(&args),
     }

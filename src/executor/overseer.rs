@@ -67,7 +67,7 @@ impl MesosOverseer {
             client: Arc::new(Client {
                 address: environment.address,
                 path: environment.path,
-                token: environment.token,
+                authorization: environment.token.map(|token| format!("Bearer {token}")),
                 wire: Wire::default(),
             }),
             sandbox: std::fs::canonicalize(&sandbox).unwrap_or(sandbox),

@@ -1,50 +1,26 @@
 //! HTTP as the agent speaks it: exact content types, tokens, RecordIO in chunks.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{convert::Infallible, sync::Arc};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Either, Full, Limited};
+use http_body_util::{BodyExt, Either, Limited};
 use hyper::{
-    Method, Request, Response,
-    body::{Body, Frame, Incoming},
+    Method, Request, Response, StatusCode,
+    body::Incoming,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::agent::Shared;
-use crate::mesos::{Wire, messages::executor::Call};
+use crate::{
+    http::{self, Pieces, Reply},
+    mesos::{Wire, messages::executor::Call},
+};
 
 /// Largest call that is read.
 const LARGEST: usize = 64 << 20;
-
-/// The events of one subscription, as bytes of the stream.
-pub(super) struct Events(mpsc::UnboundedReceiver<Bytes>);
-
-impl Body for Events {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = self.0.poll_recv(context);
-        piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
-    }
-}
-
-type Reply = Response<Either<Full<Bytes>, Events>>;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
@@ -102,7 +78,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
     match wire.decode::<Call>(&body) {
         Ok(call) => match shared.call(call, reply) {
             Ok(Some(events)) => {
-                let mut response = Response::new(Either::Right(Events(events)));
+                let mut response = Response::new(Either::Right(Pieces(events)));
                 let content_type = hyper::header::HeaderValue::from_static(reply.content_type());
                 response.headers_mut().insert(CONTENT_TYPE, content_type);
                 response
@@ -115,9 +91,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
 }
 
 fn plain(status: u16, text: &str) -> Reply {
-    let mut response = Response::new(Either::Left(Full::from(text.to_owned())));
     // Only codes that are written above.
-    *response.status_mut() =
-        hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
-    response
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    http::plain(status, text.to_owned())
 }

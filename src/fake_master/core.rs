@@ -169,10 +169,11 @@ impl Master {
         if call.r#type() == call::Type::Subscribe {
             return self.subscribe(call);
         }
-        let ours = self
-            .framework
-            .as_ref()
-            .is_some_and(|id| call.framework_id.as_ref().is_some_and(|its| its.value == *id));
+        let ours = self.framework.as_ref().is_some_and(|id| {
+            call.framework_id
+                .as_ref()
+                .is_some_and(|its| its.value == *id)
+        });
         if !ours {
             return Err(Refusal {
                 status: 403,
@@ -197,7 +198,10 @@ impl Master {
                 Ok(self.kill(&kill.task_id.value, kill.agent_id.as_ref()))
             }
             call::Type::Acknowledge => {
-                let ack = call.acknowledge.as_ref().ok_or_else(|| bad("no acknowledge"))?;
+                let ack = call
+                    .acknowledge
+                    .as_ref()
+                    .ok_or_else(|| bad("no acknowledge"))?;
                 Ok(self.acknowledge(&ack.task_id.value, &ack.uuid))
             }
             call::Type::Reconcile => {
@@ -267,7 +271,11 @@ impl Master {
             return Vec::new();
         }
         let framework = self.framework.clone().unwrap_or_default();
-        let offered: BTreeSet<String> = self.offers.values().map(|(agent, _)| agent.clone()).collect();
+        let offered: BTreeSet<String> = self
+            .offers
+            .values()
+            .map(|(agent, _)| agent.clone())
+            .collect();
         let mut offers = Vec::new();
         for (name, agent) in &self.agents {
             let is_free = agent.standing == Standing::Registered
@@ -317,14 +325,12 @@ impl Master {
             .filter(|(_, (name, _))| wanted(name))
             .map(|(id, _)| id.clone())
             .collect();
-        let events = ids.iter().map(|id| {
-            Event {
-                r#type: Some(event::Type::Rescind.into()),
-                rescind: Some(event::Rescind {
-                    offer_id: OfferId { value: id.clone() },
-                }),
-                ..Event::default()
-            }
+        let events = ids.iter().map(|id| Event {
+            r#type: Some(event::Type::Rescind.into()),
+            rescind: Some(event::Rescind {
+                offer_id: OfferId { value: id.clone() },
+            }),
+            ..Event::default()
         });
         let events = events.collect();
         self.offers.retain(|id, _| !ids.contains(id));
@@ -377,7 +383,10 @@ impl Master {
         }
         let mut left = Bag::of(offers.iter().flat_map(|(_, resources)| resources));
         for info in infos {
-            let executor = info.executor.iter().flat_map(|executor| &executor.resources);
+            let executor = info
+                .executor
+                .iter()
+                .flat_map(|executor| &executor.resources);
             let wanted = Bag::of(info.resources.iter().chain(executor));
             if !left.take(&wanted) {
                 let id = &info.task_id.value;
@@ -397,7 +406,8 @@ impl Master {
         if let Some(agent) = self.agents.get(&name)
             && let Some(what) = agent.overbooked()
         {
-            self.violations.push(format!("{name} has more than it has: {what}"));
+            self.violations
+                .push(format!("{name} has more than it has: {what}"));
         }
         Vec::new()
     }
@@ -604,7 +614,12 @@ impl Master {
                 })
             })
             .collect();
-        events.extend(agent.tasks.values().filter_map(|task| task.news.front().cloned().map(update)));
+        events.extend(
+            agent
+                .tasks
+                .values()
+                .filter_map(|task| task.news.front().cloned().map(update)),
+        );
         events
     }
 

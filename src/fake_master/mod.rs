@@ -3,5 +3,10 @@
 //! Production paths do not come here.
 
 mod core;
+mod faults;
+mod master;
+mod server;
 
 pub use core::{AgentSpec, Master, Refusal};
+pub use faults::Fault;
+pub use master::{FakeMaster, Options, Script};

@@ -1,27 +1,22 @@
-//! HTTP to an agent: one connection for the stream of events, one for each call.
+//! HTTP to an agent or a master: a stream of events, and calls.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, Response,
     body::Incoming,
-    client::conn::http1,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, InvalidHeaderValue},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, InvalidHeaderValue, LOCATION},
 };
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{
     recordio::{Decoder, RecordError},
     wire::Wire,
 };
+use crate::http::{Address, Connection};
 
 /// Longest event that is read: tasks carry their whole configuration.
 const LONGEST_EVENT: u64 = 64 << 20;
@@ -29,15 +24,8 @@ const LONGEST_EVENT: u64 = 64 << 20;
 const LONGEST_ANSWER: usize = 4096;
 /// A server that has not answered by then will not: an agent that is just starting never does.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Where a server listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// `host:port`.
-    Tcp(String),
-    /// A socket's path.
-    Unix(PathBuf),
-}
+/// A master tells streams apart by it.
+const STREAM_ID: &str = "Mesos-Stream-Id";
 
 /// Why a request did not succeed.
 #[derive(Debug, Error)]
@@ -54,6 +42,12 @@ pub enum ClientError {
     /// No answer.
     #[error("no answer within {} s", PATIENCE.as_secs())]
     TimedOut,
+    /// Somebody else is the one to ask.
+    #[error("HTTP 307: ask {location}")]
+    Elsewhere {
+        /// `host:port`, or empty when the server did not say.
+        location: String,
+    },
     /// The server said no.
     #[error("HTTP {status}: {answer}")]
     Status {
@@ -74,8 +68,8 @@ pub struct Client {
     pub address: Address,
     /// The path of its API.
     pub path: String,
-    /// Bearer.
-    pub token: Option<String>,
+    /// The value of Authorization, as in `Bearer TOKEN`.
+    pub authorization: Option<String>,
     /// The format of both directions.
     pub wire: Wire,
 }
@@ -85,6 +79,16 @@ pub struct Client {
 pub struct Stream {
     body: Incoming,
     decoder: Decoder,
+    /// A master's name for it; calls must carry it.
+    pub id: Option<String>,
+}
+
+/// Calls that belong to one stream, one after the other on one connection.
+#[derive(Debug)]
+pub struct Calls {
+    client: Client,
+    stream_id: Option<String>,
+    connection: Option<Connection>,
 }
 
 impl Client {
@@ -93,7 +97,11 @@ impl Client {
     /// # Errors
     /// When it is not.
     pub async fn call(&self, body: Vec<u8>) -> Result<(), ClientError> {
-        self.post(body).await.map(drop)
+        let exchange = async {
+            let mut connection = self.connect().await?;
+            self.post(&mut connection, body, None).await.map(drop)
+        };
+        patiently(exchange).await
     }
 
     /// Sends a call that is answered by a stream of events.
@@ -101,63 +109,62 @@ impl Client {
     /// # Errors
     /// When it is not.
     pub async fn subscribe(&self, body: Vec<u8>) -> Result<Stream, ClientError> {
-        let response = self.post(body).await?;
+        let exchange = async {
+            let mut connection = self.connect().await?;
+            self.post(&mut connection, body, None).await
+        };
+        let response = patiently(exchange).await?;
+        let id = response.headers().get(STREAM_ID);
+        let id = id.and_then(|id| id.to_str().ok()).map(str::to_owned);
         Ok(Stream {
             body: response.into_body(),
             decoder: Decoder::new(LONGEST_EVENT),
+            id,
         })
     }
 
-    async fn post(&self, body: Vec<u8>) -> Result<Response<Incoming>, ClientError> {
-        let answer = async {
-            match &self.address {
-                Address::Tcp(address) => {
-                    let stream = TcpStream::connect(address)
-                        .await
-                        .map_err(ClientError::Connect)?;
-                    stream.set_nodelay(true).map_err(ClientError::Connect)?;
-                    self.exchange(stream, address, body).await
-                }
-                Address::Unix(path) => {
-                    let stream = UnixStream::connect(path)
-                        .await
-                        .map_err(ClientError::Connect)?;
-                    self.exchange(stream, "localhost", body).await
-                }
-            }
-        };
-        match timeout(PATIENCE, answer).await {
-            Ok(response) => response,
-            Err(_) => Err(ClientError::TimedOut),
+    /// Calls that carry the id of a stream.
+    pub fn calls(&self, stream: &Stream) -> Calls {
+        Calls {
+            client: self.clone(),
+            stream_id: stream.id.clone(),
+            connection: None,
         }
     }
 
-    async fn exchange(
+    async fn connect(&self) -> Result<Connection, ClientError> {
+        self.address.connect().await.map_err(ClientError::Connect)
+    }
+
+    async fn post(
         &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        host: &str,
+        connection: &mut Connection,
         body: Vec<u8>,
+        stream_id: Option<&str>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the connection, that is, when the answer has been read or dropped.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("a connection to the agent: {error}");
-            }
-        });
         let mut request = Request::post(self.path.as_str())
-            .header(HOST, host)
+            .header(HOST, self.address.host())
             .header(CONTENT_TYPE, self.wire.content_type())
             .header(ACCEPT, self.wire.content_type());
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        if let Some(id) = stream_id {
+            request = request.header(STREAM_ID, id);
         }
         let request = request
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| ClientError::Connect(io::Error::other(error)))?;
-        let response = sender.send_request(request).await?;
+        let response = connection.send(request).await?;
         match response.status().as_u16() {
             200 | 202 => Ok(response),
+            307 => {
+                let location = response.headers().get(LOCATION);
+                let location = location.and_then(|location| location.to_str().ok());
+                Err(ClientError::Elsewhere {
+                    location: authority(location.unwrap_or_default()).to_owned(),
+                })
+            }
             status => {
                 let answer = Limited::new(response.into_body(), LONGEST_ANSWER);
                 let answer = match answer.collect().await {
@@ -168,6 +175,49 @@ impl Client {
             }
         }
     }
+}
+
+impl Calls {
+    /// Sends a call that is answered by 202, after those before it.
+    ///
+    /// # Errors
+    /// When it is not; what became of it is then unknown.
+    pub async fn call(&mut self, body: Vec<u8>) -> Result<(), ClientError> {
+        let Calls {
+            client,
+            stream_id,
+            connection,
+        } = self;
+        let exchange = async {
+            let mut open = match connection.take().filter(|open| !open.is_closed()) {
+                Some(open) => open,
+                None => client.connect().await?,
+            };
+            let response = client.post(&mut open, body, stream_id.as_deref()).await?;
+            // The connection is free when the (empty) body has been read.
+            let rest = Limited::new(response.into_body(), LONGEST_ANSWER);
+            if rest.collect().await.is_ok() {
+                *connection = Some(open);
+            }
+            Ok(())
+        };
+        patiently(exchange).await
+    }
+}
+
+async fn patiently<T>(
+    exchange: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    match timeout(PATIENCE, exchange).await {
+        Ok(result) => result,
+        Err(_) => Err(ClientError::TimedOut),
+    }
+}
+
+/// The `host:port` of `http://host:port/path`, or of `//host:port`, as Mesos writes it.
+fn authority(location: &str) -> &str {
+    let rest = location.split_once("//").map_or(location, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default()
 }
 
 impl Stream {
@@ -189,5 +239,21 @@ impl Stream {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_redirect_leads() {
+        assert_eq!(
+            authority("//10.0.0.1:5050/api/v1/scheduler"),
+            "10.0.0.1:5050"
+        );
+        assert_eq!(authority("http://master:5050"), "master:5050");
+        assert_eq!(authority("http://[::1]:5050/"), "[::1]:5050");
+        assert_eq!(authority(""), "");
     }
 }

@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
-use super::{client::Address, duration::parse_duration};
+use super::duration::parse_duration;
+use crate::http::Address;
 
 /// Without a word from the agent.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);

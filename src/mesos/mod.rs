@@ -9,7 +9,7 @@ mod environment;
 mod recordio;
 mod wire;
 
-pub use client::{Address, Client, ClientError, Stream};
+pub use client::{Calls, Client, ClientError, Stream};
 pub use convenience::{is_terminal, ports};
 pub use duration::{DurationError, parse_duration};
 pub use environment::{AgentEnvironment, EnvironmentError};

@@ -12,8 +12,9 @@ use crate::{
         self,
         messages::{
             AgentId, Attribute, CommandInfo, DiscoveryInfo, ExecutorId, ExecutorInfo, Filters,
-            FrameworkId, Label, Labels, Offer, OfferId, Port, Resource, TaskId, TaskInfo,
-            TaskStatus, discovery_info, executor_info,
+            FrameworkId, FrameworkInfo, Label, Labels, Offer, OfferId, Port, Resource, TaskId,
+            TaskInfo, TaskStatus, discovery_info, executor_info,
+            framework_info::{Capability, capability},
             offer::{Operation, operation},
             scheduler::{Call, Event, call, event},
             value,
@@ -30,6 +31,64 @@ pub struct ExecutorCommand {
     pub uris: Vec<String>,
 }
 
+/// Who we are to a master.
+#[derive(Clone, Debug, Default)]
+pub struct Framework {
+    /// What it called us before.
+    pub id: Option<String>,
+    /// For people.
+    pub name: String,
+    /// Who runs executors; they change to a task's own user.
+    pub user: String,
+    /// Whose share of the cluster we use.
+    pub role: String,
+    /// As whom we authenticate.
+    pub principal: Option<String>,
+    /// Our host, for people.
+    pub hostname: String,
+    /// Tasks live on without us for so long, seconds.
+    pub failover_timeout: f64,
+}
+
+impl Framework {
+    /// The call that a conversation begins with.
+    pub fn subscribe(&self) -> Call {
+        let id = self.id.clone().map(|value| FrameworkId { value });
+        let capabilities = [
+            capability::Type::PartitionAware,
+            capability::Type::MultiRole,
+            // Agents with devices are not offered without it; the score spares them.
+            capability::Type::GpuResources,
+        ];
+        let info = FrameworkInfo {
+            user: self.user.clone(),
+            name: self.name.clone(),
+            id: id.clone(),
+            failover_timeout: Some(self.failover_timeout),
+            checkpoint: Some(true),
+            hostname: Some(self.hostname.clone()),
+            principal: self.principal.clone(),
+            roles: vec![self.role.clone()],
+            capabilities: capabilities
+                .into_iter()
+                .map(|kind| Capability {
+                    r#type: Some(kind.into()),
+                })
+                .collect(),
+            ..FrameworkInfo::default()
+        };
+        Call {
+            framework_id: id,
+            r#type: Some(call::Type::Subscribe.into()),
+            subscribe: Some(call::Subscribe {
+                framework_info: info,
+                suppressed_roles: Vec::new(),
+            }),
+            ..Call::default()
+        }
+    }
+}
+
 /// Keeps what has to be kept between an offer and its answer.
 #[derive(Debug)]
 pub struct Translator {
@@ -43,8 +102,8 @@ pub struct Translator {
 pub enum Meaning {
     /// It is for the core.
     Event(core::Event),
-    /// The subscription stands; a sign of life comes at least this often, seconds.
-    Subscribed(core::Event, Option<f64>),
+    /// The subscription stands.
+    Subscribed(core::Event),
     /// The master gives up on us.
     Error(String),
     /// It says nothing but that the master lives.
@@ -71,8 +130,7 @@ impl Translator {
                 self.offers.clear();
                 let id = subscribed.framework_id.value;
                 self.framework = Some(id.clone());
-                let every = subscribed.heartbeat_interval_seconds;
-                Meaning::Subscribed(core::Event::Subscribed(id), every)
+                Meaning::Subscribed(core::Event::Subscribed(id))
             }
             event::Type::Offers => {
                 let offers = event.offers.unwrap_or_default().offers.into_iter();
@@ -100,8 +158,7 @@ impl Translator {
     }
 
     fn offer(&mut self, offer: Offer) -> core::Offer {
-        let mut resources: Vec<Resource> =
-            offer.resources.into_iter().filter(is_plain).collect();
+        let mut resources: Vec<Resource> = offer.resources.into_iter().filter(is_plain).collect();
         // What is reserved for us is used up first.
         resources.sort_by_key(|one| one.role.as_deref().is_none_or(|role| role == "*"));
         let mut amounts = Amounts::default();
@@ -186,10 +243,12 @@ impl Translator {
                 call::Type::Acknowledge
             }
             core::Call::Reconcile(tasks) => {
-                let named = tasks.into_iter().map(|(task, agent)| call::reconcile::Task {
-                    task_id: TaskId { value: task },
-                    agent_id: Some(AgentId { value: agent }),
-                });
+                let named = tasks
+                    .into_iter()
+                    .map(|(task, agent)| call::reconcile::Task {
+                        task_id: TaskId { value: task },
+                        agent_id: Some(AgentId { value: agent }),
+                    });
                 message.reconcile = Some(call::Reconcile {
                     tasks: named.collect(),
                 });
@@ -417,7 +476,13 @@ mod tests {
     fn what_is_cut_keeps_its_role_and_is_gone_from_the_piece() {
         let mut pieces = vec![scalar("cpus", 0.5, "www"), scalar("cpus", 4.0, "*")];
         let parts = cut(&mut pieces, Amounts::of([1200, 0, 0, 0]), &[]);
-        assert_eq!(parts, [scalar("cpus", 0.5, "www"), scalar("cpus", 0.7, "*")]);
-        assert_eq!(pieces, [scalar("cpus", 0.0, "www"), scalar("cpus", 3.3, "*")]);
+        assert_eq!(
+            parts,
+            [scalar("cpus", 0.5, "www"), scalar("cpus", 0.7, "*")]
+        );
+        assert_eq!(
+            pieces,
+            [scalar("cpus", 0.0, "www"), scalar("cpus", 3.3, "*")]
+        );
     }
 }

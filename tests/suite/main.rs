@@ -17,6 +17,7 @@ mod limits;
 mod live;
 mod logs;
 mod mesos;
+mod scheduler;
 mod semantics;
 mod stage;
 mod stop;

@@ -22,6 +22,8 @@ pub struct Amounts {
 
 /// Mesos' names of them, in the order of [`Amounts::each`].
 pub const NAMES: [&str; 4] = ["cpus", "mem", "disk", "gpus"];
+/// Of a quota: there is no limit of this.
+pub const UNLIMITED: u64 = u64::MAX;
 const UNITS: [&str; 4] = ["", " MiB", " MiB", ""];
 
 /// Thousandths of a number; what is no sensible quantity is none.
@@ -115,13 +117,14 @@ impl fmt::Display for Amounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for (index, quantity) in self.each().into_iter().enumerate() {
-            if quantity > 0 {
+            if quantity > 0 && quantity < UNLIMITED {
                 write!(f, "{separator}{} {}", NAMES[index], shown(index, quantity))?;
                 separator = ", ";
             }
         }
         if separator.is_empty() {
-            f.write_str("nothing")?;
+            let is_all = self.each().contains(&UNLIMITED);
+            f.write_str(if is_all { "everything" } else { "nothing" })?;
         }
         Ok(())
     }

@@ -59,11 +59,7 @@ pub struct Core {
 
 /// The id of a task; it ends with its serial, which no other task of ours has.
 pub fn task_id(serial: u64, task: &Task) -> String {
-    format!(
-        "{}-{}-{serial}",
-        task.job.replace('/', "-"),
-        task.instance
-    )
+    format!("{}-{}-{serial}", task.job.replace('/', "-"), task.instance)
 }
 
 /// The serial in a task's id, if it is one of ours.
@@ -264,11 +260,9 @@ impl Core {
             return;
         };
         if job.instances.is_empty() && job.live.is_empty() {
-            self.fact(Kind::Removed(
-                crate::protocols::dewar::scheduler::Removed {
-                    job: key.to_string(),
-                },
-            ));
+            self.fact(Kind::Removed(crate::protocols::dewar::scheduler::Removed {
+                job: key.to_string(),
+            }));
             self.changed.insert(Arc::clone(key));
         }
     }
@@ -348,7 +342,10 @@ impl Core {
             }
             return;
         }
-        if !self.wants_offers {
+        let is_stale = self
+            .revived_at
+            .is_some_and(|at| at + self.settings.revive_again_ms <= self.now);
+        if !self.wants_offers && !is_stale {
             return;
         }
         let next = self
@@ -361,6 +358,9 @@ impl Core {
         self.is_suppressed = false;
         self.revived_at = Some(self.now);
         self.out.calls.push(Call::Revive);
+        // Calls get lost, and agents come back.
+        let again = self.now + self.settings.revive_again_ms;
+        self.at(again, Timer::Revive);
     }
 
     pub(super) fn measure(&mut self, measure: Measure) {

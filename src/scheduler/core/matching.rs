@@ -76,11 +76,19 @@ mod tests {
             ("host: 'limit:1'", agent(&[]), None),
             ("rack: 'limit:1'", agent(&[]), value("rack")),
             ("", agent(&[("dedicated", "www/db")]), Some(Veto::Dedicated)),
-            ("dedicated: 'www/db'", agent(&[("dedicated", "www/db")]), None),
+            (
+                "dedicated: 'www/db'",
+                agent(&[("dedicated", "www/db")]),
+                None,
+            ),
             ("dedicated: 'www/db'", agent(&[]), value("dedicated")),
         ];
         for (constraints, agent, expected) in cases {
-            assert_eq!(veto(&agent, &wants(constraints), false), expected, "{constraints} {agent:?}");
+            assert_eq!(
+                veto(&agent, &wants(constraints), false),
+                expected,
+                "{constraints} {agent:?}"
+            );
         }
         assert_eq!(veto(&agent(&[]), &wants(""), true), Some(Veto::Drained));
     }

@@ -209,7 +209,10 @@ impl Core {
             .filter_map(|(number, one)| Some((*number, one.wanted?)))
             .collect();
         let Some((_, first)) = wanted.first().copied() else {
-            return Err(Refusal::new(Sort::Conflict, format!("{key} has no instances")));
+            return Err(Refusal::new(
+                Sort::Conflict,
+                format!("{key} has no instances"),
+            ));
         };
         if let Some((other, _)) = wanted.iter().find(|(_, version)| *version != first) {
             let text = format!("instance {other} is of another version than the others");
@@ -217,7 +220,10 @@ impl Core {
                 .hint("restart those of one version at a time, with --instances"));
         }
         let Some(config) = known.versions.get(&first).map(|one| one.config.clone()) else {
-            return Err(Refusal::new(Sort::Conflict, format!("{key} has no configuration")));
+            return Err(Refusal::new(
+                Sort::Conflict,
+                format!("{key} has no configuration"),
+            ));
         };
         let version = next_version(known);
         let changes: Vec<Change> = wanted
@@ -233,7 +239,10 @@ impl Core {
         let is_whole = first == known.current && only.is_empty();
         self.add_version(&key, version, &config, false)?;
         self.begin_update(&key, version, changes, true, is_whole);
-        Ok(Answer::Begun(key.to_string(), format!("{} to restart", instances(count))))
+        Ok(Answer::Begun(
+            key.to_string(),
+            format!("{} to restart", instances(count)),
+        ))
     }
 
     fn begin_update(
@@ -257,7 +266,10 @@ impl Core {
     fn kill(&mut self, key: &str, only: &BTreeSet<u32>) -> Result<Answer, Refusal> {
         let key = self.known(key)?;
         let Some(known) = self.state.jobs.get(&key) else {
-            return Err(Refusal::new(Sort::Unknown, format!("there is no job {key}")));
+            return Err(Refusal::new(
+                Sort::Unknown,
+                format!("there is no job {key}"),
+            ));
         };
         check_instances(known, only)?;
         if !only.is_empty() {
@@ -274,7 +286,10 @@ impl Core {
         }
         let count = numbers.len() as u32;
         self.remove(&key, numbers);
-        Ok(Answer::Begun(key.to_string(), format!("{} to end", instances(count))))
+        Ok(Answer::Begun(
+            key.to_string(),
+            format!("{} to end", instances(count)),
+        ))
     }
 
     fn scale(&mut self, key: &str, count: u32) -> Result<Answer, Refusal> {
@@ -285,7 +300,10 @@ impl Core {
         }
         let known = self.calm(&key)?;
         let Some(current) = known.current() else {
-            return Err(Refusal::new(Sort::Conflict, format!("{key} has no configuration")));
+            return Err(Refusal::new(
+                Sort::Conflict,
+                format!("{key} has no configuration"),
+            ));
         };
         let wanted = |number: &u32| {
             known
@@ -306,7 +324,10 @@ impl Core {
             (0, 0) => format!("{key} has {} already", instances(count)),
             (more, 0) => format!("{} more", instances(more)),
             (0, fewer) => format!("{} fewer", instances(fewer)),
-            (more, fewer) => format!("{} more, {fewer} with higher numbers fewer", instances(more)),
+            (more, fewer) => format!(
+                "{} more, {fewer} with higher numbers fewer",
+                instances(more)
+            ),
         };
         if !added.is_empty() {
             self.fact(Kind::Want(Want {
@@ -380,29 +401,29 @@ impl Core {
     fn active_update(&self, key: &str) -> Result<Update, Refusal> {
         let key = self.known(key)?;
         let update = self.state.jobs.get(&key).and_then(|job| job.update.clone());
-        update.filter(Update::is_active).ok_or_else(|| {
-            Refusal::new(Sort::Conflict, format!("no update of {key} is under way"))
-        })
+        update
+            .filter(Update::is_active)
+            .ok_or_else(|| Refusal::new(Sort::Conflict, format!("no update of {key} is under way")))
     }
 
     fn is_updating(&self, key: &Key) -> bool {
-        let update = self
-            .state
-            .jobs
-            .get(key)
-            .and_then(|job| job.update.as_ref());
+        let update = self.state.jobs.get(key).and_then(|job| job.update.as_ref());
         update.is_some_and(Update::is_active)
     }
 
     /// The job, if nothing is being done to it.
     fn calm(&self, key: &Key) -> Result<&JobState, Refusal> {
         let Some(job) = self.state.jobs.get(key) else {
-            return Err(Refusal::new(Sort::Unknown, format!("there is no job {key}")));
+            return Err(Refusal::new(
+                Sort::Unknown,
+                format!("there is no job {key}"),
+            ));
         };
         if self.is_updating(key) {
             let text = format!("an update of {key} is under way");
-            return Err(Refusal::new(Sort::Conflict, text)
-                .hint("wait for its end, or: dewar job abort"));
+            return Err(
+                Refusal::new(Sort::Conflict, text).hint("wait for its end, or: dewar job abort")
+            );
         }
         if job.wanted() == 0 {
             return Err(Refusal::new(
@@ -451,7 +472,10 @@ impl Core {
             .collect();
         let count = tasks.len() as u32;
         self.doom(tasks);
-        Ok(Answer::Done(format!("{} to leave {host}", instances(count))))
+        Ok(Answer::Done(format!(
+            "{} to leave {host}",
+            instances(count)
+        )))
     }
 
     fn set_quota(&mut self, role: String, amounts: Option<Amounts>) -> Answer {

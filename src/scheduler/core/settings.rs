@@ -13,6 +13,8 @@ pub struct Settings {
     pub idle_refuse_ms: u64,
     /// Offers are asked for at most this often.
     pub revive_gap_ms: u64,
+    /// While something waits and nothing is offered they are asked for again after so long.
+    pub revive_again_ms: u64,
     /// Pauses after short runs.
     pub flapping: Flapping,
     /// An instance that failed somewhere waits so long for another agent, if there is one.
@@ -39,6 +41,7 @@ impl Default for Settings {
             refuse_ms: 5_000,
             idle_refuse_ms: 3_600_000,
             revive_gap_ms: 250,
+            revive_again_ms: 30_000,
             flapping: Flapping {
                 initial_ms: 1_000,
                 max_ms: 300_000,

@@ -8,7 +8,7 @@ use super::{
     amounts::Amounts,
     core::{Core, needs_place, task_id},
     requests::sum,
-    state::{Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
+    state::{Change, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
 };
 use crate::mesos::messages::TaskState;
 
@@ -25,6 +25,10 @@ pub struct JobView {
     pub instances: Vec<InstanceView>,
     /// The last update.
     pub update: Option<UpdateView>,
+    /// Why some instance waits, where waiting alone will not help.
+    pub why: Option<String>,
+    /// How the task ended that failed last, of instances that have not recovered since.
+    pub trouble: Option<String>,
 }
 
 /// How many instances there are in which state.
@@ -156,6 +160,8 @@ impl Core {
             key: key.to_owned(),
             service: job.current().is_some_and(|version| version.config.service),
             totals,
+            why: self.first_obstacle(job),
+            trouble: trouble(&instances),
             instances,
             update: job.update.as_ref().map(Update::view),
         })
@@ -265,6 +271,16 @@ impl Core {
         view
     }
 
+    fn first_obstacle(&self, job: &JobState) -> Option<String> {
+        let waiting = |one: &&Instance| one.not_before <= self.now;
+        let mut versions = job
+            .instances
+            .values()
+            .filter(waiting)
+            .filter_map(needs_place);
+        self.obstacle(job.versions.get(&versions.next()?)?)
+    }
+
     /// The same for all instances of a version, so it is worked out once.
     fn why(&self, version: u32, job: &JobState, whys: &mut BTreeMap<u32, String>) -> String {
         let known = whys.entry(version).or_insert_with(|| {
@@ -276,6 +292,31 @@ impl Core {
 }
 
 impl Totals {
+    /// Adds another job's.
+    pub fn add(&mut self, other: &Totals) {
+        self.wanted += other.wanted;
+        self.running += other.running;
+        self.starting += other.starting;
+        self.pending += other.pending;
+        self.killing += other.killing;
+        self.unreachable += other.unreachable;
+        self.finished += other.finished;
+        self.failed += other.failed;
+    }
+
+    /// Every state that instances are counted by, and how many there are.
+    pub fn by_state(&self) -> [(&'static str, u32); 7] {
+        [
+            ("running", self.running),
+            ("starting", self.starting),
+            ("pending", self.pending),
+            ("killing", self.killing),
+            ("unreachable", self.unreachable),
+            ("finished", self.finished),
+            ("failed", self.failed),
+        ]
+    }
+
     fn count(&mut self, view: &InstanceView) {
         if view.version.is_some() {
             self.wanted += 1;
@@ -293,10 +334,25 @@ impl Totals {
     }
 }
 
+fn trouble(instances: &[InstanceView]) -> Option<String> {
+    let ill = instances.iter().filter(|one| one.state != "RUNNING");
+    let ended = ill.filter_map(|one| Some((one.instance, one.last.as_ref()?)));
+    let bad = ended.filter(|(_, last)| !matches!(last.state.as_str(), "FINISHED" | "KILLED"));
+    let (number, last) = bad.max_by_key(|(_, last)| last.at)?;
+    let message = last.message.lines().next().unwrap_or_default();
+    Some(format!(
+        "instance {number} {} on {}: {message}",
+        last.state, last.host
+    ))
+}
+
 impl Update {
     fn view(&self) -> UpdateView {
+        // What was never touched does not go back.
+        let goes_back = self.is_back() || self.stage == UpdateStage::RolledBack;
+        let concerned = |change: &&Change| change.touched || !goes_back;
         let count = |step: Step| {
-            let changes = self.changes.values();
+            let changes = self.changes.values().filter(concerned);
             changes.filter(|change| change.step == step).count() as u32
         };
         UpdateView {
@@ -307,7 +363,7 @@ impl Update {
             reason: self.reason.clone(),
             is_restart: self.is_restart,
             is_active: self.is_active(),
-            total: self.changes.len() as u32,
+            total: self.changes.values().filter(concerned).count() as u32,
             done: count(Step::Done),
             working: count(Step::Working),
             failed: count(Step::Failed),

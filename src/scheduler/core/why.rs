@@ -13,11 +13,18 @@ use super::{
 impl Core {
     /// What stands in the way of placing an instance of this version, as far as the agents are known.
     pub(super) fn why_waiting(&self, version: &Version) -> String {
+        self.obstacle(version).unwrap_or_else(|| {
+            "waits for an agent with enough free, and within its limits".to_owned()
+        })
+    }
+
+    /// What waiting alone will not mend.
+    pub(super) fn obstacle(&self, version: &Version) -> Option<String> {
         if self.connected.is_none() {
-            return "there is no master to ask".to_owned();
+            return Some("there is no master to ask".to_owned());
         }
         if self.agents.is_empty() {
-            return "no agent has offered anything yet".to_owned();
+            return Some("no agent has offered anything yet".to_owned());
         }
         let mut vetoes: BTreeMap<Veto, usize> = BTreeMap::new();
         let mut allowed: Vec<&Agent> = Vec::new();
@@ -30,13 +37,10 @@ impl Core {
         }
         if allowed.is_empty() {
             let all = vetoes.into_iter().map(|(veto, count)| worded(&veto, count));
-            return format!("no agent may have it: {}", all.collect::<Vec<_>>().join("; "));
+            let all = all.collect::<Vec<_>>().join("; ");
+            return Some(format!("no agent may have it: {all}"));
         }
-        let overhead = self.settings.overhead;
-        match never(&allowed, version, overhead) {
-            Some(why) => why,
-            None => "waits for an agent with enough free, and within its limits".to_owned(),
-        }
+        never(&allowed, version, self.settings.overhead)
     }
 }
 
@@ -50,7 +54,9 @@ fn never(allowed: &[&Agent], version: &Version, overhead: Amounts) -> Option<Str
     }
     let mut lines = Vec::new();
     for (index, name) in NAMES.into_iter().enumerate() {
-        let best = allowed.iter().max_by_key(|agent| agent.most.each()[index]);
+        // Of several the first.
+        let agents = allowed.iter().rev();
+        let best = agents.max_by_key(|agent| agent.most.each()[index]);
         let Some(best) = best else { continue };
         let (has, wants) = (best.most.each()[index], needed.each()[index]);
         if has < wants {

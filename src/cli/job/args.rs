@@ -1,0 +1,199 @@
+//! What may be written after `dewar job`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::{config::Bytes, http::Address};
+
+#[derive(Debug, Args)]
+pub(in super::super) struct JobArgs {
+    /// Where the scheduler listens: HOST:PORT, or a socket [default: the socket in --root]
+    #[arg(long, global = true, env = "DEWAR_SCHEDULER", value_name = "ADDR")]
+    pub scheduler: Option<Address>,
+    /// The scheduler's token, for HOST:PORT
+    #[arg(long, global = true, env = "DEWAR_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub verb: JobVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in super::super) enum JobVerb {
+    /// Run a job, and follow it until all its instances run (or, of a batch job, have ended)
+    #[command(after_help = "Examples:
+  dewar job create web.job.yaml
+  dewar job create web.job.yaml --detach
+
+Ctrl-C ends the watching, not the job. Exit codes: 0 as wanted, 1 not so, 2 rejected.")]
+    Create(FileArgs),
+    /// Replace what differs, a batch at a time; undone when it fails
+    #[command(after_help = "Examples:
+  dewar job update web.job.yaml
+  dewar job update web.job.yaml --instances 0-1      # a canary
+  dewar job pause www/prod/web; dewar job resume www/prod/web; dewar job abort www/prod/web
+
+Exit codes: 0 rolled forward, 1 rolled back or failed, 2 rejected.")]
+    Update(UpdateArgs),
+    /// Show jobs, or the instances of one
+    #[command(after_help = "Examples:
+  dewar job status
+  dewar job status www/prod/web
+  dewar job status www/prod/web --format json | jq '.instances[] | select(.state != \"RUNNING\")'")]
+    Status(StatusArgs),
+    /// Follow a job line by line
+    Watch(WatchArgs),
+    /// End a job, or some of its instances
+    #[command(after_help = "Examples:
+  dewar job kill www/prod/web
+  dewar job kill www/prod/web --instances 3,7-9")]
+    Kill(SomeArgs),
+    /// Replace instances by the same, a batch at a time
+    Restart(SomeArgs),
+    /// Have so many instances
+    #[command(after_help = "Examples:
+  dewar job scale www/prod/web 30")]
+    Scale(ScaleArgs),
+    /// Let an update wait
+    Pause(KeyArgs),
+    /// Let an update go on
+    Resume(KeyArgs),
+    /// End an update where it is
+    Abort(KeyArgs),
+    /// Move everything off a host, and keep it empty
+    #[command(after_help = "Examples:
+  dewar job drain agent7
+  dewar job agents              # how far it is
+  dewar job drain agent7 --over")]
+    Drain(DrainArgs),
+    /// Show the agents that have offered something
+    Agents(ShowArgs),
+    /// Show what roles may have and have, or set it
+    #[command(after_help = "Examples:
+  dewar job quota
+  dewar job quota www --cpu 20 --ram 64GiB --disk 100GiB
+  dewar job quota www --remove")]
+    Quota(QuotaArgs),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in super::super) enum JobFormat {
+    /// For people
+    Text,
+    /// One JSON object (of what is followed: one a line)
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct FollowArgs {
+    /// Return when the request is accepted
+    #[arg(long)]
+    pub detach: bool,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: JobFormat,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct FileArgs {
+    /// The job file, YAML or JSON
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub follow: FollowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct UpdateArgs {
+    /// The job file, YAML or JSON
+    pub file: PathBuf,
+    /// Only these, as in 0-2,5
+    #[arg(long, value_name = "NUMBERS", default_value = "")]
+    pub instances: String,
+    #[command(flatten)]
+    pub follow: FollowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct StatusArgs {
+    /// One job only: ROLE/ENVIRONMENT/NAME
+    pub job: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: JobFormat,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct WatchArgs {
+    /// ROLE/ENVIRONMENT/NAME
+    pub job: String,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: JobFormat,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct SomeArgs {
+    /// ROLE/ENVIRONMENT/NAME
+    pub job: String,
+    /// Only these, as in 0-2,5
+    #[arg(long, value_name = "NUMBERS", default_value = "")]
+    pub instances: String,
+    #[command(flatten)]
+    pub follow: FollowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct ScaleArgs {
+    /// ROLE/ENVIRONMENT/NAME
+    pub job: String,
+    /// How many
+    pub count: u32,
+    #[command(flatten)]
+    pub follow: FollowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct KeyArgs {
+    /// ROLE/ENVIRONMENT/NAME
+    pub job: String,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct DrainArgs {
+    /// The agent's host
+    pub host: String,
+    /// It may be used again
+    #[arg(long)]
+    pub over: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct ShowArgs {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: JobFormat,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct QuotaArgs {
+    /// Whose
+    pub role: Option<String>,
+    /// Cores
+    #[arg(long, requires = "role")]
+    pub cpu: Option<f64>,
+    /// As in 8GiB
+    #[arg(long, requires = "role")]
+    pub ram: Option<Bytes>,
+    /// As in 8GiB
+    #[arg(long, requires = "role")]
+    pub disk: Option<Bytes>,
+    /// Devices
+    #[arg(long, requires = "role")]
+    pub gpu: Option<u32>,
+    /// No limit any more
+    #[arg(long, requires = "role", conflicts_with_all = ["cpu", "ram", "disk", "gpu"])]
+    pub remove: bool,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: JobFormat,
+}

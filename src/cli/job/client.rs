@@ -1,0 +1,168 @@
+//! Talking to a scheduler's API.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, Response,
+    body::Incoming,
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+};
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+
+use super::super::{
+    failure::{Code, Failure},
+    scheduler::socket,
+};
+use crate::{
+    http::Address,
+    scheduler::{TOKEN, directory},
+};
+
+/// Largest answer: a hundred thousand instances are some tens of megabytes.
+const LARGEST: usize = 512 << 20;
+
+/// A scheduler, and how to talk to it.
+pub(super) struct Client {
+    address: Address,
+    token: Option<String>,
+    runtime: Runtime,
+}
+
+impl Client {
+    pub fn new(
+        address: Option<Address>,
+        token_file: Option<PathBuf>,
+        root: &Path,
+    ) -> Result<Client, Failure> {
+        let address = address.unwrap_or_else(|| Address::Unix(socket(root)));
+        let read = |path: &Path| {
+            let text = std::fs::read_to_string(path);
+            text.map(|text| text.trim().to_owned())
+        };
+        let token = match (&token_file, &address) {
+            (Some(path), _) => Some(
+                read(path)
+                    .map_err(|error| Failure::rejected(format!("{}: {error}", path.display())))?,
+            ),
+            // Whoever runs the scheduler here may read its token.
+            (None, Address::Tcp(_)) => read(&directory(root).join(TOKEN)).ok(),
+            (None, Address::Unix(_)) => None,
+        };
+        let runtime = Builder::new_current_thread().enable_all().build();
+        Ok(Client {
+            address,
+            token,
+            runtime: runtime.map_err(Failure::internal)?,
+        })
+    }
+
+    /// Asks, and returns the whole answer.
+    pub fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        self.runtime.block_on(async {
+            let response = self.send(method, path, body).await?;
+            let body = Limited::new(response.into_body(), LARGEST).collect().await;
+            let body = body.map_err(|error| self.broken(error))?.to_bytes();
+            serde_json::from_slice(&body).map_err(|error| self.broken(error))
+        })
+    }
+
+    /// Asks, and hands every line of the answer to `line` until it has seen enough; true when it has.
+    pub fn follow(
+        &self,
+        path: &str,
+        mut line: impl FnMut(&[u8]) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        self.runtime.block_on(async {
+            let response = self.send(Method::GET, path, None).await?;
+            let mut body = response.into_body();
+            let mut buffer: Vec<u8> = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| self.broken(error))?;
+                buffer.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                    let rest = buffer.split_off(end + 1);
+                    let whole = std::mem::replace(&mut buffer, rest);
+                    if line(&whole[..end])? {
+                        return Ok(true);
+                    }
+                }
+            }
+            Ok(false)
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let connection = self.address.connect().await;
+        let mut connection = connection.map_err(|error| {
+            let text = format!("no scheduler at {}: {error}", self.address);
+            Failure::new(Code::Failed, text).hint(
+                "start one with `dewar scheduler --master HOST:PORT`, or name it with --scheduler",
+            )
+        })?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.address.host());
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        let request = request.body(Full::new(body)).map_err(Failure::rejected)?;
+        let response = connection.send(request).await;
+        let response = response.map_err(|error| self.broken(error))?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(refused(response).await),
+        }
+    }
+
+    fn broken(&self, error: impl std::fmt::Display) -> Failure {
+        let text = format!("the scheduler at {}: {error}", self.address);
+        Failure::new(Code::Failed, text).hint("is it still running? then ask again")
+    }
+}
+
+/// What the scheduler says no with.
+async fn refused(response: Response<Incoming>) -> Failure {
+    let status = response.status().as_u16();
+    let code = match status {
+        400 | 401 | 403 | 421 => Code::Rejected,
+        _ => Code::Failed,
+    };
+    let body = Limited::new(response.into_body(), LARGEST).collect().await;
+    let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let error = said["error"].as_str().map_or_else(
+        || format!("HTTP {status}: {}", String::from_utf8_lossy(&body)),
+        str::to_owned,
+    );
+    let failure = Failure::new(code, error);
+    match said["hint"].as_str() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// A part of a path, however it is spelt.
+pub(super) fn quoted(part: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./~".contains(&byte);
+    let mut out = String::new();
+    for byte in part.bytes() {
+        match is_plain(byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

@@ -1,0 +1,176 @@
+//! `dewar job`: what is asked of a scheduler, and how it goes on.
+
+use std::path::Path;
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        failure::{Code, Failure, Outcome},
+        terminal::print,
+    },
+    args::{FollowArgs, JobArgs, JobFormat, JobVerb, QuotaArgs},
+    client::{Client, quoted},
+    file::submission,
+    progress::{Goal, Progress},
+    show,
+};
+use crate::scheduler::{QuotaBody, parse_instances};
+
+pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
+    let client = Client::new(args.scheduler, args.token_file, root)?;
+    match args.verb {
+        JobVerb::Create(args) => {
+            let (submission, _) = submission(&args.file)?;
+            let begun = client.ask(Method::POST, "/jobs", Some(&json!(submission)))?;
+            follow(&client, &begun, &args.follow, Goal::Settled)
+        }
+        JobVerb::Update(args) => {
+            check(&args.instances)?;
+            let (mut submission, _) = submission(&args.file)?;
+            submission.instances = args.instances;
+            let begun = client.ask(Method::PUT, "/jobs", Some(&json!(submission)))?;
+            follow(&client, &begun, &args.follow, Goal::Updated)
+        }
+        JobVerb::Restart(args) => {
+            check(&args.instances)?;
+            let body = json!({"instances": args.instances});
+            let begun = ask_job(&client, &args.job, "restart", Some(&body))?;
+            follow(&client, &begun, &args.follow, Goal::Updated)
+        }
+        JobVerb::Kill(args) => {
+            let only = check(&args.instances)?;
+            let body = json!({"instances": args.instances});
+            let begun = ask_job(&client, &args.job, "kill", Some(&body))?;
+            let goal = if only { Goal::Settled } else { Goal::Gone };
+            follow(&client, &begun, &args.follow, goal)
+        }
+        JobVerb::Scale(args) => {
+            let body = json!({"count": args.count});
+            let begun = ask_job(&client, &args.job, "scale", Some(&body))?;
+            follow(&client, &begun, &args.follow, Goal::Settled)
+        }
+        JobVerb::Pause(args) => said(&ask_job(&client, &args.job, "pause", None)?),
+        JobVerb::Resume(args) => said(&ask_job(&client, &args.job, "resume", None)?),
+        JobVerb::Abort(args) => said(&ask_job(&client, &args.job, "abort", None)?),
+        JobVerb::Drain(args) => {
+            let path = format!("/agents/{}/drain", quoted(&args.host));
+            let body = json!({"over": args.over});
+            said(&client.ask(Method::POST, &path, Some(&body))?)
+        }
+        JobVerb::Status(args) => match &args.job {
+            Some(job) => {
+                let answer = client.ask(Method::GET, &path_of(job), None)?;
+                shown(&answer, args.format, show::job)
+            }
+            None => {
+                let answer = client.ask(Method::GET, "/jobs", None)?;
+                shown(&answer, args.format, show::jobs)
+            }
+        },
+        JobVerb::Watch(args) => {
+            let progress = Progress::new(Goal::Never, args.format);
+            watch(&client, &args.job, progress)
+        }
+        JobVerb::Agents(args) => {
+            let answer = client.ask(Method::GET, "/agents", None)?;
+            shown(&answer, args.format, show::agents)
+        }
+        JobVerb::Quota(args) => quota(&client, &args),
+    }
+}
+
+fn path_of(job: &str) -> String {
+    format!("/jobs/{}", quoted(job.trim_matches('/')))
+}
+
+/// True when only some are meant.
+fn check(instances: &str) -> Result<bool, Failure> {
+    let parsed = parse_instances(instances).map_err(Failure::rejected)?;
+    Ok(!parsed.is_empty())
+}
+
+fn ask_job(client: &Client, job: &str, verb: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    client.ask(Method::POST, &format!("{}/{verb}", path_of(job)), body)
+}
+
+fn said(answer: &Value) -> Outcome {
+    print(answer["message"].as_str().unwrap_or_default());
+    Ok(Code::Success)
+}
+
+fn shown(
+    answer: &Value,
+    format: JobFormat,
+    show: impl FnOnce(&Value) -> Result<(), Failure>,
+) -> Outcome {
+    match format {
+        JobFormat::Json => print(&answer.to_string()),
+        JobFormat::Text => show(answer)?,
+    }
+    Ok(Code::Success)
+}
+
+/// Says what has begun, and shows how it goes on until the goal is reached.
+fn follow(client: &Client, begun: &Value, args: &FollowArgs, goal: Goal) -> Outcome {
+    let key = begun["key"].as_str().unwrap_or_default();
+    match args.format {
+        JobFormat::Json if args.detach => print(&begun.to_string()),
+        JobFormat::Json => {}
+        JobFormat::Text => {
+            let message = begun["message"].as_str().unwrap_or_default();
+            print(&format!("{key}: {message}"));
+        }
+    }
+    if args.detach {
+        return Ok(Code::Success);
+    }
+    watch(client, key, Progress::new(goal, args.format))
+}
+
+fn watch(client: &Client, key: &str, mut progress: Progress) -> Outcome {
+    let mut ended = None;
+    let path = format!("{}/watch", path_of(key));
+    let followed = client.follow(&path, |line| {
+        ended = progress.line(line)?;
+        Ok(ended.is_some())
+    });
+    progress.end();
+    match (followed, ended) {
+        (_, Some(code)) => Ok(code),
+        (Ok(_), None) => Err(
+            Failure::new(Code::Failed, "the scheduler ended the conversation")
+                .hint(format!("the job goes on; see: dewar job watch {key}")),
+        ),
+        // It was gone before it could be watched.
+        (Err(failure), None) if progress.is_for_its_end() && failure.code == Code::Failed => {
+            Ok(Code::Success)
+        }
+        (Err(failure), None) => Err(failure),
+    }
+}
+
+fn quota(client: &Client, args: &QuotaArgs) -> Outcome {
+    let is_set = args.cpu.is_some() || args.ram.is_some() || args.disk.is_some();
+    match &args.role {
+        Some(role) if args.remove => {
+            let path = format!("/quotas/{}", quoted(role));
+            said(&client.ask(Method::DELETE, &path, None)?)
+        }
+        Some(role) if is_set || args.gpu.is_some() => {
+            let body = QuotaBody {
+                cpu: args.cpu,
+                ram: args.ram,
+                disk: args.disk,
+                gpu: args.gpu,
+            };
+            let path = format!("/quotas/{}", quoted(role));
+            said(&client.ask(Method::PUT, &path, Some(&json!(body)))?)
+        }
+        _ => {
+            let answer = client.ask(Method::GET, "/quotas", None)?;
+            shown(&answer, args.format, show::quotas)
+        }
+    }
+}

@@ -18,6 +18,7 @@ mod live;
 mod logs;
 mod mesos;
 mod scheduler;
+mod scheduler_mesos;
 mod semantics;
 mod stage;
 mod stop;

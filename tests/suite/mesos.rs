@@ -23,7 +23,7 @@ use crate::{
     support::{Bench, signal, wait_for},
 };
 
-const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/mesos/libexec");
+pub const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/mesos/libexec");
 const EXECUTOR: &str = "e";
 
 /// True when there is a real Mesos; says so when there is none.
@@ -38,10 +38,10 @@ pub fn is_there() -> bool {
 }
 
 /// A daemon that ends with its test.
-struct Daemon(Child);
+pub struct Daemon(Child);
 
 impl Daemon {
-    fn start(name: &str, port: u16, directory: &Path, flags: &[(&str, String)]) -> Daemon {
+    pub fn start(name: &str, port: u16, directory: &Path, flags: &[(&str, String)]) -> Daemon {
         let log = File::options()
             .append(true)
             .create(true)
@@ -65,7 +65,7 @@ impl Daemon {
         Daemon(child.expect("a daemon"))
     }
 
-    fn end(&mut self, with: Signal) {
+    pub fn end(&mut self, with: Signal) {
         signal(u64::from(self.0.id()), with);
         self.0.wait().expect("its end");
     }
@@ -404,13 +404,13 @@ fn remove_groups(group: &Path) {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
 /// Waits until a metric of a daemon is 1.
-fn ready(port: u16, metric: &str) {
+pub fn ready(port: u16, metric: &str) {
     wait_for(metric, || {
         let (_, headers, mut reader) = request(port, "GET /metrics/snapshot", b"").ok()?;
         let mut body = vec![0; headers.get("content-length")?.parse().ok()?];

@@ -6,6 +6,7 @@
 mod bounds;
 mod lasting;
 mod logs;
+mod scheduler;
 
 use std::{
     fs,
@@ -57,6 +58,9 @@ fn main() {
     }
     if wants("logs") {
         bench.logs();
+    }
+    if wants("scheduler") {
+        bench.scheduler();
     }
     if wants("lasting") {
         bench.lasting();

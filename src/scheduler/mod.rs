@@ -20,5 +20,5 @@ pub use api::{QuotaBody, Submission};
 pub use begin::{Beginning, Options, SOCKET, TOKEN, run};
 pub use ranges::parse_instances;
 pub use shell::SchedulerError;
-pub use store::directory;
+pub use store::{Locked, Store, StoreError, Written, directory, lock};
 pub use wire::{ExecutorCommand, Framework, Meaning, Translator};

@@ -76,6 +76,26 @@ Exit codes: 0 rolled forward, 1 rolled back or failed, 2 rejected.")]
     Quota(QuotaArgs),
 }
 
+impl JobVerb {
+    /// The job that it names.
+    pub fn job_mut(&mut self) -> Option<&mut String> {
+        match self {
+            JobVerb::Status(args) => args.job.as_mut(),
+            JobVerb::Watch(args) => Some(&mut args.job),
+            JobVerb::Kill(args) | JobVerb::Restart(args) => Some(&mut args.job),
+            JobVerb::Scale(args) => Some(&mut args.job),
+            JobVerb::Pause(args) | JobVerb::Resume(args) | JobVerb::Abort(args) => {
+                Some(&mut args.job)
+            }
+            JobVerb::Create(_)
+            | JobVerb::Update(_)
+            | JobVerb::Drain(_)
+            | JobVerb::Agents(_)
+            | JobVerb::Quota(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in super::super) enum JobFormat {
     /// For people
@@ -115,7 +135,7 @@ pub(in super::super) struct UpdateArgs {
 
 #[derive(Debug, Args)]
 pub(in super::super) struct StatusArgs {
-    /// One job only: ROLE/ENVIRONMENT/NAME
+    /// One job only: ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: Option<String>,
     /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
@@ -124,7 +144,7 @@ pub(in super::super) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(in super::super) struct WatchArgs {
-    /// ROLE/ENVIRONMENT/NAME
+    /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
     /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
@@ -133,7 +153,7 @@ pub(in super::super) struct WatchArgs {
 
 #[derive(Debug, Args)]
 pub(in super::super) struct SomeArgs {
-    /// ROLE/ENVIRONMENT/NAME
+    /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
     /// Only these, as in 0-2,5
     #[arg(long, value_name = "NUMBERS", default_value = "")]
@@ -144,7 +164,7 @@ pub(in super::super) struct SomeArgs {
 
 #[derive(Debug, Args)]
 pub(in super::super) struct ScaleArgs {
-    /// ROLE/ENVIRONMENT/NAME
+    /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
     /// How many
     pub count: u32,
@@ -154,7 +174,7 @@ pub(in super::super) struct ScaleArgs {
 
 #[derive(Debug, Args)]
 pub(in super::super) struct KeyArgs {
-    /// ROLE/ENVIRONMENT/NAME
+    /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
 }
 

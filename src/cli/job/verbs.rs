@@ -20,7 +20,11 @@ use crate::scheduler::{QuotaBody, parse_instances};
 
 pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
     let client = Client::new(args.scheduler, args.token_file, root)?;
-    match args.verb {
+    let mut verb = args.verb;
+    if let Some(job) = verb.job_mut() {
+        *job = whole_key(&client, job)?;
+    }
+    match verb {
         JobVerb::Create(args) => {
             let (submission, _) = submission(&args.file)?;
             let begun = client.ask(Method::POST, "/jobs", Some(&json!(submission)))?;
@@ -81,8 +85,36 @@ pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
     }
 }
 
+/// The key of the only job with this name; what is a key already stays as it is.
+fn whole_key(client: &Client, job: &str) -> Result<String, Failure> {
+    if job.contains('/') {
+        return Ok(job.trim_matches('/').to_owned());
+    }
+    let answer = client.ask(Method::GET, "/jobs", None)?;
+    let jobs = answer["jobs"].as_array().map_or(&[][..], Vec::as_slice);
+    let keys = jobs.iter().filter_map(|job| job["key"].as_str());
+    let all: Vec<&str> = keys.collect();
+    let named = |key: &&&str| key.rsplit('/').next() == Some(job);
+    let found: Vec<&&str> = all.iter().filter(named).collect();
+    match found.as_slice() {
+        [key] => Ok((**key).to_owned()),
+        [] => {
+            let failure = Failure::new(Code::Failed, format!("there is no job {job}"));
+            Err(match all.as_slice() {
+                [] => failure.hint("there are no jobs at all"),
+                _ => failure.hint(format!("there are {}", all[..all.len().min(5)].join(", "))),
+            })
+        }
+        several => {
+            let keys: Vec<&str> = several.iter().map(|key| **key).collect();
+            Err(Failure::rejected(format!("{job} may be {}", keys.join(" or ")))
+                .hint("write the whole key: ROLE/ENVIRONMENT/NAME"))
+        }
+    }
+}
+
 fn path_of(job: &str) -> String {
-    format!("/jobs/{}", quoted(job.trim_matches('/')))
+    format!("/jobs/{}", quoted(job))
 }
 
 /// True when only some are meant.

@@ -5,8 +5,8 @@
 //!
 //! 1. devices that the job does not want stay free for those that do;
 //! 2. fewest instances of the same job, so that an agent's loss costs little;
-//! 3. fullest: the largest share of cores, memory or disk that would be left, in thousandths of the most
-//!    that the agent ever had for us, so that large pieces stay whole;
+//! 3. fullest: the shares of cores, memory and disk that would be left, added up, in thousandths of the
+//!    most that the agent ever had for us, so that large pieces stay whole;
 //! 4. the agent's id, so that the same history gives the same choice.
 //!
 //! Agents that the instance failed on lately come last: for a while it waits for another one.
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::protocols::dewar::scheduler::Launched;
 
-/// Devices, instances of the job, share left, id: the lowest is taken.
+/// Devices, instances of the job, shares left, id: the lowest is taken.
 type Score = (bool, usize, u64, Arc<str>);
 
 /// What one instance takes from an agent.
@@ -148,7 +148,7 @@ impl Core {
         Some((
             wastes_devices,
             here,
-            shares.max().unwrap_or(0),
+            shares.sum(),
             Arc::clone(id),
         ))
     }

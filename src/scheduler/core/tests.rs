@@ -1,6 +1,18 @@
-//! Single decisions.
+//! Single decisions: who gets what, when it is tried again, and what is said meanwhile.
 
-use crate::config::{Job, JobSource};
+use std::collections::BTreeMap;
+
+use super::{
+    decision::{Call, Decision, Event, Heard},
+    requests::{Answer, Refusal, Request, Sort},
+    settings::Settings,
+    state::State,
+    *,
+};
+use crate::{
+    config::{Job, JobSource},
+    mesos::messages::TaskState,
+};
 
 /// A job of one small service, with these fields more.
 pub(super) fn job(more: &str) -> Job {
@@ -15,5 +27,261 @@ pub(super) fn job(more: &str) -> Job {
     match Job::read(&source) {
         Ok((job, _)) => job,
         Err(mistakes) => panic!("{}", mistakes.diagnostics.render(&text, "job", false)),
+    }
+}
+
+const KEY: &str = "www/devel/web";
+
+struct Play {
+    core: Core,
+    now: u64,
+    offers: u32,
+}
+
+impl Play {
+    fn new() -> Play {
+        let mut play = Play {
+            core: Core::new(Settings::default(), State::default(), 0),
+            now: 1_000_000,
+            offers: 0,
+        };
+        play.handle(Event::Subscribed("f".to_owned()));
+        play
+    }
+
+    fn handle(&mut self, event: Event) -> Decision {
+        self.core.handle(event, self.now)
+    }
+
+    fn ask(&mut self, request: Request) -> Result<Answer, Refusal> {
+        self.core.request(request, self.now).0
+    }
+
+    fn create(&mut self, job: Job) {
+        self.ask(Request::Create(Box::new(job))).expect("a job");
+    }
+
+    /// Offers of these agents: name, cores, devices, attributes.
+    fn offer(&mut self, agents: &[(&str, u64, u64, &[(&str, &str)])]) -> Decision {
+        let offers = agents.iter().map(|(name, cpus, gpus, attributes)| {
+            self.offers += 1;
+            let attributes = attributes.iter();
+            Offer {
+                id: format!("o{}", self.offers),
+                agent: (*name).into(),
+                hostname: (*name).into(),
+                attributes: attributes
+                    .map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]))
+                    .collect::<BTreeMap<_, _>>(),
+                amounts: Amounts::of([cpus * 1000, 8_000_000, 8_000_000, gpus * 1000]),
+                ports: Ports::default(),
+            }
+        });
+        let offers = offers.collect();
+        self.handle(Event::Offers(offers))
+    }
+
+    /// Where the instances of the job are.
+    fn places(&self) -> Vec<String> {
+        let job = self.core.job(KEY).expect("the job");
+        let hosts = job.instances.into_iter().map(|one| one.host);
+        hosts.map(Option::unwrap_or_default).collect()
+    }
+
+    fn news(&mut self, serial: u64, state: TaskState) -> Decision {
+        let task = &self.core.state().tasks[&serial];
+        let heard = Heard {
+            task: task_id(serial, task),
+            state,
+            agent: Some(task.agent.to_string()),
+            uuid: Some(vec![1]),
+            healthy: None,
+            message: "as told".to_owned(),
+            reason: String::new(),
+        };
+        self.handle(Event::Update(heard))
+    }
+
+    fn state(&self, instance: usize) -> String {
+        self.core.job(KEY).expect("the job").instances[instance].state.clone()
+    }
+}
+
+const PLAIN: &[(&str, &str)] = &[];
+
+#[test]
+fn instances_are_spread_and_then_packed() {
+    let mut play = Play::new();
+    play.create(job("instances: 4"));
+    play.offer(&[("big", 16, 0, PLAIN), ("small", 4, 0, PLAIN), ("tiny", 1, 0, PLAIN)]);
+    // One core is not enough for an instance and its executor; the fuller one comes first.
+    assert_eq!(play.places(), ["small", "big", "small", "big"]);
+}
+
+#[test]
+fn devices_are_spared_for_those_who_want_them() {
+    let mut play = Play::new();
+    play.create(job("instances: 3"));
+    play.offer(&[("gpu", 16, 4, PLAIN), ("plain", 3, 0, PLAIN)]);
+    assert_eq!(play.places(), ["plain", "plain", "gpu"]);
+}
+
+#[test]
+fn a_dedicated_agent_is_for_its_job_only() {
+    let mut play = Play::new();
+    let dedicated: &[(&str, &str)] = &[("dedicated", "db")];
+    play.create(job("instances: 1"));
+    let decision = play.offer(&[("d", 16, 0, dedicated)]);
+    assert!(matches!(decision.calls.as_slice(), [Call::Decline { .. }]));
+    let why = play.core.job(KEY).expect("the job").why;
+    assert_eq!(why.as_deref(), Some("no agent may have it: 1 agent dedicated to other jobs"));
+    play.create(Job {
+        name: "db".to_owned(),
+        ..job("constraints: {dedicated: db}")
+    });
+    let decision = play.offer(&[("d", 16, 0, dedicated)]);
+    assert!(matches!(decision.calls.as_slice(), [Call::Accept { .. }]));
+    assert_eq!(play.places(), [""]);
+}
+
+#[test]
+fn who_matters_more_comes_first() {
+    let mut play = Play::new();
+    play.create(job("instances: 1"));
+    play.create(Job {
+        name: "zeus".to_owned(),
+        ..job("priority: 10")
+    });
+    play.offer(&[("one", 2, 0, PLAIN)]);
+    assert_eq!(play.places(), [""]);
+    assert_eq!(play.core.job("www/devel/zeus").expect("zeus").totals.starting, 1);
+}
+
+#[test]
+fn pauses_grow_while_it_keeps_ending_and_begin_anew_when_it_lasted() {
+    let mut play = Play::new();
+    play.create(job("instances: 1"));
+    let mut pauses = Vec::new();
+    for round in 0..5 {
+        play.offer(&[("one", 4, 0, PLAIN)]);
+        let serial = play.core.state().serial;
+        play.news(serial, TaskState::TaskRunning);
+        play.now += if round == 3 { 400_000 } else { 10 };
+        play.news(serial, TaskState::TaskFailed);
+        let view = play.core.job(KEY).expect("the job");
+        pauses.push(view.instances[0].until.unwrap_or(play.now) - play.now);
+        // The only agent there is, so there is nobody to wait for.
+        play.now += 400_000;
+        play.handle(Event::Tick);
+    }
+    assert_eq!(pauses, [1_000, 2_000, 4_000, 0, 1_000]);
+}
+
+#[test]
+fn another_agent_is_preferred_to_one_that_it_failed_on() {
+    let mut play = Play::new();
+    play.create(job("instances: 1"));
+    play.offer(&[("a", 4, 0, PLAIN), ("b", 8, 0, PLAIN)]);
+    assert_eq!(play.places(), ["a"]);
+    play.news(1, TaskState::TaskFailed);
+    play.now += 1_000;
+    play.handle(Event::Tick);
+    // The other one is known to be large enough: it is waited for, but not for ever.
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    assert_eq!(play.state(0), "PENDING");
+    let due = play.core.next_due().expect("something");
+    assert_eq!(due, play.now + 3_000);
+    play.offer(&[("a", 4, 0, PLAIN), ("b", 8, 0, PLAIN)]);
+    assert_eq!(play.places(), ["b"]);
+    play.news(2, TaskState::TaskFailed);
+    play.now += 60_000;
+    play.handle(Event::Tick);
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    assert_eq!(play.places(), ["a"], "it failed everywhere, and has waited");
+}
+
+#[test]
+fn what_a_master_does_not_know_is_lost_only_after_a_while() {
+    let mut play = Play::new();
+    play.create(job("instances: 1"));
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    play.news(1, TaskState::TaskRunning);
+    play.news(1, TaskState::TaskUnknown);
+    assert_eq!(play.state(0), "UNREACHABLE");
+    play.now += 59_000;
+    play.handle(Event::Tick);
+    assert_eq!(play.state(0), "UNREACHABLE");
+    play.now += 2_000;
+    play.handle(Event::Tick);
+    assert_eq!(play.state(0), "PENDING");
+    // It comes back after all: nobody wants it any more.
+    let decision = play.news(1, TaskState::TaskRunning);
+    let kills = decision.calls.iter().filter(|call| matches!(call, Call::Kill { .. }));
+    assert_eq!(kills.count(), 1);
+    assert_eq!(play.state(0), "PENDING");
+}
+
+#[test]
+fn a_running_task_that_nobody_launched_is_ended() {
+    let mut play = Play::new();
+    let heard = |state| Heard {
+        task: "www-devel-web-0-77".to_owned(),
+        state,
+        agent: Some("a".to_owned()),
+        uuid: None,
+        healthy: None,
+        message: String::new(),
+        reason: String::new(),
+    };
+    let decision = play.handle(Event::Update(heard(TaskState::TaskRunning)));
+    assert!(matches!(decision.calls.as_slice(), [Call::Kill { .. }]));
+    let decision = play.handle(Event::Update(heard(TaskState::TaskFailed)));
+    assert_eq!(decision.calls, []);
+}
+
+#[test]
+fn news_are_acknowledged_with_what_they_changed() {
+    let mut play = Play::new();
+    play.create(job("instances: 1"));
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    let first = play.news(1, TaskState::TaskRunning);
+    assert_eq!((first.facts.len(), first.calls.len()), (1, 1));
+    let again = play.news(1, TaskState::TaskRunning);
+    assert_eq!((again.facts.len(), again.calls.len()), (0, 1));
+}
+
+#[test]
+fn refusals_say_what_is_the_matter() {
+    let mut play = Play::new();
+    play.create(job("instances: 2"));
+    let refused = |answer: Result<Answer, Refusal>| {
+        let refusal = answer.expect_err("a refusal");
+        (refusal.sort, refusal.message)
+    };
+    let some = |number| std::collections::BTreeSet::from([number]);
+    let cases = [
+        (
+            Request::Create(Box::new(job(""))),
+            (Sort::Conflict, "there is a job www/devel/web already"),
+        ),
+        (
+            Request::Kill(KEY.to_owned(), some(7)),
+            (Sort::Unknown, "there is no instance 7"),
+        ),
+        (
+            Request::Scale(KEY.to_owned(), 0),
+            (Sort::Invalid, "0 instances: 1 to 100000 can be"),
+        ),
+        (
+            Request::Abort(KEY.to_owned()),
+            (Sort::Conflict, "no update of www/devel/web is under way"),
+        ),
+        (
+            Request::Drain("nowhere".to_owned(), false),
+            (Sort::Unknown, "no agent on nowhere is known"),
+        ),
+    ];
+    for (request, (sort, message)) in cases {
+        assert_eq!(refused(play.ask(request)), (sort, message.to_owned()));
     }
 }

@@ -67,7 +67,9 @@ pub(super) fn decode(node: &Node, role: &str, diagnostics: &mut Diagnostics) -> 
         let place = fields.place(name);
         let given = fields.string(name, diagnostics);
         let found = given.unwrap_or_else(|| default.to_owned());
-        if !found.is_empty() && !is_name(&found) {
+        // The job's own name comes from its task when it has none.
+        let may_be_absent = name == "name" && found.is_empty();
+        if !may_be_absent && !is_name(&found) {
             diagnostics
                 .error(&place, format!("{found:?} is no `{name}` of a job"))
                 .help("at most 64 letters, digits, `_`, `-` and `.`");

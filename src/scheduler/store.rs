@@ -31,8 +31,8 @@ const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
 /// A journal of fewer facts is not worth replacing.
 const FEW: u64 = 10_000;
-/// Bytes of one frame, unless a single record is larger.
-const LARGEST_FRAME: usize = 8 << 20;
+/// Bytes of one frame, unless a single decision is larger.
+const LARGE_FRAME: usize = 8 << 20;
 
 /// Why there is no store.
 #[derive(Debug, Error)]
@@ -50,6 +50,9 @@ pub enum StoreError {
     /// The journal is bad.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The journal has something that this version does not understand.
+    #[error("the journal has what this dewar cannot read, so its jobs are not touched: {0}")]
+    Unreadable(String),
 }
 
 /// What is asked of the thread.
@@ -184,6 +187,9 @@ impl Locked {
                         state.apply(fact, record.wall_us / 1000, flapping);
                     }
                 }
+                if let Some(why) = state.unreadable {
+                    return Err(StoreError::Unreadable(why));
+                }
                 let total = replay.total();
                 let fresh = total - replay.compacted_through();
                 let journal = Journal::resume(storage, replay.end).map_err(fail("write"))?;
@@ -276,12 +282,12 @@ struct Writer {
 impl Writer {
     fn run(mut self, orders: &mpsc::Receiver<Order>) {
         while let Ok(first) = orders.recv() {
-            let mut records = Vec::new();
+            let mut decisions = Vec::new();
             let mut next = Some(first);
             let mut snapshot = None;
             while let Some(order) = next {
                 match order {
-                    Order::Write(more) => records.extend(more),
+                    Order::Write(records) => decisions.push(records),
                     Order::Compact(record) => {
                         snapshot = Some(record);
                         break;
@@ -289,15 +295,19 @@ impl Writer {
                 }
                 next = orders.try_recv().ok();
             }
-            let written = self.write(records, snapshot);
+            let written = self.write(decisions, snapshot);
             if let Err(error) = written {
                 return (self.tell)(Written::Failed(error.to_string()));
             }
         }
     }
 
-    fn write(&mut self, records: Vec<Record>, snapshot: Option<Box<Record>>) -> io::Result<()> {
-        for frame in frames(records) {
+    fn write(
+        &mut self,
+        decisions: Vec<Vec<Record>>,
+        snapshot: Option<Box<Record>>,
+    ) -> io::Result<()> {
+        for frame in frames(decisions) {
             self.durable += frame.len() as u64;
             self.journal.append(frame)?;
             (self.tell)(Written::Durable(self.durable));
@@ -311,21 +321,22 @@ impl Writer {
     }
 }
 
-/// A frame has a largest size; ten thousands of launches, with their jobs, may be more.
-fn frames(records: Vec<Record>) -> Vec<Vec<Record>> {
-    let mut frames = Vec::new();
-    let (mut frame, mut size) = (Vec::new(), 0);
-    for record in records {
-        let length = record.encoded_len();
-        if size + length > LARGEST_FRAME && !frame.is_empty() {
-            frames.push(std::mem::take(&mut frame));
-            size = 0;
+/// A frame has a largest size, but what one decision says stays together.
+fn frames(decisions: Vec<Vec<Record>>) -> Vec<Vec<Record>> {
+    let mut frames: Vec<Vec<Record>> = Vec::new();
+    let mut size = 0;
+    for decision in decisions {
+        let length: usize = decision.iter().map(Message::encoded_len).sum();
+        match frames.last_mut() {
+            Some(frame) if size + length <= LARGE_FRAME => {
+                frame.extend(decision);
+                size += length;
+            }
+            _ => {
+                frames.push(decision);
+                size = length;
+            }
         }
-        size += length;
-        frame.push(record);
-    }
-    if !frame.is_empty() {
-        frames.push(frame);
     }
     frames
 }
@@ -354,7 +365,8 @@ mod tests {
             Written::Failed(why) => panic!("{why}"),
         };
         let flapping = super::super::core::Settings::default().flapping;
-        let locked = lock(path, || panic!("nobody else has it")).unwrap();
+        // The thread of the one before may still be about to leave.
+        let locked = lock(path, || ()).unwrap();
         locked.open(Moment::default(), &flapping, tell).unwrap()
     }
 

@@ -148,6 +148,15 @@ impl Translator {
                 Some(update) => Meaning::Event(core::Event::Update(heard(update.status))),
                 None => Meaning::Nothing,
             },
+            event::Type::Failure => match event.failure {
+                // With an executor it is only that one which has ended.
+                Some(event::Failure {
+                    agent_id: Some(id),
+                    executor_id: None,
+                    ..
+                }) => Meaning::Event(core::Event::AgentLost(id.value)),
+                _ => Meaning::Nothing,
+            },
             event::Type::Error => Meaning::Error(
                 event
                     .error
@@ -174,7 +183,7 @@ impl Translator {
             id: offer.id.value,
             agent: offer.agent_id.value.into(),
             hostname: offer.hostname.into(),
-            attributes: offer.attributes.iter().map(attribute).collect(),
+            attributes: attributes(&offer.attributes),
             amounts,
             ports,
         }
@@ -390,8 +399,18 @@ fn ranges_of(resource: &Resource) -> impl Iterator<Item = (u16, u16)> {
     })
 }
 
-fn attribute(attribute: &Attribute) -> (String, Vec<String>) {
-    let values = match attribute.r#type() {
+/// An attribute that is given several times has all of its values.
+fn attributes(all: &[Attribute]) -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for one in all {
+        let values = found.entry(one.name.clone()).or_default();
+        values.extend(values_of(one));
+    }
+    found
+}
+
+fn values_of(attribute: &Attribute) -> Vec<String> {
+    match attribute.r#type() {
         value::Type::Text => attribute
             .text
             .iter()
@@ -413,8 +432,7 @@ fn attribute(attribute: &Attribute) -> (String, Vec<String>) {
             .flat_map(|ranges| &ranges.range)
             .map(|range| format!("{}-{}", range.begin, range.end))
             .collect(),
-    };
-    (attribute.name.clone(), values)
+    }
 }
 
 /// Cuts this much out of the pieces: from as many of them as it takes, each part with its piece's role.

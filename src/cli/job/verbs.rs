@@ -107,8 +107,10 @@ fn whole_key(client: &Client, job: &str) -> Result<String, Failure> {
         }
         several => {
             let keys: Vec<&str> = several.iter().map(|key| **key).collect();
-            Err(Failure::rejected(format!("{job} may be {}", keys.join(" or ")))
-                .hint("write the whole key: ROLE/ENVIRONMENT/NAME"))
+            Err(
+                Failure::rejected(format!("{job} may be {}", keys.join(" or ")))
+                    .hint("write the whole key: ROLE/ENVIRONMENT/NAME"),
+            )
         }
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Agent {
     /// The most that was ever to be had for us at a time: offered, and used by us already.
     pub most: Amounts,
     pub most_ports: usize,
+    /// The master has given it up; it is known for its tasks only.
+    pub is_lost: bool,
     /// What tasks of ours use, with their executors.
     pub used: Amounts,
     /// How many there are, by job.
@@ -79,6 +81,7 @@ impl Core {
             bundle.free += offer.amounts;
             bundle.ports.append(offer.ports);
             let agent = self.agents.entry(offer.agent).or_default();
+            agent.is_lost = false;
             agent.hostname = offer.hostname;
             agent.attributes = offer.attributes;
         }
@@ -89,6 +92,19 @@ impl Core {
             }
         }
         bundles
+    }
+
+    /// An agent is gone: what it had says nothing any more.
+    pub(super) fn agent_lost(&mut self, id: &str) {
+        let Some(agent) = self.agents.get_mut(id) else {
+            return;
+        };
+        if agent.jobs.is_empty() {
+            self.agents.remove(id);
+            return;
+        }
+        agent.is_lost = true;
+        (agent.most, agent.most_ports) = (agent.used, 0);
     }
 
     /// A task uses its agent.
@@ -115,6 +131,9 @@ impl Core {
             if *count == 0 {
                 agent.jobs.remove(&task.job);
             }
+        }
+        if agent.is_lost && agent.jobs.is_empty() {
+            self.agents.remove(&task.agent);
         }
     }
 

@@ -97,11 +97,17 @@ impl Core {
     /// When an unreachable task is given up.
     fn lost_at(&self, task: &Task, connected: u64) -> Option<u64> {
         let policy = &self.state.version_of(task)?.config.partition;
-        // A task that is to go anyway needs nobody in its place, but its instance may.
-        if !policy.reschedule && !task.doomed {
+        let job = self.state.jobs.get(&task.job)?;
+        let wanted = job.instances.get(&task.instance)?.wanted;
+        // Somebody wants another version of it, or none: then the policy protects nothing.
+        let is_wanted = wanted == Some(task.version);
+        if is_wanted && !policy.reschedule {
             return None;
         }
-        let mut delay = policy.delay.as_micros() / 1000;
+        let mut delay = match wanted {
+            Some(_) => policy.delay.as_micros() / 1000,
+            None => 0,
+        };
         if task.state == TaskState::TaskUnknown {
             delay = delay.max(self.settings.unknown_ms);
         }
@@ -130,8 +136,8 @@ impl Core {
         }
         self.ask();
         self.out.calls.push(Call::Reconcile(Vec::new()));
-        let at = self.now + self.settings.reconcile_ms;
-        self.at(at, Timer::Reconcile);
+        self.reconcile_at = self.now + self.settings.reconcile_ms;
+        self.at(self.reconcile_at, Timer::Reconcile);
     }
 
     /// Sends the questions that came up.
@@ -147,11 +153,21 @@ impl Core {
         }
     }
 
-    /// Something was heard of a task: questions about it begin anew.
-    pub(super) fn confirm(&mut self, serial: u64) {
-        if let Some(chore) = self.chores.get_mut(&serial) {
-            chore.is_unconfirmed = false;
+    /// Something was heard of a task: questions about it begin anew, unless the answer was that nobody knows.
+    /// True when it is the first word since the subscription.
+    pub(super) fn confirm(&mut self, serial: u64, state: TaskState) -> bool {
+        let Some(chore) = self.chores.get_mut(&serial) else {
+            return false;
+        };
+        if state != TaskState::TaskUnknown {
             (chore.asks, chore.next_ask) = (0, 0);
         }
+        std::mem::take(&mut chore.is_unconfirmed)
+    }
+
+    /// True when nothing was heard of the task since the last subscription.
+    pub(super) fn is_unconfirmed(&self, serial: u64) -> bool {
+        let chore = self.chores.get(&serial);
+        chore.is_some_and(|chore| chore.is_unconfirmed)
     }
 }

@@ -13,6 +13,7 @@ use super::{
     settings::Settings,
     state::{Fact, Instance, Key, Kind, Outcome, State, Task},
 };
+use crate::protocols::dewar::scheduler as wire;
 
 /// Instances that wait for a place: higher priorities first, then by job and version.
 pub(super) type Group = (Reverse<i32>, Key, u32);
@@ -52,6 +53,10 @@ pub struct Core {
     touched_jobs: BTreeSet<Key>,
     touched_instances: BTreeSet<(Key, u32)>,
     pub(super) asks: Vec<u64>,
+    /// Everything is asked for then.
+    pub(super) reconcile_at: u64,
+    /// Tasks that were replaced while nobody heard of them.
+    pub(super) superseded: BTreeSet<u64>,
     pub(super) out: Decision,
     /// Jobs that look different since they were last taken.
     changed: BTreeSet<Key>,
@@ -87,6 +92,8 @@ impl Core {
             touched_jobs: BTreeSet::new(),
             touched_instances: BTreeSet::new(),
             asks: Vec::new(),
+            reconcile_at: 0,
+            superseded: BTreeSet::new(),
             out: Decision::default(),
             changed: BTreeSet::new(),
         };
@@ -94,6 +101,8 @@ impl Core {
         for serial in serials {
             core.occupy(serial);
         }
+        let superseded = core.state.tasks.iter().filter(|(_, task)| task.superseded);
+        core.superseded = superseded.map(|(serial, _)| *serial).collect();
         for (key, job) in &core.state.jobs {
             core.touched_jobs.insert(Arc::clone(key));
             for number in job.instances.keys() {
@@ -146,6 +155,7 @@ impl Core {
             // Offers are answered as they come: what is rescinded was used, and its tasks will be told
             // of, or it was declined.
             Event::Rescinded(_) => {}
+            Event::AgentLost(id) => self.agent_lost(&id),
             Event::Update(heard) => self.heard(heard),
             Event::Tick => {}
         }
@@ -163,15 +173,20 @@ impl Core {
 
     fn subscribed(&mut self, id: String) {
         if self.state.framework.as_ref() != Some(&id) {
-            self.fact(Kind::Framework(
-                crate::protocols::dewar::scheduler::Framework { id },
-            ));
+            self.fact(Kind::Framework(wire::Framework { id }));
         }
         self.connected = Some(self.now);
         self.is_suppressed = false;
         self.has_seen_offers = false;
         self.wants_offers |= !self.pending.is_empty();
         self.revived_at = None;
+        // Updates stood still while nobody could say how they are.
+        let updating = self.state.jobs.iter().filter(|(_, job)| {
+            let update = job.update.as_ref();
+            update.is_some_and(super::state::Update::is_active)
+        });
+        let updating: Vec<Key> = updating.map(|(key, _)| Arc::clone(key)).collect();
+        self.touched_jobs.extend(updating);
         self.reconcile();
     }
 
@@ -189,14 +204,25 @@ impl Core {
         self.state.apply(&fact, self.now, &self.settings.flapping);
         match &fact.kind {
             Some(Kind::Launched(launched)) => self.occupy(launched.serial),
+            Some(Kind::Superseded(superseded)) => {
+                self.superseded.insert(superseded.serial);
+            }
             _ if gone.is_some_and(|serial| !self.state.tasks.contains_key(&serial)) => {
                 if let Some((task, amounts)) = before {
                     self.vacate(&task, amounts);
+                }
+                if let Some(serial) = gone {
+                    self.superseded.remove(&serial);
                 }
             }
             _ => {}
         }
         self.out.facts.push(fact);
+    }
+
+    /// A job is to be looked at before this decision is over.
+    pub(super) fn touch_job(&mut self, key: &Key) {
+        self.touched_jobs.insert(Arc::clone(key));
     }
 
     /// Marks what a fact may have changed.
@@ -259,8 +285,29 @@ impl Core {
         let Some(job) = self.state.jobs.get(key) else {
             return;
         };
-        if job.instances.is_empty() && job.live.is_empty() {
-            self.fact(Kind::Removed(crate::protocols::dewar::scheduler::Removed {
+        if !job.instances.is_empty() {
+            return;
+        }
+        if !job.live.is_empty() {
+            // What nobody hears of holds nothing up: should it come back, nobody knows it, and it is killed.
+            let superseded = self.superseded.iter().copied();
+            let lost: Vec<u64> = superseded
+                .filter(|serial| {
+                    let task = self.state.tasks.get(serial);
+                    task.is_some_and(|task| task.job == *key && !task.is_reachable())
+                })
+                .collect();
+            for serial in lost {
+                self.fact(Kind::Forgotten(wire::Forgotten { serial }));
+            }
+        }
+        let is_over = self
+            .state
+            .jobs
+            .get(key)
+            .is_some_and(|job| job.live.is_empty());
+        if is_over {
+            self.fact(Kind::Removed(wire::Removed {
                 job: key.to_string(),
             }));
             self.changed.insert(Arc::clone(key));
@@ -324,6 +371,8 @@ impl Core {
                     self.touched_jobs.insert(key);
                 }
                 Timer::Revive => {}
+                // Every subscription asks, and sets another one.
+                Timer::Reconcile if self.now < self.reconcile_at => {}
                 Timer::Reconcile => self.reconcile(),
             }
         }

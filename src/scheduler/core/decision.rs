@@ -14,6 +14,8 @@ pub enum Event {
     Offers(Vec<Offer>),
     /// What was offered is not to be had any more.
     Rescinded(String),
+    /// The master has given up an agent.
+    AgentLost(String),
     /// News of a task.
     Update(Heard),
     /// Time has passed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     core::{Core, serial_of, task_id},
     decision::{Call, Heard, Measure},
-    state::{Kind, Step, Task, is_over},
+    state::{Kind, Outcome, Step, Task, is_over},
 };
 use crate::{
     mesos::messages::TaskState,
@@ -47,7 +47,10 @@ impl Core {
             return;
         };
         let task = task.clone();
-        self.confirm(serial);
+        if self.confirm(serial, heard.state) {
+            // An update may have waited for just this.
+            self.touch_job(&task.job);
+        }
         if is_news(&task, heard) {
             let is_last = is_over(heard.state);
             self.measure_news(&task, heard.state);
@@ -123,7 +126,12 @@ impl Core {
         }
         let failures = change.failures + 1;
         let most = self.update_config(&task.job).max_per_instance_failures;
-        let step = match failures > most {
+        // One that is not launched again will never do better.
+        let is_final = job
+            .instances
+            .get(&task.instance)
+            .is_some_and(|instance| instance.outcome == Outcome::Failed);
+        let step = match failures > most || is_final {
             true => Step::Failed,
             false => Step::Working,
         };

@@ -24,7 +24,7 @@ use super::{
     core::{Core, Group, Timer},
     decision::{Call, Measure},
     matching::veto,
-    state::{JobState, Kind, Version, limits},
+    state::{JobState, Kind, Task, Version, limits},
 };
 use crate::protocols::dewar::scheduler::Launched;
 
@@ -145,12 +145,7 @@ impl Core {
             .map(|(left, most)| left.saturating_mul(1000) / most.max(1));
         let wastes_devices = bundle.free.gpus > 0 && need.amounts.gpus == 0;
         let here = agent.jobs.get(key).copied().unwrap_or(0);
-        Some((
-            wastes_devices,
-            here,
-            shares.sum(),
-            Arc::clone(id),
-        ))
+        Some((wastes_devices, here, shares.sum(), Arc::clone(id)))
     }
 
     /// The best agent for this instance. Those that no instance of its group can have any more are dropped.
@@ -238,8 +233,16 @@ impl Core {
         if limits(&version.config).next().is_none() {
             return counts;
         }
-        let tasks = job.instances.values().filter_map(|one| one.task);
-        for task in tasks.filter_map(|serial| self.state.tasks.get(&serial)) {
+        let own = job.instances.values().filter_map(|one| one.task);
+        // What was replaced and came back is there until it is killed.
+        let tasks = own.chain(self.superseded.iter().copied());
+        let is_there = |task: &&Task| !task.superseded || task.is_reachable();
+        let tasks = tasks.filter_map(|serial| self.state.tasks.get(&serial));
+        let tasks = tasks.filter(is_there).filter(|task| {
+            let same = self.state.jobs.get(&task.job);
+            same.is_some_and(|same| std::ptr::eq(same, job))
+        });
+        for task in tasks {
             let values = self.limited_values(task, version);
             for (index, value) in values.into_iter().enumerate() {
                 *counts.entry((index, value)).or_default() += 1;
@@ -248,20 +251,21 @@ impl Core {
         counts
     }
 
-    /// What a task's agent has for the attributes that this version limits. It was launched by a version
-    /// that may have limited others; then what its agent says today counts.
-    fn limited_values(&self, task: &super::state::Task, version: &Version) -> Vec<String> {
-        let is_same = self
-            .state
-            .version_of(task)
-            .is_some_and(|own| own.config.constraints == version.config.constraints);
-        if is_same && task.limited.len() == limits(&version.config).count() {
-            return task.limited.to_vec();
-        }
+    /// What a task's agent had for the attributes that this version limits, when it was launched; of an
+    /// attribute that its own version did not limit, what its agent says today.
+    fn limited_values(&self, task: &Task, version: &Version) -> Vec<String> {
+        let own = self.state.version_of(task);
+        let recorded: BTreeMap<&str, &String> = own
+            .into_iter()
+            .flat_map(|own| limits(&own.config))
+            .map(|(attribute, _)| attribute)
+            .zip(&task.limited)
+            .collect();
         let agent = self.agents.get(&task.agent);
         limits(&version.config)
-            .map(|(attribute, _)| {
-                agent.map_or_else(String::new, |agent| value_of(agent, attribute))
+            .map(|(attribute, _)| match recorded.get(attribute) {
+                Some(value) => (*value).clone(),
+                None => agent.map_or_else(String::new, |agent| value_of(agent, attribute)),
             })
             .collect()
     }

@@ -1,6 +1,9 @@
 //! What operators ask for: jobs made, updated, scaled, restarted and killed; hosts drained; quotas.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     amounts::{Amounts, NAMES, shown},
@@ -147,6 +150,7 @@ impl Core {
             job: key.clone(),
             instances: (0..count).collect(),
             version: 0,
+            outcome: 0,
         }));
         Ok(Answer::Begun(key, format!("{} to run", instances(count))))
     }
@@ -157,6 +161,7 @@ impl Core {
         let is_whole = only.is_empty();
         let count = job.instances;
         let mut changes = Vec::new();
+        let mut sameness = Sameness::default();
         let mut numbers: BTreeSet<u32> = known.instances.keys().copied().collect();
         match is_whole {
             true => numbers.extend(0..count),
@@ -171,23 +176,26 @@ impl Core {
             if is_removal && from.is_none() {
                 continue;
             }
-            let is_same = from
-                .and_then(|from| known.versions.get(&from))
-                .is_some_and(|from| job.runs_same(&from.config, number));
+            let is_same = from.is_some_and(|from| sameness.holds(known, from, &job, number));
             if is_removal || !is_same {
+                let outcome = known.instances.get(&number).map(|one| one.outcome);
                 changes.push(Change {
                     instance: number,
                     from,
                     is_removal,
+                    outcome: outcome.unwrap_or_default().number(),
                     ..Change::default()
                 });
             }
         }
-        let amounts = self.during(&key, known, &job, &changes);
+        let amounts = during(known, &job, &changes);
         self.check_quota(&job.role, &key, amounts)?;
         let version = next_version(known);
         if changes.is_empty() {
-            self.add_version(&key, version, &job, is_whole)?;
+            let is_current = known.current().is_some_and(|current| current.config == job);
+            if is_whole && !is_current {
+                self.add_version(&key, version, &job, true)?;
+            }
             let text = "nothing that runs changes".to_owned();
             return Ok(Answer::Begun(key.to_string(), text));
         }
@@ -214,16 +222,30 @@ impl Core {
                 format!("{key} has no instances"),
             ));
         };
-        if let Some((other, _)) = wanted.iter().find(|(_, version)| *version != first) {
+        // What is called otherwise may still be the same.
+        let runs_first = |number: u32, version: u32| {
+            let config = |version| known.versions.get(&version).map(|one| &one.config);
+            match (config(version), config(first)) {
+                (Some(one), Some(other)) => version == first || one.runs_same(other, number),
+                _ => false,
+            }
+        };
+        let mut each = wanted.iter();
+        if let Some((other, _)) = each.find(|(number, version)| !runs_first(*number, *version)) {
             let text = format!("instance {other} is of another version than the others");
             return Err(Refusal::new(Sort::Conflict, text)
                 .hint("restart those of one version at a time, with --instances"));
         }
-        let Some(config) = known.versions.get(&first).map(|one| one.config.clone()) else {
+        let (Some(begun), Some(current)) = (known.versions.get(&first), known.current()) else {
             return Err(Refusal::new(
                 Sort::Conflict,
                 format!("{key} has no configuration"),
             ));
+        };
+        // How it is done is said by what the job is now.
+        let config = Job {
+            update: current.config.update.clone(),
+            ..begun.config.clone()
         };
         let version = next_version(known);
         let changes: Vec<Change> = wanted
@@ -236,7 +258,7 @@ impl Core {
             .collect();
         let count = changes.len() as u32;
         // What is added later is what is there now, however it is called.
-        let is_whole = first == known.current && only.is_empty();
+        let is_whole = only.is_empty() && runs_first(0, known.current);
         self.add_version(&key, version, &config, false)?;
         self.begin_update(&key, version, changes, true, is_whole);
         Ok(Answer::Begun(
@@ -334,6 +356,7 @@ impl Core {
                 job: key.to_string(),
                 instances: added,
                 version,
+                outcome: 0,
             }));
         }
         self.remove(&key, removed);
@@ -353,11 +376,11 @@ impl Core {
                     .collect()
             }
         };
+        self.doom(tasks);
         self.fact(Kind::Unwant(Unwant {
             job: key.to_string(),
             instances: numbers,
         }));
-        self.doom(tasks);
     }
 
     fn pause_update(&mut self, key: &str) -> Result<Answer, Refusal> {
@@ -448,15 +471,6 @@ impl Core {
             .values()
             .map(|agent| Arc::clone(&agent.hostname))
             .collect();
-        if !is_over && !hosts.contains(host) {
-            let refusal = Refusal::new(Sort::Unknown, format!("no agent on {host} is known"));
-            let named: Vec<&str> = hosts.iter().take(5).map(|host| &**host).collect();
-            return Err(match near(host, hosts.iter()) {
-                Some(near) => refusal.hint(format!("did you mean {near}?")),
-                None if named.is_empty() => refusal.hint("no agent has offered anything yet"),
-                None => refusal.hint(format!("there are {}", named.join(", "))),
-            });
-        }
         self.fact(Kind::Drain(wire::Drain {
             hostname: host.to_owned(),
             is_over,
@@ -472,9 +486,15 @@ impl Core {
             .collect();
         let count = tasks.len() as u32;
         self.doom(tasks);
+        let text = format!("{} to leave {host}", instances(count));
+        if hosts.contains(host) {
+            return Ok(Answer::Done(text));
+        }
+        // It may be one that has not offered anything yet, or none at all.
+        let meant = near(host, hosts.iter()).map(|near| format!("; did you mean {near}?"));
         Ok(Answer::Done(format!(
-            "{} to leave {host}",
-            instances(count)
+            "{text}; no agent there has offered anything yet{}",
+            meant.unwrap_or_default()
         )))
     }
 
@@ -513,22 +533,6 @@ impl Core {
         Ok(())
     }
 
-    /// What a job has at most while it is being updated so: of each instance the larger.
-    fn during(&self, key: &Key, known: &JobState, job: &Job, changes: &[Change]) -> Amounts {
-        let new = Amounts::of_job(job);
-        let amounts_of = |version: Option<u32>| {
-            let version = version.and_then(|version| known.versions.get(&version));
-            version.map_or_else(Amounts::default, |version| version.amounts)
-        };
-        let mut all = sum(known);
-        debug_assert!(self.state.jobs.contains_key(key));
-        for change in changes.iter().filter(|change| !change.is_removal) {
-            let old = amounts_of(change.from);
-            all = all.less(old) + old.most(new);
-        }
-        all
-    }
-
     /// What all jobs of a role have, but for the one with this key.
     fn others(&self, role: &str, key: &str) -> Amounts {
         let jobs = self.state.jobs.iter();
@@ -547,8 +551,13 @@ impl Core {
         };
         let others = self.others(role, key);
         let all = others + wanted;
+        // A quota that was lowered below what there is does not forbid to become less.
+        let has = self.state.jobs.get(key).map(sum).unwrap_or_default();
         let over: Vec<String> = (0..NAMES.len())
-            .filter(|index| all.each()[*index] > quota.each()[*index])
+            .filter(|index| {
+                let grows = wanted.each()[*index] > has.each()[*index];
+                grows && all.each()[*index] > quota.each()[*index]
+            })
             .map(|index| {
                 let each = |amounts: Amounts| shown(index, amounts.each()[index]);
                 format!(
@@ -587,6 +596,36 @@ pub(super) fn sum(job: &JobState) -> Amounts {
         }
     }
     all
+}
+
+/// What a job has at most while it is being updated so: of each instance the larger.
+fn during(known: &JobState, job: &Job, changes: &[Change]) -> Amounts {
+    let new = Amounts::of_job(job);
+    let mut all = sum(known);
+    for change in changes.iter().filter(|change| !change.is_removal) {
+        let old = change.from.and_then(|version| known.versions.get(&version));
+        let old = old.map_or_else(Amounts::default, |version| version.amounts);
+        all = all.less(old) + old.most(new);
+    }
+    all
+}
+
+/// Whether versions run the same, worked out once for all instances where these cannot differ.
+#[derive(Default)]
+struct Sameness(BTreeMap<u32, bool>);
+
+impl Sameness {
+    fn holds(&mut self, known: &JobState, from: u32, job: &Job, number: u32) -> bool {
+        let Some(version) = known.versions.get(&from) else {
+            return false;
+        };
+        let is_by_number = |job: &Job| job.task.contains("mesos.instance");
+        if is_by_number(job) || is_by_number(&version.config) {
+            return job.runs_same(&version.config, number);
+        }
+        let known = self.0.entry(from);
+        *known.or_insert_with(|| job.runs_same(&version.config, number))
+    }
 }
 
 fn next_version(job: &JobState) -> u32 {

@@ -1,6 +1,6 @@
 //! The state as facts that make it again: what a compaction puts in the place of all that was.
 
-use super::state::{Fact, Kind, Outcome, State, Task, Update};
+use super::state::{Fact, Kind, State, Task, Update};
 use crate::protocols::dewar::scheduler::{
     self as wire, Change, Doomed, Drain, Framework, Instance, Launched, Quota, Serial, Status,
     Superseded, Version,
@@ -67,11 +67,7 @@ impl State {
                         streak: instance.streak,
                         not_before: instance.not_before,
                         since: instance.since,
-                        outcome: match instance.outcome {
-                            Outcome::Open => 0,
-                            Outcome::Finished => 1,
-                            Outcome::Failed => 2,
-                        },
+                        outcome: instance.outcome.number(),
                         avoid: instance.avoid.clone(),
                         last: instance.last.clone(),
                     }),
@@ -139,6 +135,7 @@ impl Facts {
             step: change.step.into(),
             touched: change.touched,
             failures: change.failures,
+            outcome: change.outcome.number(),
         });
         self.add(
             now,

@@ -33,6 +33,8 @@ pub struct State {
     pub quotas: BTreeMap<String, Amounts>,
     /// Hosts that are to be empty.
     pub drained: BTreeSet<String>,
+    /// A fact that could not be understood: nothing must be decided on such a state.
+    pub unreadable: Option<String>,
 }
 
 /// One configuration of a job.
@@ -94,6 +96,26 @@ pub enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// As facts have it.
+    fn of(number: u32) -> Outcome {
+        match number {
+            1 => Outcome::Finished,
+            2 => Outcome::Failed,
+            _ => Outcome::Open,
+        }
+    }
+
+    /// For facts.
+    pub fn number(self) -> u32 {
+        match self {
+            Outcome::Open => 0,
+            Outcome::Finished => 1,
+            Outcome::Failed => 2,
+        }
+    }
+}
+
 /// A task that may still be running.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -144,6 +166,8 @@ pub struct Update {
     pub is_whole: bool,
     /// Instances that change, by number.
     pub changes: BTreeMap<u32, Change>,
+    /// The same numbers by their steps.
+    by_step: [BTreeSet<u32>; 4],
 }
 
 /// What an update does to one instance.
@@ -159,6 +183,8 @@ pub struct Change {
     pub touched: bool,
     /// Of its tasks, in the direction of the moment.
     pub failures: u32,
+    /// Whether it was over before: then it is again when it is put back.
+    pub outcome: Outcome,
 }
 
 /// The times that decide how a task that ended is followed by another.
@@ -183,6 +209,18 @@ impl Update {
             self.stage,
             RollingForward | RollForwardPaused | RollingBack | RollBackPaused
         )
+    }
+
+    /// The instances at this step.
+    pub fn at(&self, step: Step) -> &BTreeSet<u32> {
+        &self.by_step[step as usize]
+    }
+
+    fn sort(&mut self) {
+        self.by_step = Default::default();
+        for (number, change) in &self.changes {
+            self.by_step[change.step as usize].insert(*number);
+        }
     }
 
     /// True when instances go back to what they were.
@@ -237,7 +275,7 @@ impl State {
             Some(Kind::Want(want)) => {
                 if let Some(job) = self.jobs.get_mut(want.job.as_str()) {
                     for number in &want.instances {
-                        job.want(*number, want.version, at);
+                        job.want(*number, want.version, Outcome::of(want.outcome), at);
                     }
                     job.drop_versions();
                 }
@@ -285,13 +323,14 @@ impl State {
     }
 
     fn add_version(&mut self, version: &wire::Version) {
-        let Ok(config) = serde_json::from_str::<Job>(&version.config) else {
-            // Only a later dewar writes what this one cannot read.
-            tracing::error!(
-                "a configuration of {} cannot be read; it is ignored",
-                version.job
-            );
-            return;
+        let config = match serde_json::from_str::<Job>(&version.config) {
+            Ok(config) => config,
+            Err(error) => {
+                // Only a later dewar writes what this one cannot read; without it its tasks would be nobody's.
+                let why = format!("a configuration of {}: {error}", version.job);
+                self.unreadable.get_or_insert(why);
+                return;
+            }
         };
         let amounts = Amounts::of_job(&config);
         let key: Key = version.job.as_str().into();
@@ -306,6 +345,10 @@ impl State {
         job.versions.insert(version.version, known);
         if version.is_current {
             job.current = version.version;
+            // A snapshot tells versions before the instances that need them.
+            if !job.instances.is_empty() {
+                job.drop_versions();
+            }
         }
     }
 
@@ -355,7 +398,9 @@ impl State {
             (task.since, task.working_since) = (since, status.working_since);
             return;
         }
-        if task.state != state {
+        let is_away =
+            |state: TaskState| matches!(state, TaskState::TaskUnreachable | TaskState::TaskUnknown);
+        if task.state != state && !(is_away(task.state) && is_away(state)) {
             task.since = at;
         }
         task.state = state;
@@ -436,17 +481,21 @@ impl State {
                 step: change.step(),
                 touched: change.touched,
                 failures: change.failures,
+                outcome: Outcome::of(change.outcome),
             };
             (change.instance, change_of)
         });
-        job.update = Some(Update {
+        let mut begun = Update {
             version: update.version,
             stage: update.stage(),
             reason: update.reason.clone(),
             is_restart: update.is_restart,
             is_whole: update.is_whole,
             changes: changes.collect(),
-        });
+            by_step: Default::default(),
+        };
+        begun.sort();
+        job.update = Some(begun);
     }
 
     fn step(&mut self, step: &wire::UpdateStep) {
@@ -455,6 +504,8 @@ impl State {
         let Some(update) = update else { return };
         let is_back = update.is_back();
         if let Some(change) = update.changes.get_mut(&step.instance) {
+            update.by_step[change.step as usize].remove(&step.instance);
+            update.by_step[step.step() as usize].insert(step.instance);
             change.step = step.step();
             change.failures = step.failures;
             change.touched |= !is_back && step.step() != Step::Waiting;
@@ -480,6 +531,7 @@ impl State {
                     false => Step::Done,
                 };
             }
+            update.sort();
         }
         if update.stage == UpdateStage::RolledForward && update.is_whole {
             job.current = update.version;
@@ -501,11 +553,7 @@ impl State {
             streak: instance.streak,
             not_before: instance.not_before,
             since: instance.since,
-            outcome: match instance.outcome {
-                1 => Outcome::Finished,
-                2 => Outcome::Failed,
-                _ => Outcome::Open,
-            },
+            outcome: Outcome::of(instance.outcome),
             avoid: instance.avoid.clone(),
             last: instance.last.clone(),
         };
@@ -514,7 +562,7 @@ impl State {
 }
 
 impl JobState {
-    fn want(&mut self, number: u32, version: u32, at: u64) {
+    fn want(&mut self, number: u32, version: u32, outcome: Outcome, at: u64) {
         let instance = self.instances.entry(number).or_insert_with(|| Instance {
             since: at,
             ..Instance::default()
@@ -524,6 +572,7 @@ impl JobState {
         }
         *instance = Instance {
             wanted: Some(version),
+            outcome,
             task: instance.task,
             last: instance.last.take(),
             since: match instance.task {

@@ -103,7 +103,9 @@ impl Play {
     }
 
     fn state(&self, instance: usize) -> String {
-        self.core.job(KEY).expect("the job").instances[instance].state.clone()
+        self.core.job(KEY).expect("the job").instances[instance]
+            .state
+            .clone()
     }
 }
 
@@ -113,7 +115,11 @@ const PLAIN: &[(&str, &str)] = &[];
 fn instances_are_spread_and_then_packed() {
     let mut play = Play::new();
     play.create(job("instances: 4"));
-    play.offer(&[("big", 16, 0, PLAIN), ("small", 4, 0, PLAIN), ("tiny", 1, 0, PLAIN)]);
+    play.offer(&[
+        ("big", 16, 0, PLAIN),
+        ("small", 4, 0, PLAIN),
+        ("tiny", 1, 0, PLAIN),
+    ]);
     // One core is not enough for an instance and its executor; the fuller one comes first.
     assert_eq!(play.places(), ["small", "big", "small", "big"]);
 }
@@ -134,7 +140,10 @@ fn a_dedicated_agent_is_for_its_job_only() {
     let decision = play.offer(&[("d", 16, 0, dedicated)]);
     assert!(matches!(decision.calls.as_slice(), [Call::Decline { .. }]));
     let why = play.core.job(KEY).expect("the job").why;
-    assert_eq!(why.as_deref(), Some("no agent may have it: 1 agent dedicated to other jobs"));
+    assert_eq!(
+        why.as_deref(),
+        Some("no agent may have it: 1 agent dedicated to other jobs")
+    );
     play.create(Job {
         name: "db".to_owned(),
         ..job("constraints: {dedicated: db}")
@@ -154,7 +163,14 @@ fn who_matters_more_comes_first() {
     });
     play.offer(&[("one", 2, 0, PLAIN)]);
     assert_eq!(play.places(), [""]);
-    assert_eq!(play.core.job("www/devel/zeus").expect("zeus").totals.starting, 1);
+    assert_eq!(
+        play.core
+            .job("www/devel/zeus")
+            .expect("zeus")
+            .totals
+            .starting,
+        1
+    );
 }
 
 #[test]
@@ -216,7 +232,10 @@ fn what_a_master_does_not_know_is_lost_only_after_a_while() {
     assert_eq!(play.state(0), "PENDING");
     // It comes back after all: nobody wants it any more.
     let decision = play.news(1, TaskState::TaskRunning);
-    let kills = decision.calls.iter().filter(|call| matches!(call, Call::Kill { .. }));
+    let kills = decision
+        .calls
+        .iter()
+        .filter(|call| matches!(call, Call::Kill { .. }));
     assert_eq!(kills.count(), 1);
     assert_eq!(play.state(0), "PENDING");
 }
@@ -277,11 +296,205 @@ fn refusals_say_what_is_the_matter() {
             (Sort::Conflict, "no update of www/devel/web is under way"),
         ),
         (
-            Request::Drain("nowhere".to_owned(), false),
-            (Sort::Unknown, "no agent on nowhere is known"),
+            Request::Drain("nowhere".to_owned(), true),
+            (Sort::Conflict, "nowhere is not drained"),
         ),
     ];
     for (request, (sort, message)) in cases {
         assert_eq!(refused(play.ask(request)), (sort, message.to_owned()));
     }
+}
+
+fn reconciles(decision: &Decision) -> usize {
+    let asks = decision.calls.iter();
+    asks.filter(|call| matches!(call, Call::Reconcile(_)))
+        .count()
+}
+
+#[test]
+fn a_master_that_knows_nothing_is_not_asked_again_at_once() {
+    let mut play = Play::new();
+    play.create(job("instances: 1"));
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    play.news(1, TaskState::TaskRunning);
+    play.now += 100_000;
+    let mut asked = reconciles(&play.news(1, TaskState::TaskUnknown));
+    for _ in 0..10 {
+        asked += reconciles(&play.news(1, TaskState::TaskUnknown));
+    }
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn one_chain_of_questions_however_often_it_subscribes() {
+    let mut play = Play::new();
+    for _ in 0..5 {
+        play.handle(Event::Subscribed("f".to_owned()));
+    }
+    play.now += 700_000;
+    assert_eq!(reconciles(&play.handle(Event::Tick)), 1);
+}
+
+#[test]
+fn a_job_is_gone_although_nobody_hears_of_its_old_agent() {
+    let mut play = Play::new();
+    play.create(job("instances: 1"));
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    play.news(1, TaskState::TaskRunning);
+    play.news(1, TaskState::TaskUnreachable);
+    play.now += 10_000;
+    play.handle(Event::Tick);
+    play.offer(&[("b", 4, 0, PLAIN)]);
+    play.news(2, TaskState::TaskRunning);
+    play.ask(Request::Kill(KEY.to_owned(), [].into()))
+        .expect("a kill");
+    play.news(2, TaskState::TaskKilled);
+    assert!(play.core.job(KEY).is_none());
+    play.create(job("instances: 1"));
+}
+
+fn running(play: &mut Play) {
+    let serials: Vec<u64> = play.core.state().tasks.keys().copied().collect();
+    for serial in serials {
+        match play.core.state().tasks[&serial].doomed {
+            true => play.news(serial, TaskState::TaskKilled),
+            false => play.news(serial, TaskState::TaskRunning),
+        };
+    }
+}
+
+fn with_command(command: &str, more: &str) -> Job {
+    let mut job = job(more);
+    job.task = job.task.replace("sleep 1", command);
+    job
+}
+
+/// Everything is killed, launched and running until nothing moves any more.
+fn calm_down(play: &mut Play) {
+    for _ in 0..20 {
+        running(play);
+        play.now += 6_000;
+        play.handle(Event::Tick);
+        play.offer(&[("a", 16, 0, PLAIN), ("b", 16, 0, PLAIN)]);
+    }
+}
+
+#[test]
+fn a_restart_after_a_canary_and_its_whole() {
+    let mut play = Play::new();
+    let quick = "instances: 3\nupdate_config: {watch_secs: 0, batch_size: 3}";
+    play.create(job(quick));
+    calm_down(&mut play);
+    let next = with_command("sleep 2", quick);
+    play.ask(Request::Update(Box::new(next.clone()), [0].into()))
+        .expect("a canary");
+    calm_down(&mut play);
+    play.ask(Request::Update(Box::new(next), [].into()))
+        .expect("the whole");
+    calm_down(&mut play);
+    play.ask(Request::Restart(KEY.to_owned(), [].into()))
+        .expect("a restart");
+    calm_down(&mut play);
+    let view = play.core.job(KEY).expect("the job");
+    assert_eq!(view.update.expect("an update").state, "ROLLED_FORWARD");
+    assert_eq!(view.totals.running, 3);
+}
+
+#[test]
+fn a_batch_instance_that_failed_for_good_fails_its_update() {
+    let mut play = Play::new();
+    let batch = |command: &str| {
+        let mut job = with_command(command, "update_config: {max_per_shard_failures: 5}");
+        (job.service, job.max_task_failures) = (false, 1);
+        job
+    };
+    play.create(batch("sleep 1"));
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    play.news(1, TaskState::TaskFinished);
+    play.ask(Request::Update(Box::new(batch("exit 1")), [].into()))
+        .expect("an update");
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    play.news(2, TaskState::TaskFailed);
+    let view = play.core.job(KEY).expect("the job");
+    // What was over is over again: nobody wants it done twice.
+    assert_eq!(view.update.expect("an update").state, "ROLLED_BACK");
+    assert_eq!(view.instances[0].state, "FINISHED");
+    assert_eq!(play.core.pending(), 0);
+}
+
+#[test]
+fn an_update_stands_still_while_nobody_hears_us() {
+    let mut play = Play::new();
+    let slow = "instances: 2\nupdate_config: {watch_secs: 10}";
+    play.create(job(slow));
+    play.offer(&[("a", 16, 0, PLAIN)]);
+    running(&mut play);
+    let next = with_command("sleep 2", slow);
+    play.ask(Request::Update(Box::new(next), [].into()))
+        .expect("an update");
+    running(&mut play);
+    play.offer(&[("a", 16, 0, PLAIN)]);
+    play.news(3, TaskState::TaskRunning);
+    play.handle(Event::Disconnected);
+    play.now += 20_000;
+    play.handle(Event::Tick);
+    let done = |play: &Play| {
+        play.core
+            .job(KEY)
+            .expect("the job")
+            .update
+            .expect("one")
+            .done
+    };
+    assert_eq!(done(&play), 0);
+    play.handle(Event::Subscribed("f".to_owned()));
+    assert_eq!(done(&play), 0, "nobody has said yet how it is");
+    play.news(3, TaskState::TaskRunning);
+    assert_eq!(done(&play), 1);
+}
+
+#[test]
+fn a_drain_replaces_nothing_that_must_not_be_doubled() {
+    let mut play = Play::new();
+    play.create(job("instances: 1\npartition_policy: {reschedule: false}"));
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    play.news(1, TaskState::TaskRunning);
+    play.news(1, TaskState::TaskUnreachable);
+    play.ask(Request::Drain("a".to_owned(), false))
+        .expect("a drain");
+    play.now += 1_000_000;
+    play.handle(Event::Tick);
+    assert_eq!(play.state(0), "UNREACHABLE");
+}
+
+#[test]
+fn a_limit_counts_what_is_still_there() {
+    let mut play = Play::new();
+    play.create(job("instances: 1\nconstraints: {host: 'limit:1'}"));
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    play.news(1, TaskState::TaskRunning);
+    play.news(1, TaskState::TaskUnreachable);
+    play.now += 10_000;
+    play.handle(Event::Tick);
+    play.news(1, TaskState::TaskRunning);
+    // It is being killed, and until then there is one already.
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    assert_eq!(play.places(), [""]);
+    play.news(1, TaskState::TaskKilled);
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    assert_eq!(play.places(), ["a"]);
+}
+
+#[test]
+fn less_is_allowed_although_it_is_still_too_much() {
+    let mut play = Play::new();
+    play.create(job("instances: 8"));
+    let quota = |cpus| Some(Amounts::of([cpus, UNLIMITED, UNLIMITED, UNLIMITED]));
+    play.ask(Request::Quota("www".to_owned(), quota(4_000)))
+        .expect("a quota");
+    play.ask(Request::Scale(KEY.to_owned(), 6)).expect("less");
+    let refused = play
+        .ask(Request::Scale(KEY.to_owned(), 7))
+        .expect_err("more");
+    assert_eq!(refused.sort, Sort::Quota);
 }

@@ -1,10 +1,10 @@
 //! Rolling updates: from one version to another, some instances at a time, and back when that fails.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     core::{Core, Timer},
-    state::{Change, JobState, Key, Kind, Outcome, Step, Update, UpdateStage},
+    state::{JobState, Key, Kind, Outcome, Step, Update, UpdateStage},
 };
 use crate::{
     config::UpdateConfig,
@@ -35,21 +35,23 @@ impl Core {
         })
     }
 
-    /// Takes the next steps of a job's update, if it has one that is not paused.
+    /// Takes the next steps of a job's update, if it has one that is not paused. While no master hears us
+    /// nobody can say how the last ones went, and it stands still.
     pub(super) fn advance_update(&mut self, key: &Key) {
+        if self.connected.is_none() || self.running_update(key).is_none() {
+            return;
+        }
         let config = self.update_config(key);
         self.finish_steps(key, &config);
         let Some(update) = self.running_update(key) else {
             return;
         };
-        let count = |step: Step| {
-            let changes = update.changes.values();
-            changes.filter(|change| change.step == step).count()
-        };
-        let (working, failed) = (count(Step::Working), count(Step::Failed));
+        let working = update.at(Step::Working).len();
+        let failed = update.at(Step::Failed).len();
+        let waiting = update.at(Step::Waiting);
         let is_back = update.is_back();
         if failed > config.max_total_failures as usize {
-            let reason = self.failed_because(key, failed);
+            let reason = self.failed_because(key);
             let can_go_back = config.rollback_on_failure && !is_back && !update.is_restart;
             let stage = match can_go_back {
                 true => UpdateStage::RollingBack,
@@ -57,39 +59,23 @@ impl Core {
             };
             return self.set_stage(key, stage, &reason);
         }
-        let room = (config.batch_size as usize).saturating_sub(working);
-        let waits_for_batch = config.wait_for_batch && working > 0;
-        let next: Vec<(u32, Option<u32>)> = {
-            let waiting = |(_, change): &(&u32, &Change)| change.step == Step::Waiting;
-            let target = |(number, change): (&u32, &Change)| {
-                let to = if is_back { change.from } else { change.to };
-                (*number, to)
-            };
-            let room = if waits_for_batch { 0 } else { room };
-            let changes = update.changes.iter();
-            match is_back {
-                true => changes
-                    .rev()
-                    .filter(waiting)
-                    .take(room)
-                    .map(target)
-                    .collect(),
-                false => changes.filter(waiting).take(room).map(target).collect(),
-            }
-        };
-        if next.is_empty() && working == 0 && count(Step::Waiting) == 0 {
-            let stage = match is_back {
-                true => UpdateStage::RolledBack,
-                false => UpdateStage::RolledForward,
-            };
-            let reason = match is_back {
-                true => update.reason.clone(),
-                false => String::new(),
+        if working == 0 && waiting.is_empty() {
+            let (stage, reason) = match is_back {
+                true => (UpdateStage::RolledBack, update.reason.clone()),
+                false => (UpdateStage::RolledForward, String::new()),
             };
             return self.set_stage(key, stage, &reason);
         }
-        for (number, to) in next {
-            self.take_in_hand(key, number, to);
+        let room = match config.wait_for_batch && working > 0 {
+            true => 0,
+            false => (config.batch_size as usize).saturating_sub(working),
+        };
+        let next: Vec<u32> = match is_back {
+            true => waiting.iter().rev().take(room).copied().collect(),
+            false => waiting.iter().take(room).copied().collect(),
+        };
+        for number in next {
+            self.take_in_hand(key, number);
         }
     }
 
@@ -109,12 +95,12 @@ impl Core {
         };
         let is_back = update.is_back();
         let working: Vec<(u32, Option<u32>, u32)> = update
-            .changes
+            .at(Step::Working)
             .iter()
-            .filter(|(_, change)| change.step == Step::Working)
-            .map(|(number, change)| {
+            .filter_map(|number| {
+                let change = update.changes.get(number)?;
                 let target = if is_back { change.from } else { change.to };
-                (*number, target, change.failures)
+                Some((*number, target, change.failures))
             })
             .collect();
         let watch_ms = config.watch.as_micros() / 1000;
@@ -152,8 +138,15 @@ impl Core {
         let Some(instance) = instance else {
             return Standing::Wait;
         };
-        if instance.outcome == Outcome::Finished && instance.wanted == Some(target) {
+        // One that failed for good has failed its step, or was so before and is put back.
+        if instance.outcome != Outcome::Open && instance.wanted == Some(target) {
             return Standing::Done;
+        }
+        if instance
+            .task
+            .is_some_and(|serial| self.is_unconfirmed(serial))
+        {
+            return Standing::Wait;
         }
         let task = instance
             .task
@@ -173,49 +166,55 @@ impl Core {
         }
     }
 
-    /// Begins to change one instance.
-    fn take_in_hand(&mut self, key: &Key, number: u32, to: Option<u32>) {
-        self.fact(Kind::UpdateStep(UpdateStep {
-            job: key.to_string(),
-            instance: number,
-            step: Step::Working.into(),
-            failures: 0,
-        }));
-        let job = self.state.jobs.get(key);
-        let instance = job.and_then(|job| job.instances.get(&number));
-        let task = instance.and_then(|instance| instance.task);
-        match to {
-            Some(version) => self.fact(Kind::Want(Want {
-                job: key.to_string(),
-                instances: vec![number],
-                version,
-            })),
-            None => self.fact(Kind::Unwant(Unwant {
-                job: key.to_string(),
-                instances: vec![number],
-            })),
-        }
+    /// Begins to change one instance. That it is in hand is said last: a journal that ends before that makes
+    /// it begin again.
+    fn take_in_hand(&mut self, key: &Key, number: u32) {
+        let Some(job) = self.state.jobs.get(key) else {
+            return;
+        };
+        let Some(update) = &job.update else { return };
+        let Some(change) = update.changes.get(&number) else {
+            return;
+        };
+        let (to, outcome) = match update.is_back() {
+            true => (change.from, change.outcome),
+            false => (change.to, Outcome::Open),
+        };
+        let task = job
+            .instances
+            .get(&number)
+            .and_then(|instance| instance.task);
         let task = task.and_then(|serial| Some((serial, self.state.tasks.get(&serial)?)));
         if let Some((serial, task)) = task
             && Some(task.version) != to
         {
             self.doom(vec![serial]);
         }
-        // Where nothing was there is nothing to wait for.
-        let is_gone = to.is_none()
-            && self
-                .state
-                .jobs
-                .get(key)
-                .is_some_and(|job| !job.instances.contains_key(&number));
-        if is_gone {
-            self.fact(Kind::UpdateStep(UpdateStep {
+        match to {
+            Some(version) => self.fact(Kind::Want(Want {
                 job: key.to_string(),
-                instance: number,
-                step: Step::Done.into(),
-                failures: 0,
-            }));
+                instances: vec![number],
+                version,
+                outcome: outcome.number(),
+            })),
+            None => self.fact(Kind::Unwant(Unwant {
+                job: key.to_string(),
+                instances: vec![number],
+            })),
         }
+        // Where nothing was there is nothing to wait for.
+        let job = self.state.jobs.get(key);
+        let is_there = job.is_some_and(|job| job.instances.contains_key(&number));
+        let step = match is_there {
+            true => Step::Working,
+            false => Step::Done,
+        };
+        self.fact(Kind::UpdateStep(UpdateStep {
+            job: key.to_string(),
+            instance: number,
+            step: step.into(),
+            failures: 0,
+        }));
     }
 
     pub(super) fn set_stage(&mut self, key: &Key, stage: UpdateStage, reason: &str) {
@@ -240,27 +239,24 @@ impl Core {
     }
 
     /// Which instances failed, and the words of the last one's end.
-    fn failed_because(&self, key: &Key, failed: usize) -> String {
+    fn failed_because(&self, key: &Key) -> String {
         let Some(job) = self.state.jobs.get(key) else {
             return String::new();
         };
-        let failing: BTreeSet<u32> = job
-            .update
-            .iter()
-            .flat_map(|update| &update.changes)
-            .filter(|(_, change)| change.step == Step::Failed)
-            .map(|(number, _)| *number)
-            .collect();
+        let Some(update) = &job.update else {
+            return String::new();
+        };
+        let failing = update.at(Step::Failed);
         let last = failing
             .iter()
             .filter_map(|number| job.instances.get(number)?.last.as_ref())
             .max_by_key(|last| last.at);
         let why = last.map_or_else(String::new, |last| format!(": {}", last.message));
         let named: Vec<String> = failing.iter().take(5).map(u32::to_string).collect();
-        let (what, named) = (
-            if failed == 1 { "instance" } else { "instances" },
-            named.join(", "),
-        );
-        format!("{what} {named} failed{why}")
+        let what = match failing.len() {
+            1 => "instance",
+            _ => "instances",
+        };
+        format!("{what} {} failed{why}", named.join(", "))
     }
 }

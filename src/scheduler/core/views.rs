@@ -8,7 +8,7 @@ use super::{
     amounts::Amounts,
     core::{Core, needs_place, task_id},
     requests::sum,
-    state::{Change, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
+    state::{Change, Ended, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
 };
 use crate::mesos::messages::TaskState;
 
@@ -147,31 +147,50 @@ pub struct QuotaView {
 impl Core {
     /// The job with this key.
     pub fn job(&self, key: &str) -> Option<JobView> {
+        let mut view = self.brief(key)?;
         let job = self.state.jobs.get(key)?;
         let mut whys: BTreeMap<u32, String> = BTreeMap::new();
+        let instances = job.instances.iter();
+        view.instances = instances
+            .map(|(number, instance)| self.instance(*number, instance, job, &mut whys))
+            .collect();
+        Some(view)
+    }
+
+    /// The job without its instances, which may be many.
+    pub fn brief(&self, key: &str) -> Option<JobView> {
+        let job = self.state.jobs.get(key)?;
         let mut totals = Totals::default();
-        let mut instances = Vec::with_capacity(job.instances.len());
+        let mut trouble: Option<(u32, &Ended)> = None;
         for (number, instance) in &job.instances {
-            let view = self.instance(*number, instance, job, &mut whys);
-            totals.count(&view);
-            instances.push(view);
+            let state = self.state_of(instance);
+            totals.count(instance.wanted.is_some(), state);
+            let is_bad = |last: &&Ended| {
+                let ended = matches!(
+                    last.state(),
+                    TaskState::TaskFinished | TaskState::TaskKilled
+                );
+                !ended && state != "RUNNING"
+            };
+            if let Some(last) = instance.last.as_ref().filter(is_bad)
+                && trouble.is_none_or(|(_, other)| other.at < last.at)
+            {
+                trouble = Some((*number, last));
+            }
         }
         Some(JobView {
             key: key.to_owned(),
             service: job.current().is_some_and(|version| version.config.service),
             totals,
             why: self.first_obstacle(job),
-            trouble: trouble(&instances),
-            instances,
+            trouble: trouble.map(|(number, last)| {
+                let message = last.message.lines().next().unwrap_or_default();
+                let state = short(last.state());
+                format!("instance {number} {state} on {}: {message}", last.hostname)
+            }),
+            instances: Vec::new(),
             update: job.update.as_ref().map(Update::view),
         })
-    }
-
-    /// The job without its instances, which may be many.
-    pub fn brief(&self, key: &str) -> Option<JobView> {
-        let mut view = self.job(key)?;
-        view.instances.clear();
-        Some(view)
     }
 
     /// All jobs, briefly.
@@ -229,7 +248,7 @@ impl Core {
             .and_then(|serial| Some((serial, self.state.tasks.get(&serial)?)));
         let mut view = InstanceView {
             instance: number,
-            state: String::new(),
+            state: self.state_of(instance).to_owned(),
             since: instance.since,
             version: instance.wanted,
             task_id: task.map(|(serial, task)| task_id(serial, task)),
@@ -247,20 +266,12 @@ impl Core {
             }),
         };
         if let Some((_, task)) = task {
-            view.state = state_of(task).to_owned();
             view.since = task.since;
             let version = job.versions.get(&task.version);
             let names = version.into_iter().flat_map(|one| &one.config.ports);
             view.ports = names.cloned().zip(task.ports.iter().copied()).collect();
             return view;
         }
-        view.state = match instance.outcome {
-            Outcome::Finished => "FINISHED",
-            Outcome::Failed => "FAILED",
-            Outcome::Open if instance.not_before > self.now => "BACKING_OFF",
-            Outcome::Open => "PENDING",
-        }
-        .to_owned();
         let waits = needs_place(instance);
         if let Some(version) = waits {
             match instance.not_before > self.now {
@@ -269,6 +280,19 @@ impl Core {
             }
         }
         view
+    }
+
+    fn state_of(&self, instance: &Instance) -> &'static str {
+        let task = instance.task;
+        if let Some(task) = task.and_then(|serial| self.state.tasks.get(&serial)) {
+            return state_of(task);
+        }
+        match instance.outcome {
+            Outcome::Finished => "FINISHED",
+            Outcome::Failed => "FAILED",
+            Outcome::Open if instance.not_before > self.now => "BACKING_OFF",
+            Outcome::Open => "PENDING",
+        }
     }
 
     fn first_obstacle(&self, job: &JobState) -> Option<String> {
@@ -317,11 +341,9 @@ impl Totals {
         ]
     }
 
-    fn count(&mut self, view: &InstanceView) {
-        if view.version.is_some() {
-            self.wanted += 1;
-        }
-        let counter = match view.state.as_str() {
+    fn count(&mut self, is_wanted: bool, state: &str) {
+        self.wanted += u32::from(is_wanted);
+        let counter = match state {
             "RUNNING" => &mut self.running,
             "STAGING" | "STARTING" | "UNHEALTHY" => &mut self.starting,
             "KILLING" => &mut self.killing,
@@ -332,18 +354,6 @@ impl Totals {
         };
         *counter += 1;
     }
-}
-
-fn trouble(instances: &[InstanceView]) -> Option<String> {
-    let ill = instances.iter().filter(|one| one.state != "RUNNING");
-    let ended = ill.filter_map(|one| Some((one.instance, one.last.as_ref()?)));
-    let bad = ended.filter(|(_, last)| !matches!(last.state.as_str(), "FINISHED" | "KILLED"));
-    let (number, last) = bad.max_by_key(|(_, last)| last.at)?;
-    let message = last.message.lines().next().unwrap_or_default();
-    Some(format!(
-        "instance {number} {} on {}: {message}",
-        last.state, last.host
-    ))
 }
 
 impl Update {
@@ -389,7 +399,7 @@ fn short(state: TaskState) -> &'static str {
     state.as_str_name().trim_start_matches("TASK_")
 }
 
-impl super::state::Ended {
+impl Ended {
     fn state(&self) -> TaskState {
         TaskState::try_from(self.state).unwrap_or(TaskState::TaskUnknown)
     }

@@ -67,25 +67,30 @@ fn settings() -> Settings {
     }
 }
 
-fn agents() -> Vec<AgentSpec> {
+/// Small ones have room for a few instances only.
+fn agents(cpus: f64) -> Vec<AgentSpec> {
     (0..AGENTS)
-        .map(|index| AgentSpec {
-            name: format!("agent{index}"),
-            attributes: vec![("rack".to_owned(), RACKS[index % 2].to_owned())],
-            cpus: 16.0,
-            mem: 16_384.0,
-            disk: 16_384.0,
-            ports: (31_000, 31_063),
-        })
+        .map(|index| agent(format!("agent{index}"), index, cpus))
         .collect()
 }
 
+fn agent(name: String, index: usize, cpus: f64) -> AgentSpec {
+    AgentSpec {
+        name,
+        attributes: vec![("rack".to_owned(), RACKS[index % 2].to_owned())],
+        cpus,
+        mem: 16_384.0,
+        disk: 16_384.0,
+        ports: (31_000, 31_063),
+    }
+}
+
 impl World {
-    fn new() -> World {
+    fn new(cpus: f64) -> World {
         World {
             core: Core::new(settings(), State::default(), 0),
             translator: Translator::new(ExecutorCommand::default()),
-            master: Master::new(&agents()),
+            master: Master::new(&agents(cpus)),
             now: 1_000_000,
             disk: Vec::new(),
             undurable: VecDeque::new(),
@@ -161,17 +166,61 @@ impl World {
     fn take(&mut self, decision: Decision) {
         write!(self.said, "{:?}", decision.calls).expect("a string");
         for fact in &decision.facts {
-            if let Some(Kind::Launched(launched)) = &fact.kind {
-                self.check_launch(launched.serial);
+            match &fact.kind {
+                Some(Kind::Launched(launched)) => self.check_launch(launched.serial),
+                Some(Kind::UpdateState(state)) => self.check_update(&state.job, state.stage()),
+                _ => {}
             }
         }
         let calls = decision.calls.into_iter();
         let calls: Vec<Message> = calls
             .map(|call| self.translator.call(call, &self.core))
             .collect();
+        for accept in calls.iter().filter_map(|call| call.accept.as_ref()) {
+            self.check_accept(accept);
+        }
         let facts = decision.facts.into_iter().map(|fact| (self.now, fact));
         self.undurable.push_back((facts.collect(), calls));
         self.check();
+    }
+
+    /// Every task gets all that its job wants, and its executor's share; nothing was cut short.
+    fn check_accept(&self, accept: &call::Accept) {
+        let launches = accept.operations.iter().flat_map(|one| &one.launch);
+        for info in launches.flat_map(|launch| &launch.task_infos) {
+            let serial = serial_of(&info.task_id.value).expect("a serial");
+            let state = self.core.state();
+            let version = state
+                .version_of(&state.tasks[&serial])
+                .expect("its version");
+            let executor = info.executor.iter().flat_map(|one| &one.resources);
+            let cpus = info
+                .resources
+                .iter()
+                .chain(executor)
+                .filter(|one| one.name == "cpus");
+            let cpus: f64 = cpus.flat_map(|one| &one.scalar).map(|one| one.value).sum();
+            let wanted = version.amounts + self.core.settings().overhead;
+            assert_eq!(thousandths(cpus), wanted.cpus, "{}", info.task_id.value);
+        }
+    }
+
+    /// An update that ended has made of every instance what it should.
+    fn check_update(&self, key: &str, stage: UpdateStage) {
+        let Some(job) = self.core.state().jobs.get(key) else {
+            return;
+        };
+        let Some(update) = job.update.as_ref().filter(|update| update.stage == stage) else {
+            return;
+        };
+        for (number, change) in &update.changes {
+            let wanted = job.instances.get(number).and_then(|one| one.wanted);
+            match stage {
+                UpdateStage::RolledBack => assert_eq!(wanted, change.from),
+                UpdateStage::RolledForward => assert_eq!(wanted, change.to),
+                _ => {}
+            }
+        }
     }
 
     /// Nothing else of the instance is running, unless nobody heard of it for a while.
@@ -197,11 +246,8 @@ impl World {
             if placement.attribute != "rack" {
                 continue;
             }
-            let index: usize = task
-                .agent
-                .trim_start_matches("agent")
-                .parse()
-                .expect("an agent");
+            let number = task.agent.trim_start_matches(char::is_alphabetic);
+            let index: usize = number.parse().expect("an agent");
             let rack = RACKS[index % 2].to_owned();
             match &placement.rule {
                 Rule::In(values) => assert!(values.contains(&rack)),
@@ -478,8 +524,13 @@ impl World {
         }
     }
 
-    /// Everything works from here on: what was asked for must come true.
+    /// There is enough of everything from here on, and only now and then a call is lost: what was asked for must
+    /// come true.
     fn heal(&mut self) {
+        for index in 0..2 {
+            let more = agent(format!("more{index}"), index, 64.0);
+            self.master.add_agent(more);
+        }
         self.subscribe();
         for agent in self.master.agents() {
             let events = self.master.find(&agent);
@@ -499,11 +550,16 @@ impl World {
         for key in jobs {
             self.ask(Request::Resume(key));
         }
+        let mut lossy = 0;
         for round in 0..2000 {
             while !self.undurable.is_empty() {
                 self.sync();
             }
             while !self.calls.is_empty() {
+                lossy += 1;
+                if round < 50 && lossy % 3 == 0 {
+                    self.lose_call();
+                }
                 self.deliver_call();
             }
             self.carry_out_kills();
@@ -578,7 +634,8 @@ impl World {
 }
 
 fn live(ops: &[Op]) -> World {
-    let mut world = World::new();
+    let is_small = ops.first().is_some_and(|(_, a, _)| a % 2 == 0);
+    let mut world = World::new(if is_small { 3.0 } else { 16.0 });
     world.subscribe();
     for op in ops {
         world.step(*op);

@@ -5,7 +5,7 @@
 use std::{
     convert::Infallible,
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::Pin,
     str::FromStr,
@@ -159,9 +159,16 @@ impl Listener {
             Address::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
             Address::Unix(path) => {
                 let (_directory, short) = short(path)?;
-                match fs::remove_file(&short) {
+                match fs::symlink_metadata(&short) {
+                    Ok(meta) if !meta.file_type().is_socket() => {
+                        return Err(io::Error::new(
+                            io::ErrorKind::AlreadyExists,
+                            "there is something else of that name",
+                        ));
+                    }
+                    Ok(_) => fs::remove_file(&short)?,
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
+                    Err(_) => {}
                 }
                 let listener = UnixListener::bind(&short)?;
                 fs::set_permissions(&short, PermissionsExt::from_mode(0o600))?;
@@ -218,7 +225,12 @@ fn short(path: &Path) -> io::Result<(fs::File, PathBuf)> {
 
 /// A body that grows as pieces are sent, and ends with the sender.
 #[derive(Debug)]
-pub struct Pieces(pub mpsc::UnboundedReceiver<Bytes>);
+pub enum Pieces {
+    /// Whoever sends never waits, and keeps what is not read.
+    Unbounded(mpsc::UnboundedReceiver<Bytes>),
+    /// Only so much is kept.
+    Bounded(mpsc::Receiver<Bytes>),
+}
 
 impl Body for Pieces {
     type Data = Bytes;
@@ -228,7 +240,10 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = self.0.poll_recv(context);
+        let piece = match &mut *self {
+            Pieces::Unbounded(pieces) => pieces.poll_recv(context),
+            Pieces::Bounded(pieces) => pieces.poll_recv(context),
+        };
         piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
     }
 }

@@ -182,6 +182,10 @@ fn first_line(path: &Path) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::rejected(format!("{}: {error}", path.display())))?;
     match text.lines().next().map(str::trim) {
+        Some(line) if !line.is_ascii() => Err(Failure::rejected(format!(
+            "{}: its first line is not plain ASCII",
+            path.display()
+        ))),
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => Err(Failure::rejected(format!("{} is empty", path.display()))),
     }

@@ -63,6 +63,19 @@ pub(super) fn harmless(text: &str) -> String {
     out
 }
 
+/// JSON in one line, its control characters escaped: also those that JSON allows and terminals obey.
+pub(super) fn harmless_json(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    if !text.chars().any(char::is_control) {
+        return text;
+    }
+    let escaped = |c: char| match c.is_control() {
+        true => format!("\\u{:04x}", c as u32),
+        false => c.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// Writes and flushes; a reader that left (`| head`) is no error of ours: false then.
 pub(super) fn put(stream: &mut impl Write, text: &[u8]) -> bool {
     let written = stream.write_all(text).and_then(|()| stream.flush());
@@ -92,6 +105,8 @@ mod tests {
 
     #[test]
     fn escape_sequences_are_shown_not_obeyed() {
+        let value = serde_json::json!("a\u{9b}b\u{7f}");
+        assert_eq!(harmless_json(&value), r#""a\u009bb\u007f""#);
         assert_eq!(harmless("a\x1b[2Jb\u{9b}c\td"), "a\\x1b[2Jb\\x9bc\td");
     }
 }

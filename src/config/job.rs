@@ -19,6 +19,9 @@ use super::{
 /// Instances of one job; more is a mistake more often than a wish.
 pub const MOST_INSTANCES: u32 = 100_000;
 
+/// Bytes of a task that is sent to a master, and kept.
+const LARGEST_TASK: usize = 1 << 20;
+
 /// Instances of one task, and how a cluster is to run them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -302,6 +305,16 @@ fn complete(decoded: &mut Decoded, node: &Node, task: &Document) -> Result<(), D
     (job.cpu, job.ram) = (resources.cpu, resources.ram);
     (job.disk, job.gpu) = (resources.disk, resources.gpu);
     job.task = to_json(node).to_string();
+    let around: usize = job.around.values().map(String::len).sum();
+    if job.task.len() + around > LARGEST_TASK {
+        diagnostics
+            .error(
+                &span,
+                format!("the task takes {} bytes", job.task.len() + around),
+            )
+            .label(format!("at most {LARGEST_TASK}"))
+            .help("every instance is sent all of it; let it fetch what is large");
+    }
     match diagnostics.has_errors() {
         true => Err(diagnostics),
         false => Ok(()),
@@ -309,7 +322,7 @@ fn complete(decoded: &mut Decoded, node: &Node, task: &Document) -> Result<(), D
 }
 
 /// True for what may stand in a job's key, and so in a task's id.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     !name.is_empty() && name.len() <= 64 && name.chars().all(is_good) && !name.starts_with('.')
 }

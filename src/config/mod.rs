@@ -31,6 +31,7 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use job::{
     Job, JobMistakes, JobSource, MOST_INSTANCES, PartitionPolicy, Placement, Rule, UpdateConfig,
+    is_name,
 };
 pub use json_schema::json_schema;
 pub use load::{Bindings, Document, Resolved, Wrapper};

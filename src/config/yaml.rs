@@ -1,6 +1,6 @@
 //! YAML into nodes, one a document. Anchors, aliases and merge keys (`<<`) are resolved.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as YamlSpan, StrInput};
 
@@ -13,6 +13,8 @@ use super::{
 const DEEPEST: usize = 64;
 /// Aliases multiply: a small file must not become a large tree.
 const MOST_NODES: usize = 1_000_000;
+/// The same for the bytes of its texts, those that anchors keep and aliases repeat.
+const MOST_BYTES: usize = 32 << 20;
 
 /// Parses `source`; `None` (and a diagnostic) when it is no YAML.
 pub(super) fn parse(source: &str, diagnostics: &mut Diagnostics) -> Option<Vec<Node>> {
@@ -21,6 +23,7 @@ pub(super) fn parse(source: &str, diagnostics: &mut Diagnostics) -> Option<Vec<N
         offsets: Offsets::new(source),
         anchors: HashMap::new(),
         nodes: 0,
+        bytes: 0,
     };
     match builder.documents() {
         Ok(documents) => Some(documents),
@@ -43,6 +46,7 @@ struct Builder<'s> {
     offsets: Offsets,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    bytes: usize,
 }
 
 impl<'s> Builder<'s> {
@@ -92,12 +96,17 @@ impl<'s> Builder<'s> {
                     let what = "an alias within what it stands for, or without anchor";
                     return Err(fail(&span, what));
                 };
-                let (size, height) = measure(known);
-                self.nodes += size;
+                let Measure {
+                    nodes,
+                    bytes,
+                    height,
+                } = measure(known);
+                self.nodes += nodes;
+                self.bytes += bytes;
                 if depth + height > DEEPEST {
                     return Err(fail(&span, "nested too deeply"));
                 }
-                if self.nodes > MOST_NODES {
+                if self.nodes > MOST_NODES || self.bytes > MOST_BYTES {
                     return Err(fail(&span, "too many values"));
                 }
                 let mut node = self.anchors[&anchor].clone();
@@ -110,7 +119,7 @@ impl<'s> Builder<'s> {
                     ScalarStyle::Plain if !is_string => plain(&text),
                     _ => Value::String(text.into_owned()),
                 };
-                Ok(self.anchored(anchor, Node::new(value, span)))
+                self.anchored(anchor, Node::new(value, span))
             }
             Event::SequenceStart(anchor, _) => {
                 let mut list = Vec::new();
@@ -121,12 +130,12 @@ impl<'s> Builder<'s> {
                     }
                 };
                 let node = Node::new(Value::List(list), span.start..end);
-                Ok(self.anchored(anchor, node))
+                self.anchored(anchor, node)
             }
             Event::MappingStart(anchor, _) => {
                 let (map, end) = self.map(depth)?;
                 let node = Node::new(Value::Map(map), span.start..end);
-                Ok(self.anchored(anchor, node))
+                self.anchored(anchor, node)
             }
             other => Err(fail(&span, &format!("unexpected {other:?}"))),
         }
@@ -139,7 +148,10 @@ impl<'s> Builder<'s> {
             let (event, span) = self.next()?;
             if event == Event::MappingEnd {
                 // What is written here wins over what is merged in.
-                merged.retain(|entry| !map.iter().any(|own| own.key == entry.key));
+                if !merged.is_empty() {
+                    let own: HashSet<&str> = map.iter().map(|own| own.key.as_str()).collect();
+                    merged.retain(|entry| !own.contains(entry.key.as_str()));
+                }
                 map.extend(merged);
                 return Ok((map, span.end));
             }
@@ -164,26 +176,59 @@ impl<'s> Builder<'s> {
         }
     }
 
-    fn anchored(&mut self, anchor: usize, node: Node) -> Node {
+    fn anchored(&mut self, anchor: usize, node: Node) -> Result<Node> {
         if anchor != 0 {
+            self.bytes += measure(&node).bytes;
+            if self.bytes > MOST_BYTES {
+                return Err(Failure {
+                    span: node.span,
+                    what: "too many values".to_owned(),
+                });
+            }
             self.anchors.insert(anchor, node.clone());
         }
-        node
+        Ok(node)
     }
 }
 
-/// How many values a node holds, itself included, and how deep they are nested.
-fn measure(node: &Node) -> (usize, usize) {
-    let all = |children: &mut dyn Iterator<Item = &Node>| {
-        children.fold((1, 1), |(size, height), child| {
-            let (more, below) = measure(child);
-            (size + more, height.max(below + 1))
+/// What a node holds, itself included.
+#[derive(Clone, Copy, Default)]
+struct Measure {
+    nodes: usize,
+    bytes: usize,
+    /// How deep they are nested.
+    height: usize,
+}
+
+fn measure(node: &Node) -> Measure {
+    let all = |children: &mut dyn Iterator<Item = (usize, &Node)>| {
+        let own = Measure {
+            nodes: 1,
+            bytes: 0,
+            height: 1,
+        };
+        children.fold(own, |all, (key, child)| {
+            let child = measure(child);
+            Measure {
+                nodes: all.nodes + child.nodes,
+                bytes: all.bytes + key + child.bytes,
+                height: all.height.max(child.height + 1),
+            }
         })
     };
     match &node.value {
-        Value::List(list) => all(&mut list.iter()),
-        Value::Map(map) => all(&mut map.iter().map(|entry| &entry.node)),
-        _ => (1, 1),
+        Value::List(list) => all(&mut list.iter().map(|item| (0, item))),
+        Value::Map(map) => all(&mut map.iter().map(|entry| (entry.key.len(), &entry.node))),
+        Value::String(text) | Value::Number(text) => Measure {
+            nodes: 1,
+            bytes: text.len(),
+            height: 1,
+        },
+        Value::Null | Value::Bool(_) => Measure {
+            nodes: 1,
+            bytes: 0,
+            height: 1,
+        },
     }
 }
 

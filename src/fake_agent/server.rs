@@ -78,7 +78,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
     match wire.decode::<Call>(&body) {
         Ok(call) => match shared.call(call, reply) {
             Ok(Some(events)) => {
-                let mut response = Response::new(Either::Right(Pieces(events)));
+                let mut response = Response::new(Either::Right(Pieces::Unbounded(events)));
                 let content_type = hyper::header::HeaderValue::from_static(reply.content_type());
                 response.headers_mut().insert(CONTENT_TYPE, content_type);
                 response

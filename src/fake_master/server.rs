@@ -88,7 +88,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
     if call.r#type() == call::Type::Subscribe {
         return match shared.subscribe(&call, reply) {
             Ok((id, events)) => {
-                let mut response = Response::new(Either::Right(Pieces(events)));
+                let mut response = Response::new(Either::Right(Pieces::Unbounded(events)));
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type()));
                 if let Ok(id) = HeaderValue::from_str(&id) {

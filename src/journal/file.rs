@@ -13,7 +13,7 @@ use nix::{
 use std::os::fd::OwnedFd;
 
 use super::{
-    frame::{MAX_PAYLOAD, PREAMBLE, encode, preamble},
+    frame::{FRAME_HEADER, MAX_PAYLOAD, PREAMBLE, encode, preamble},
     read::parse,
     records::{Kind, Record},
     storage::{FileStorage, Storage},
@@ -105,6 +105,10 @@ impl<S: Storage> Journal<S> {
     /// [`last_words`](Self::last_words) is allowed.
     pub fn append(&mut self, records: Vec<Record>) -> io::Result<()> {
         let frame = encode(records, self.end);
+        if frame.len() - FRAME_HEADER > MAX_PAYLOAD {
+            // No reader would believe it.
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         self.extend(self.end + frame.len() as u64 + RESERVE)?;
         self.write(&frame)
     }

@@ -461,3 +461,20 @@ proptest! {
         prop_assert!(ends[0] > FRAME_HEADER);
     }
 }
+
+#[test]
+fn a_frame_that_no_reader_would_believe_is_not_written() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut journal = Journal::create(storage(file.path())).unwrap();
+    let first = Record::new(Moment::default(), Kind::Header(header()));
+    journal.append(vec![first]).unwrap();
+    let notice = Kind::Notice(Notice {
+        text: "x".repeat(65 << 20),
+        ..Notice::default()
+    });
+    let record = Record::new(Moment::default(), notice);
+    let error = journal.append(vec![record]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
+    let replay = parse(&fs::read(file.path()).unwrap(), file.path()).unwrap();
+    assert_eq!(replay.unwrap().records.len(), 1);
+}

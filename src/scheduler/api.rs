@@ -10,7 +10,7 @@
 //! | `GET /quotas`, `PUT /quotas/ROLE`, `DELETE /quotas/ROLE` | `{"cpu": 4, "ram": "8GiB", "disk": "10GiB", "gpu": 0}`, any of them |
 //! | `GET /status`, `GET /metrics` | for programs; for Prometheus |
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Either, Limited};
 use hyper::{
@@ -23,7 +23,10 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{
     core::{Amounts, Answer, Core, Refusal, Request as Wish, Sort, UNLIMITED, thousandths},
@@ -32,12 +35,20 @@ use super::{
     shell::Ask,
 };
 use crate::{
-    config::{Bytes, Job, JobMistakes, JobSource},
+    config::{Bytes, Job, JobMistakes, JobSource, is_name},
     http::{Listener, Pieces, Reply, Socket, plain},
 };
 
-/// Largest request: a job file and a task file.
-const LARGEST: usize = 40 << 20;
+/// Largest request: a job file and a task file, of which a megabyte is kept.
+const LARGEST: usize = 4 << 20;
+/// A request's body is here by then.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Clients at a time, of one listener: each may cost a buffer before it has said who it is.
+const MOST_CLIENTS: usize = 256;
+/// Bytes of a client's words that are read ahead.
+const BUFFER: usize = 64 << 10;
+/// Mistakes that are told at a time.
+const MOST_MISTAKES: usize = 100;
 
 /// A job as clients send it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -77,6 +88,9 @@ struct Over {
     #[serde(default)]
     over: bool,
 }
+
+/// Nobody has more.
+const MOST_CORES: f64 = 1e9;
 
 /// A quota as clients send it; there is no limit of what is absent.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -134,9 +148,20 @@ impl From<Refusal> for Bad {
 /// Serves everybody who comes to this listener, for ever.
 pub(super) async fn serve(listener: Listener, asks: mpsc::UnboundedSender<Ask>, guard: Guard) {
     let api = Arc::new(Api { asks, guard });
+    let places = Arc::new(Semaphore::new(MOST_CLIENTS));
     loop {
+        // Never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
-            Ok(stream) => drop(tokio::spawn(converse(stream, Arc::clone(&api)))),
+            Ok(stream) => {
+                let api = Arc::clone(&api);
+                tokio::spawn(async move {
+                    converse(stream, api).await;
+                    drop(place);
+                });
+            }
             Err(error) => {
                 // Mostly too many open files: clients that leave make room.
                 tracing::warn!("cannot accept a client: {error}");
@@ -153,6 +178,7 @@ async fn converse(stream: Box<dyn Socket>, api: Arc<Api>) {
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
         tracing::debug!("a client: {error}");
@@ -186,13 +212,13 @@ impl Api {
             (&Method::GET, ["agents"]) => self.look(|core| json!({"agents": core.agents()})).await,
             (&Method::GET, ["quotas"]) => self.look(|core| json!({"quotas": core.quotas()})).await,
             (&Method::POST, ["jobs"]) => {
-                let (job, _) = submitted(&body::<Submission>(request).await?)?;
+                let job = submitted(body(request).await?).await?;
                 self.wish(Wish::Create(Box::new(job))).await
             }
             (&Method::PUT, ["jobs"]) => {
                 let submission = body::<Submission>(request).await?;
-                let (job, _) = submitted(&submission)?;
                 let only = instances(&submission.instances)?;
+                let job = submitted(submission).await?;
                 self.wish(Wish::Update(Box::new(job), only)).await
             }
             (&Method::GET, ["jobs", role, environment, name]) => {
@@ -223,9 +249,13 @@ impl Api {
                 self.wish(Wish::Drain(host, over)).await
             }
             (&Method::PUT, ["quotas", role]) => {
+                if !is_name(role) {
+                    let why = format!("{role:?} is no role: letters, digits, `_`, `-` and `.`");
+                    return Err(Bad::new(StatusCode::BAD_REQUEST, why));
+                }
                 let role = (*role).to_owned();
-                let quota = body::<QuotaBody>(request).await?;
-                self.wish(Wish::Quota(role, Some(amounts(&quota)))).await
+                let quota = amounts(&body::<QuotaBody>(request).await?)?;
+                self.wish(Wish::Quota(role, Some(quota))).await
             }
             (&Method::DELETE, ["quotas", role]) => {
                 self.wish(Wish::Quota((*role).to_owned(), None)).await
@@ -244,7 +274,12 @@ impl Api {
     }
 
     async fn ask<T>(&self, ask: Ask, reply: oneshot::Receiver<T>) -> Result<T, Bad> {
-        let gone = || Bad::new(StatusCode::SERVICE_UNAVAILABLE, "the scheduler is stopping");
+        let gone = || {
+            Bad::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the scheduler is stopping; whether this was done is not known",
+            )
+        };
         self.asks.send(ask).map_err(|_| gone())?;
         reply.await.map_err(|_| gone())
     }
@@ -289,7 +324,7 @@ impl Api {
     async fn watch(&self, key: String) -> Result<Reply, Bad> {
         let (send, receive) = oneshot::channel();
         let lines = self.ask(Ask::Watch(key, send), receive).await??;
-        let mut reply = Response::new(Either::Right(Pieces(lines)));
+        let mut reply = Response::new(Either::Right(Pieces::Bounded(lines)));
         let kind = HeaderValue::from_static("application/x-ndjson");
         reply.headers_mut().insert(CONTENT_TYPE, kind);
         Ok(reply)
@@ -320,14 +355,20 @@ fn key(role: &str, environment: &str, name: &str) -> String {
     format!("{role}/{environment}/{name}")
 }
 
-fn amounts(quota: &QuotaBody) -> Amounts {
+fn amounts(quota: &QuotaBody) -> Result<Amounts, Bad> {
+    if let Some(cpu) = quota.cpu
+        && !(0.0..=MOST_CORES).contains(&cpu)
+    {
+        let why = format!("{cpu} cores: 0 to {MOST_CORES} can be");
+        return Err(Bad::new(StatusCode::BAD_REQUEST, why));
+    }
     let mib = |bytes: Bytes| thousandths(bytes.0 as f64 / f64::from(1 << 20));
-    Amounts {
+    Ok(Amounts {
         cpus: quota.cpu.map_or(UNLIMITED, thousandths),
         mem: quota.ram.map_or(UNLIMITED, mib),
         disk: quota.disk.map_or(UNLIMITED, mib),
         gpus: quota.gpu.map_or(UNLIMITED, |count| u64::from(count) * 1000),
-    }
+    })
 }
 
 fn instances(text: &str) -> Result<BTreeSet<u32>, Bad> {
@@ -338,8 +379,13 @@ async fn some(request: Request<Incoming>) -> Result<BTreeSet<u32>, Bad> {
     instances(&body_or_nothing::<Some_>(request).await?.instances)
 }
 
-/// The job, or every mistake with its place.
-fn submitted(submission: &Submission) -> Result<(Job, Value), Bad> {
+/// The job, or every mistake with its place. Reading may take a while, and others need not wait for it.
+async fn submitted(submission: Submission) -> Result<Job, Bad> {
+    let read = tokio::task::spawn_blocking(move || read(&submission)).await;
+    read.map_err(|error| Bad::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+}
+
+fn read(submission: &Submission) -> Result<Job, Bad> {
     let task = submission.task.as_deref();
     let source = JobSource {
         job: &submission.job,
@@ -348,13 +394,8 @@ fn submitted(submission: &Submission) -> Result<(Job, Value), Bad> {
         role: &submission.role,
     };
     match Job::read(&source) {
-        Ok((job, warnings)) => {
-            let text = warnings.render(&submission.job, "job", false);
-            if !text.is_empty() {
-                tracing::debug!("{}: {text}", job.key());
-            }
-            Ok((job, json!(text)))
-        }
+        // Warnings are the client's to show: it has the files.
+        Ok((job, _)) => Ok(job),
         Err(mistakes) => Err(Bad {
             status: StatusCode::BAD_REQUEST,
             body: places(&mistakes, submission),
@@ -370,6 +411,7 @@ fn places(mistakes: &JobMistakes, submission: &Submission) -> Value {
     let all: Vec<Value> = mistakes
         .diagnostics
         .iter()
+        .take(MOST_MISTAKES)
         .map(|one| {
             let before = text.get(..one.span.start).unwrap_or(text);
             let line = before.matches('\n').count() + 1;
@@ -385,7 +427,14 @@ fn places(mistakes: &JobMistakes, submission: &Submission) -> Value {
 }
 
 async fn bytes(request: Request<Incoming>) -> Result<bytes::Bytes, Bad> {
-    let body = Limited::new(request.into_body(), LARGEST).collect().await;
+    let body = Limited::new(request.into_body(), LARGEST).collect();
+    let body = timeout(PATIENCE, body).await.map_err(|_| {
+        let why = format!(
+            "the request's body did not come within {} s",
+            PATIENCE.as_secs()
+        );
+        Bad::new(StatusCode::REQUEST_TIMEOUT, why)
+    })?;
     let body = body.map_err(|error| Bad::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     Ok(body.to_bytes())
 }
@@ -463,7 +512,7 @@ mod tests {
             let submission = Submission { job, task, role: "www".to_owned(), ..Submission::default() };
             for job_is_json in [false, true] {
                 let submission = Submission { job_is_json, ..submission.clone() };
-                let _ = submitted(&submission);
+                let _ = read(&submission);
             }
         }
     }

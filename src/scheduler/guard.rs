@@ -37,7 +37,9 @@ impl Guard {
             }
         }
         let token = self.token.as_ref()?;
-        let given = value(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+        let given = value(AUTHORIZATION).and_then(|value| value.split_once(' '));
+        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let given = given.map(|(_, token)| token.trim());
         match given.is_some_and(|given| is_same(given, token)) {
             true => None,
             false => Some((

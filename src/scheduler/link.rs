@@ -3,7 +3,7 @@
 //! Calls go one after the other, because their order means something. After any failure the stream is given
 //! up and subscribed anew: the master then takes back what it offered, so nothing is left half-answered.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::{
@@ -24,6 +24,8 @@ const PATH: &str = "/api/v1/scheduler";
 /// The first pause between attempts; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A stream that lasted for so long was a good one: the next attempt follows at once.
+const LASTING: Duration = Duration::from_secs(10);
 /// Masters that send each other's clients around in a circle are not followed for ever.
 const MOST_REDIRECTS: u32 = 5;
 /// Without a sign of life for so many intervals the master is gone.
@@ -82,27 +84,40 @@ impl Link {
         let mut number = 0;
         let mut next = 0;
         let mut pause = FIRST_PAUSE;
+        // Attempts in a row that were refused, before any that was not.
+        let mut refusals = 0;
+        let mut ever_subscribed = false;
         loop {
             number += 1;
             let master = self.masters[next % self.masters.len()].clone();
             next += 1;
-            let mut was_subscribed = false;
-            let attempt = self.attempt(number, master, &mut calls, &news, &mut was_subscribed);
+            let mut subscribed = None;
+            let attempt = self.attempt(number, master, &mut calls, &news, &mut subscribed);
             let broken = attempt.await;
+            ever_subscribed |= subscribed.is_some();
             let told = match &broken {
                 Broken::Deserted => return,
                 Broken::Client(ClientError::Status { status, answer })
-                    if matches!(status, 401 | 403) && !was_subscribed =>
+                    if matches!(status, 401 | 403) && !ever_subscribed =>
                 {
-                    News::Refused(format!("HTTP {status}: {answer}"))
+                    refusals += 1;
+                    let why = format!("HTTP {status}: {answer}");
+                    // One of several masters may be set up badly; all of them are not.
+                    match refusals >= self.masters.len() {
+                        true => News::Refused(why),
+                        false => News::Lost(why),
+                    }
                 }
-                other => News::Lost(other.to_string()),
+                other => {
+                    refusals = 0;
+                    News::Lost(other.to_string())
+                }
             };
             let is_end = matches!(told, News::Refused(_));
             if news.send(told).is_err() || is_end {
                 return;
             }
-            if was_subscribed {
+            if subscribed.is_some_and(|at| at.elapsed() > LASTING) {
                 pause = FIRST_PAUSE;
             }
             sleep(pause).await;
@@ -117,7 +132,7 @@ impl Link {
         master: String,
         calls: &mut mpsc::UnboundedReceiver<Outgoing>,
         news: &mpsc::UnboundedSender<News>,
-        was_subscribed: &mut bool,
+        subscribed: &mut Option<Instant>,
     ) -> Broken {
         let body = match self.wire.encode(&self.framework.subscribe()) {
             Ok(body) => body,
@@ -143,11 +158,10 @@ impl Link {
                 Err(error) => return error.into(),
             }
         };
-        *was_subscribed = true;
         let outgoing = client.calls(&stream);
         let wire = self.wire;
         tokio::select! {
-            broken = self.listen(number, stream, news) => broken,
+            broken = self.listen(number, stream, news, subscribed) => broken,
             broken = talk(number, wire, outgoing, calls) => broken,
         }
     }
@@ -157,6 +171,7 @@ impl Link {
         number: u64,
         mut stream: Stream,
         news: &mpsc::UnboundedSender<News>,
+        at: &mut Option<Instant>,
     ) -> Broken {
         let mut patience = FIRST_SIGN;
         loop {
@@ -171,6 +186,7 @@ impl Link {
                 Err(error) => return Broken::Unreadable(error.to_string()),
             };
             if let Some(subscribed) = &event.subscribed {
+                *at = Some(Instant::now());
                 self.framework.id = Some(subscribed.framework_id.value.clone());
                 let every = subscribed.heartbeat_interval_seconds;
                 let every =

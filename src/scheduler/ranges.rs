@@ -10,6 +10,7 @@ use crate::config::MOST_INSTANCES;
 /// What is wrong, in words.
 pub fn parse_instances(text: &str) -> Result<BTreeSet<u32>, String> {
     let mut all = BTreeSet::new();
+    let mut named = 0;
     for part in text
         .split(',')
         .map(str::trim)
@@ -19,6 +20,10 @@ pub fn parse_instances(text: &str) -> Result<BTreeSet<u32>, String> {
         let number = |text: &str| text.trim().parse::<u32>().ok();
         match (number(first), number(last)) {
             (Some(first), Some(last)) if first <= last && last < MOST_INSTANCES => {
+                named += last - first + 1;
+                if named > MOST_INSTANCES {
+                    return Err(format!("more than {MOST_INSTANCES} instances are named"));
+                }
                 all.extend(first..=last);
             }
             _ => {
@@ -39,7 +44,7 @@ mod tests {
     fn ranges() {
         assert_eq!(parse_instances(" 0-2, 5"), Ok([0, 1, 2, 5].into()));
         assert_eq!(parse_instances(""), Ok(BTreeSet::new()));
-        for text in ["2-0", "a", "1-", "-1", "0-99999999"] {
+        for text in ["2-0", "a", "1-", "-1", "0-99999999", "0-99999,0-99999"] {
             assert!(parse_instances(text).is_err(), "{text}");
         }
     }

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::{
     io::AsyncReadExt,
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -29,6 +29,9 @@ use crate::{clock, journal::Moment};
 
 /// Nothing is due for so long at most; nobody waits that long for nothing.
 const LONG: Duration = Duration::from_secs(86_400);
+
+/// Watchers hear of us at least so often.
+const BEAT: Duration = Duration::from_secs(15);
 
 /// Why a scheduler ended that should not have.
 #[derive(Debug, Error)]
@@ -64,7 +67,7 @@ pub(super) enum Ask {
     /// Lines of a job's brief view, from now on.
     Watch(
         String,
-        oneshot::Sender<Result<mpsc::UnboundedReceiver<Bytes>, Refusal>>,
+        oneshot::Sender<Result<mpsc::Receiver<Bytes>, Refusal>>,
     ),
 }
 
@@ -152,6 +155,7 @@ impl Shell {
     /// What makes it impossible to go on.
     pub async fn run(mut self, mut from: Sources) -> Result<(), SchedulerError> {
         let mut stop = Stop::watch()?;
+        let mut beat = Instant::now() + BEAT;
         loop {
             let now = self.clock.moment().wall_us / 1000;
             let due = self.core.next_due().map_or(LONG, |at| {
@@ -162,6 +166,10 @@ impl Shell {
                 Some(news) = from.news.recv() => self.news(news)?,
                 Some(ask) = from.asks.recv() => self.ask(ask),
                 () = sleep(due) => self.handle(Event::Tick),
+                () = sleep_until(beat), if !self.watchers.is_empty() => {
+                    self.watchers.beat(&self.core);
+                    beat = Instant::now() + BEAT;
+                }
                 stopped = stop.asked() => return stopped,
             }
         }

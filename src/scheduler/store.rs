@@ -29,6 +29,8 @@ use crate::journal::{
 
 const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
+/// What its header says that it is about.
+const NAME: &str = "scheduler";
 /// A journal of fewer facts is not worth replacing.
 const FEW: u64 = 10_000;
 /// Bytes of one frame, unless a single decision is larger.
@@ -171,7 +173,7 @@ impl Locked {
                 let mut journal = Journal::create(storage).map_err(fail("write"))?;
                 let header = Header {
                     version: 1,
-                    task_id: "scheduler".to_owned(),
+                    task_id: NAME.to_owned(),
                     ..Header::default()
                 };
                 let header = Record::new(now, Kind::Header(header));
@@ -182,9 +184,19 @@ impl Locked {
                 if let Some((offset, why)) = replay.torn {
                     tracing::warn!("the journal's end is cut at byte {offset}: {why}");
                 }
+                if replay.header.task_id != NAME || replay.header.version != 1 {
+                    let what = format!("it is the journal of {:?}", replay.header.task_id);
+                    return Err(StoreError::Unreadable(what));
+                }
                 for record in &replay.records {
-                    if let Some(Kind::Fact(fact)) = &record.kind {
-                        state.apply(fact, record.wall_us / 1000, flapping);
+                    match &record.kind {
+                        Some(Kind::Fact(fact)) => {
+                            state.apply(fact, record.wall_us / 1000, flapping);
+                        }
+                        Some(Kind::Header(_) | Kind::Snapshot(_)) => {}
+                        _ => {
+                            state.unreadable = Some("a record of a later version".to_owned());
+                        }
                     }
                 }
                 if let Some(why) = state.unreadable {

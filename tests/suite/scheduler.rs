@@ -132,6 +132,13 @@ impl Cluster {
         self.bench.run(words)
     }
 
+    /// With a root of its own.
+    fn dewar_elsewhere(&self, words: &[&str]) -> Output {
+        let root = self.bench.path().join("elsewhere").display().to_string();
+        let child = self.bench.dewar_at(&root, words).spawn();
+        finish(child.expect("dewar"))
+    }
+
     /// `dewar job ...`, which must succeed.
     fn job(&self, words: &[&str]) -> String {
         let output = self.dewar(&[&["job"], words].concat());
@@ -531,7 +538,7 @@ fn an_update_waits_goes_on_and_ends_where_it_is() {
     cluster.job(&["pause", KEY]);
     assert_eq!(update("state"), "ROLL_FORWARD_PAUSED");
     let output = cluster.dewar(&["job", "scale", KEY, "9"]);
-    assert_eq!(code(&output), 1);
+    assert_eq!(code(&output), 2);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         said.contains("an update of www/prod/web is under way"),
@@ -680,7 +687,7 @@ task:
     hint: did you mean www/prod/web?
     ");
     let output = cluster.dewar(&["job", "create", &cluster.file("again.yaml", &job(1))]);
-    assert_eq!(code(&output), 1);
+    assert_eq!(code(&output), 2);
     insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr), @"
     error: there is a job www/prod/web already
     hint: to change it: dewar job update
@@ -819,4 +826,74 @@ fn a_client_sees_every_step_and_programs_too() {
     }
     assert_eq!(last.as_deref(), Some("it is gone"));
     assert_eq!(code(&finish(watch)), 0);
+}
+
+#[test]
+fn a_client_does_not_take_silence_for_success() {
+    let mut cluster = Cluster::new(options());
+    cluster.create(&job(2));
+    // The kills get lost, so the job is there until somebody repeats them.
+    cluster.master.inflict(Fault::LoseKills(u32::MAX));
+    let kill = cluster
+        .bench
+        .dewar(&["job", "kill", KEY])
+        .spawn()
+        .expect("a client");
+    wait_for("the kill to begin", || {
+        let view = cluster.view(KEY)?;
+        (view["totals"]["killing"] == 2).then_some(())
+    });
+    cluster.kill_scheduler();
+    assert_eq!(code(&finish(kill)), 1);
+    let output = cluster.dewar(&["job", "status"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no scheduler at"), "{said}");
+    cluster.master.inflict(Fault::LoseKills(0));
+    cluster.start();
+    cluster.has_exactly(KEY, 0);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_it_does_harm() {
+    let cluster = Cluster::new(options());
+    let refused = |words: &[&str]| {
+        let output = cluster.dewar(words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(code(&output), 2, "{words:?}: {said}");
+        said
+    };
+    // A few hundred kilobytes that would become gigabytes.
+    let bomb = format!(
+        "task:\n  resources: {{cpu: 1, ram: 1MiB, disk: 1MiB}}\n  x: &x {}\n  y: [{}]\n",
+        "x".repeat(100_000),
+        "*x, ".repeat(10_000)
+    );
+    let said = refused(&["job", "create", &cluster.file("bomb.yaml", &bomb)]);
+    assert!(said.contains("too many values"), "{said}");
+    let large = job(1).replace("sleep 1000", &format!("sleep 1; #{}", "x".repeat(2 << 20)));
+    let said = refused(&["job", "create", &cluster.file("large.yaml", &large)]);
+    assert!(said.contains("every instance is sent all of it"), "{said}");
+    refused(&["job", "quota", "www", "--cpu", "nan"]);
+    refused(&["job", "quota", "www", "--cpu", "-1e300"]);
+    refused(&["job", "quota", "w\x1b[31mw", "--cpu", "1"]);
+    refused(&["job", "status", "www/prod"]);
+    refused(&["job", "status", "www//web"]);
+    refused(&["job", "drain", "a/b"]);
+    refused(&[
+        "job",
+        "kill",
+        "www/prod/web",
+        "--instances",
+        "0-99999,0-99999",
+    ]);
+    let precious = cluster.file("precious", "keep");
+    let output = cluster.dewar_elsewhere(&[
+        "scheduler",
+        "--master",
+        "127.0.0.1:1",
+        "--listen",
+        &precious,
+    ]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(fs::read_to_string(&precious).expect("a file"), "keep");
 }

@@ -1,16 +1,23 @@
 //! Talking to a scheduler's API.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Method, Request, Response,
+    Method, Request, Response, StatusCode,
     body::Incoming,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
 use serde_json::Value;
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
 
 use super::super::{
     failure::{Code, Failure},
@@ -23,6 +30,23 @@ use crate::{
 
 /// Largest answer: a hundred thousand instances are some tens of megabytes.
 const LARGEST: usize = 512 << 20;
+
+/// Of a watched job; larger is no line of a scheduler.
+const LONGEST_LINE: usize = 1 << 20;
+/// A connection is there by then.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// An answer begins by then.
+const LONG_PATIENCE: Duration = Duration::from_secs(60);
+/// A scheduler that is watched says something at least so often (it means to every 15 s).
+const SIGN_OF_LIFE: Duration = Duration::from_secs(45);
+
+/// How the following of something ended.
+pub(super) enum Followed {
+    /// There was no more, or nobody wanted more.
+    Ended,
+    /// There is no such thing.
+    Unknown(Failure),
+}
 
 /// A scheduler, and how to talk to it.
 pub(super) struct Client {
@@ -40,16 +64,16 @@ impl Client {
         let address = address.unwrap_or_else(|| Address::Unix(socket(root)));
         let read = |path: &Path| {
             let text = std::fs::read_to_string(path);
-            text.map(|text| text.trim().to_owned())
+            text.map(|text| text.lines().next().unwrap_or_default().trim().to_owned())
         };
         let token = match (&token_file, &address) {
             (Some(path), _) => Some(
                 read(path)
                     .map_err(|error| Failure::rejected(format!("{}: {error}", path.display())))?,
             ),
-            // Whoever runs the scheduler here may read its token.
-            (None, Address::Tcp(_)) => read(&directory(root).join(TOKEN)).ok(),
-            (None, Address::Unix(_)) => None,
+            // Whoever runs the scheduler here may read its token; it is for nobody elsewhere.
+            (None, Address::Tcp(host)) if is_here(host) => read(&directory(root).join(TOKEN)).ok(),
+            (None, _) => None,
         };
         let runtime = Builder::new_current_thread().enable_all().build();
         Ok(Client {
@@ -69,38 +93,70 @@ impl Client {
         })
     }
 
-    /// Asks, and hands every line of the answer to `line` until it has seen enough; true when it has.
+    /// Asks, and hands every line of the answer to `line` until that has seen enough.
     pub fn follow(
         &self,
         path: &str,
         mut line: impl FnMut(&[u8]) -> Result<bool, Failure>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Followed, Failure> {
         self.runtime.block_on(async {
-            let response = self.send(Method::GET, path, None).await?;
+            let response = match self.exchange(Method::GET, path, None).await? {
+                response if response.status().is_success() => response,
+                response => {
+                    let is_unknown = response.status() == StatusCode::NOT_FOUND;
+                    let failure = refused(response).await;
+                    return match is_unknown {
+                        true => Ok(Followed::Unknown(failure)),
+                        false => Err(failure),
+                    };
+                }
+            };
             let mut body = response.into_body();
             let mut buffer: Vec<u8> = Vec::new();
-            while let Some(frame) = body.frame().await {
+            loop {
+                let frame = timeout(SIGN_OF_LIFE, body.frame()).await;
+                let frame = frame.map_err(|_| self.broken("it says nothing any more"))?;
+                let Some(frame) = frame else {
+                    return Ok(Followed::Ended);
+                };
                 let frame = frame.map_err(|error| self.broken(error))?;
                 buffer.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
                 while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                     let rest = buffer.split_off(end + 1);
                     let whole = std::mem::replace(&mut buffer, rest);
                     if line(&whole[..end])? {
-                        return Ok(true);
+                        return Ok(Followed::Ended);
                     }
                 }
+                if buffer.len() > LONGEST_LINE {
+                    return Err(self.broken("what it says has no end"));
+                }
             }
-            Ok(false)
         })
     }
 
+    /// Sends a request; a refusal is a failure.
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, Failure> {
-        let connection = self.address.connect().await;
+        let response = self.exchange(method, path, body).await?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(refused(response).await),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let connection = timeout(PATIENCE, self.address.connect()).await;
+        let connection = connection.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let mut connection = connection.map_err(|error| {
             let text = format!("no scheduler at {}: {error}", self.address);
             Failure::new(Code::Failed, text).hint(
@@ -119,12 +175,9 @@ impl Client {
         }
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let request = request.body(Full::new(body)).map_err(Failure::rejected)?;
-        let response = connection.send(request).await;
-        let response = response.map_err(|error| self.broken(error))?;
-        match response.status().is_success() {
-            true => Ok(response),
-            false => Err(refused(response).await),
-        }
+        let response = timeout(LONG_PATIENCE, connection.send(request)).await;
+        let response = response.map_err(|_| self.broken("it does not answer"))?;
+        response.map_err(|error| self.broken(error))
     }
 
     fn broken(&self, error: impl std::fmt::Display) -> Failure {
@@ -133,11 +186,19 @@ impl Client {
     }
 }
 
+/// True for names of this machine that cannot be another one.
+fn is_here(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let ip = host.parse::<std::net::IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
 /// What the scheduler says no with.
 async fn refused(response: Response<Incoming>) -> Failure {
     let status = response.status().as_u16();
     let code = match status {
-        400 | 401 | 403 | 421 => Code::Rejected,
+        400 | 401 | 403 | 409 | 421 => Code::Rejected,
         _ => Code::Failed,
     };
     let body = Limited::new(response.into_body(), LARGEST).collect().await;
@@ -150,13 +211,14 @@ async fn refused(response: Response<Incoming>) -> Failure {
     let failure = Failure::new(code, error);
     match said["hint"].as_str() {
         Some(hint) => failure.hint(hint),
+        None if status == 401 => failure.hint("name its file with --token-file"),
         None => failure,
     }
 }
 
 /// A part of a path, however it is spelt.
 pub(super) fn quoted(part: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./~".contains(&byte);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     let mut out = String::new();
     for byte in part.bytes() {
         match is_plain(byte) {

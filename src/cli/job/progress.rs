@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 
 use super::super::{
     failure::{Code, Failure},
-    terminal::{Colour, Style, harmless, print, put},
+    terminal::{Colour, Style, harmless, harmless_json, print, put},
 };
 use super::args::JobFormat;
 use crate::scheduler::core::{JobView, Totals, UpdateView};
@@ -45,10 +45,14 @@ impl Progress {
 
     /// Shows a line of the API's; how it ended, when it has.
     pub fn line(&mut self, line: &[u8]) -> Result<Option<Code>, Failure> {
-        if self.format == JobFormat::Json {
-            print(&String::from_utf8_lossy(line));
+        // A sign of life.
+        if line.is_empty() {
+            return Ok(None);
         }
         let value: serde_json::Value = serde_json::from_slice(line).map_err(Failure::internal)?;
+        if self.format == JobFormat::Json {
+            print(&harmless_json(&value));
+        }
         if value["gone"] == true {
             self.show("it is gone", "");
             return Ok(Some(match self.goal {
@@ -171,7 +175,7 @@ fn update_words(update: &UpdateView) -> String {
         true => "restart",
         false => "update",
     };
-    let state = update.state.to_ascii_lowercase().replace('_', " ");
+    let state = harmless(&update.state.to_ascii_lowercase().replace('_', " "));
     let mut words = format!("{what} {state} {}/{}", update.done, update.total);
     if update.is_active && update.working > 0 {
         words += &format!(", {} in hand", update.working);

@@ -54,7 +54,7 @@ fn instance(one: &InstanceView, style: Style) -> String {
         "KILLING" | "BACKING_OFF" => Colour::Yellow,
         _ => Colour::Grey,
     };
-    let state = style.paint(colour, &format!("{:11}", one.state));
+    let state = style.paint(colour, &format!("{:11}", harmless(&one.state)));
     let mut text = format!("  {:>4}  {state}", one.instance);
     if let Some(version) = one.version {
         text += &format!("  v{version}");
@@ -87,8 +87,8 @@ pub(super) fn agents(answer: &Value) -> Result<(), Failure> {
             "{}  {} tasks{drained}  used {}  of {}  {}",
             harmless(&agent.host),
             agent.tasks,
-            agent.used,
-            agent.most,
+            harmless(&agent.used),
+            harmless(&agent.most),
             harmless(&agent.id)
         ));
     }
@@ -103,9 +103,10 @@ pub(super) fn quotas(answer: &Value) -> Result<(), Failure> {
     for one in quotas {
         let quota = one.quota.unwrap_or_else(|| "everything".to_owned());
         print(&format!(
-            "{}  has {}  may have {quota}",
+            "{}  has {}  may have {}",
             harmless(&one.role),
-            one.used
+            harmless(&one.used),
+            harmless(&quota)
         ));
     }
     Ok(())

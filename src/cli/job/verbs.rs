@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::{
     super::{
         failure::{Code, Failure, Outcome},
-        terminal::print,
+        terminal::{harmless, harmless_json, print},
     },
     args::{FollowArgs, JobArgs, JobFormat, JobVerb, QuotaArgs},
-    client::{Client, quoted},
+    client::{Client, Followed, quoted},
     file::submission,
     progress::{Goal, Progress},
     show,
@@ -59,7 +59,7 @@ pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
         JobVerb::Resume(args) => said(&ask_job(&client, &args.job, "resume", None)?),
         JobVerb::Abort(args) => said(&ask_job(&client, &args.job, "abort", None)?),
         JobVerb::Drain(args) => {
-            let path = format!("/agents/{}/drain", quoted(&args.host));
+            let path = format!("/agents/{}/drain", named("host", &args.host)?);
             let body = json!({"over": args.over});
             said(&client.ask(Method::POST, &path, Some(&body))?)
         }
@@ -88,7 +88,13 @@ pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
 /// The key of the only job with this name; what is a key already stays as it is.
 fn whole_key(client: &Client, job: &str) -> Result<String, Failure> {
     if job.contains('/') {
-        return Ok(job.trim_matches('/').to_owned());
+        let parts: Vec<&str> = job.split('/').collect();
+        let is_key = parts.len() == 3 && parts.iter().all(|part| !part.is_empty());
+        return match is_key {
+            true => Ok(job.to_owned()),
+            false => Err(Failure::rejected(format!("{job:?} is no key of a job"))
+                .hint("as in ROLE/ENVIRONMENT/NAME, or just NAME")),
+        };
     }
     let answer = client.ask(Method::GET, "/jobs", None)?;
     let jobs = answer["jobs"].as_array().map_or(&[][..], Vec::as_slice);
@@ -116,7 +122,16 @@ fn whole_key(client: &Client, job: &str) -> Result<String, Failure> {
 }
 
 fn path_of(job: &str) -> String {
-    format!("/jobs/{}", quoted(job))
+    let parts: Vec<String> = job.split('/').map(quoted).collect();
+    format!("/jobs/{}", parts.join("/"))
+}
+
+/// What stands for itself in a path.
+fn named(what: &str, name: &str) -> Result<String, Failure> {
+    match name.is_empty() || name.contains('/') {
+        true => Err(Failure::rejected(format!("{name:?} is no {what}"))),
+        false => Ok(quoted(name)),
+    }
 }
 
 /// True when only some are meant.
@@ -130,7 +145,7 @@ fn ask_job(client: &Client, job: &str, verb: &str, body: Option<&Value>) -> Resu
 }
 
 fn said(answer: &Value) -> Outcome {
-    print(answer["message"].as_str().unwrap_or_default());
+    print(&harmless(answer["message"].as_str().unwrap_or_default()));
     Ok(Code::Success)
 }
 
@@ -140,7 +155,7 @@ fn shown(
     show: impl FnOnce(&Value) -> Result<(), Failure>,
 ) -> Outcome {
     match format {
-        JobFormat::Json => print(&answer.to_string()),
+        JobFormat::Json => print(&harmless_json(answer)),
         JobFormat::Text => show(answer)?,
     }
     Ok(Code::Success)
@@ -150,11 +165,11 @@ fn shown(
 fn follow(client: &Client, begun: &Value, args: &FollowArgs, goal: Goal) -> Outcome {
     let key = begun["key"].as_str().unwrap_or_default();
     match args.format {
-        JobFormat::Json if args.detach => print(&begun.to_string()),
+        JobFormat::Json if args.detach => print(&harmless_json(begun)),
         JobFormat::Json => {}
         JobFormat::Text => {
             let message = begun["message"].as_str().unwrap_or_default();
-            print(&format!("{key}: {message}"));
+            print(&harmless(&format!("{key}: {message}")));
         }
     }
     if args.detach {
@@ -171,17 +186,15 @@ fn watch(client: &Client, key: &str, mut progress: Progress) -> Outcome {
         Ok(ended.is_some())
     });
     progress.end();
-    match (followed, ended) {
+    match (followed?, ended) {
         (_, Some(code)) => Ok(code),
-        (Ok(_), None) => Err(
-            Failure::new(Code::Failed, "the scheduler ended the conversation")
-                .hint(format!("the job goes on; see: dewar job watch {key}")),
-        ),
         // It was gone before it could be watched.
-        (Err(failure), None) if progress.is_for_its_end() && failure.code == Code::Failed => {
-            Ok(Code::Success)
+        (Followed::Unknown(_), None) if progress.is_for_its_end() => Ok(Code::Success),
+        (Followed::Unknown(failure), None) => Err(failure),
+        (Followed::Ended, None) => {
+            let failure = Failure::new(Code::Failed, "the scheduler ended the conversation");
+            Err(failure.hint(format!("the job goes on; see: dewar job watch {key}")))
         }
-        (Err(failure), None) => Err(failure),
     }
 }
 
@@ -189,17 +202,20 @@ fn quota(client: &Client, args: &QuotaArgs) -> Outcome {
     let is_set = args.cpu.is_some() || args.ram.is_some() || args.disk.is_some();
     match &args.role {
         Some(role) if args.remove => {
-            let path = format!("/quotas/{}", quoted(role));
+            let path = format!("/quotas/{}", named("role", role)?);
             said(&client.ask(Method::DELETE, &path, None)?)
         }
         Some(role) if is_set || args.gpu.is_some() => {
+            if args.cpu.is_some_and(|cpu| !cpu.is_finite()) {
+                return Err(Failure::rejected("--cpu is no number"));
+            }
             let body = QuotaBody {
                 cpu: args.cpu,
                 ram: args.ram,
                 disk: args.disk,
                 gpu: args.gpu,
             };
-            let path = format!("/quotas/{}", quoted(role));
+            let path = format!("/quotas/{}", named("role", role)?);
             said(&client.ask(Method::PUT, &path, Some(&json!(body)))?)
         }
         _ => {

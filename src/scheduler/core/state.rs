@@ -318,7 +318,7 @@ impl State {
             },
             Some(Kind::Instance(instance)) => self.instance(instance),
             Some(Kind::Serial(serial)) => self.serial = self.serial.max(serial.serial),
-            None => {}
+            None => self.unreadable = Some("a fact of a later version".to_owned()),
         }
     }
 

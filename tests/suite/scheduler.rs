@@ -18,7 +18,10 @@ use dewar::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Bench, code, finish, signal, wait_for};
+use crate::{
+    support::{Bench, code, finish, signal, wait_for},
+    tracer::{Kill, Role, trace},
+};
 
 const JOB: &str = "
 name: web
@@ -896,4 +899,71 @@ fn what_makes_no_sense_is_refused_before_it_does_harm() {
     ]);
     assert_eq!(code(&output), 1);
     assert_eq!(fs::read_to_string(&precious).expect("a file"), "keep");
+}
+
+/// The scheduler of this root, wherever it was started.
+fn scheduler_pid(bench: &Bench) -> Option<u64> {
+    let root = bench.root().display().to_string();
+    let entries = fs::read_dir("/proc").ok()?.flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok());
+    pids.find(|pid| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).into_owned();
+        words.contains(&root) && words.contains("\0scheduler\0")
+    })
+}
+
+/// Kills the scheduler before its N-th system call, while a job of three is created; another one makes it
+/// come true. Returns how many system calls there were, when that is fewer.
+fn killed_before(call: u64) -> Option<u64> {
+    let mut cluster = Cluster {
+        bench: Bench::new(),
+        master: FakeMaster::start(options()).expect("a master"),
+        scheduler: None,
+        more: Vec::new(),
+    };
+    let address = cluster.master.address();
+    let mut command = cluster.bench.dewar(&["scheduler", "--master", &address]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let kill = Kill {
+        role: Role::Client,
+        before: call,
+        root_too: false,
+    };
+    let traced = std::thread::spawn(move || trace(command, Some(kill)));
+    let file = cluster.file("job.yaml", &job(3));
+    // It may be dead before it listens, or before it answers.
+    wait_for("the scheduler to do what it can", || {
+        if traced.is_finished() {
+            return Some(());
+        }
+        let output = cluster.dewar(&["job", "create", &file, "--detach"]);
+        let is_there = cluster.tasks().len() == 3;
+        (code(&output) != 1 && is_there).then_some(())
+    });
+    if !traced.is_finished()
+        && let Some(pid) = scheduler_pid(&cluster.bench)
+    {
+        let pid = nix::unistd::Pid::from_raw(pid as i32);
+        // It may be killed in this very moment.
+        let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
+    }
+    let traced = traced.join().expect("the tracer");
+    cluster.start();
+    let again = cluster.dewar(&["job", "create", &file, "--detach"]);
+    assert!([0, 2].contains(&code(&again)), "it is there, or was never begun");
+    cluster.is_settled(KEY, 3);
+    cluster.has_exactly(KEY, 3);
+    (!traced.killed).then(|| traced.calls[&Role::Client])
+}
+
+#[test]
+fn killing_the_scheduler_before_a_system_call_changes_nothing() {
+    let all = killed_before(u64::MAX).expect("all its calls");
+    let is_whole = std::env::var("DEWAR_CRASH").is_ok_and(|value| value == "all");
+    let step = if is_whole { 1 } else { (all / 12).max(1) };
+    println!("{all} system calls, every {step}th");
+    for call in (1..=all).step_by(step as usize) {
+        killed_before(call);
+    }
 }

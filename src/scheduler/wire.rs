@@ -276,7 +276,7 @@ impl Translator {
         task: &Task,
         version: &Version,
         overhead: Amounts,
-        pieces: &mut Vec<Resource>,
+        pieces: &mut [Resource],
     ) -> TaskInfo {
         let id = task_id(serial, task);
         let job = &version.config;
@@ -436,7 +436,7 @@ fn values_of(attribute: &Attribute) -> Vec<String> {
 }
 
 /// Cuts this much out of the pieces: from as many of them as it takes, each part with its piece's role.
-fn cut(pieces: &mut Vec<Resource>, amounts: Amounts, ports: &[u16]) -> Vec<Resource> {
+fn cut(pieces: &mut [Resource], amounts: Amounts, ports: &[u16]) -> Vec<Resource> {
     let mut parts: Vec<Resource> = Vec::new();
     for (name, needed) in NAMES.into_iter().zip(amounts.each()) {
         let mut needed = needed;

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::{
     support::{Bench, code, finish, signal, wait_for},
-    tracer::{Kill, Role, trace},
+    tracer::{Fault as TracedFault, Kill, Role, trace, trace_fault},
 };
 
 const JOB: &str = "
@@ -951,7 +951,10 @@ fn killed_before(call: u64) -> Option<u64> {
     let traced = traced.join().expect("the tracer");
     cluster.start();
     let again = cluster.dewar(&["job", "create", &file, "--detach"]);
-    assert!([0, 2].contains(&code(&again)), "it is there, or was never begun");
+    assert!(
+        [0, 2].contains(&code(&again)),
+        "it is there, or was never begun"
+    );
     cluster.is_settled(KEY, 3);
     cluster.has_exactly(KEY, 3);
     (!traced.killed).then(|| traced.calls[&Role::Client])
@@ -966,4 +969,45 @@ fn killing_the_scheduler_before_a_system_call_changes_nothing() {
     for call in (1..=all).step_by(step as usize) {
         killed_before(call);
     }
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_ends_the_scheduler_and_nothing_else() {
+    let mut cluster = Cluster::new(options());
+    cluster.create(&job(3));
+    cluster.kill_scheduler();
+    let address = cluster.master.address();
+    let mut command = cluster.bench.dewar(&["scheduler", "--master", &address]);
+    let log = cluster.bench.path().join("err");
+    command
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log).expect("a file"));
+    let fault = TracedFault {
+        role: Role::Client,
+        calls: &[nix::libc::SYS_fdatasync],
+        // The first one is the replay's own.
+        from: 2,
+        persists: true,
+        errno: nix::libc::EIO,
+    };
+    let traced = std::thread::spawn(move || trace_fault(command, fault));
+    let file = cluster.file("more.yaml", &job(4).replace("name: web", "name: more"));
+    let output = wait_for("the answer", || {
+        let output = cluster.dewar(&["job", "create", &file, "--detach"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // Until it listens there is nobody.
+        (!said.contains("no scheduler at") || traced.is_finished()).then_some(output)
+    });
+    assert_eq!(
+        code(&output),
+        1,
+        "what is not on disk is not said to be done"
+    );
+    let traced = traced.join().expect("the tracer");
+    assert_eq!(traced.code, Some(1));
+    let said = fs::read_to_string(log).expect("the log");
+    assert!(said.contains("the journal cannot be written"), "{said}");
+    cluster.start();
+    cluster.is_settled(KEY, 3);
+    cluster.has_exactly(KEY, 3);
 }

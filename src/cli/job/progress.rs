@@ -86,7 +86,7 @@ impl Progress {
     fn reached(&self, view: &JobView) -> Option<Code> {
         match self.goal {
             Goal::Gone | Goal::Never => None,
-            Goal::Settled => is_settled(view).then(|| match view.totals.failed {
+            Goal::Settled => is_settled(view).then_some(match view.totals.failed {
                 0 => Code::Success,
                 _ => Code::Failed,
             }),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     amounts::{Amounts, Ports},
-    core::Core,
+    decide::Core,
     state::{Key, Task},
 };
 

@@ -1,7 +1,7 @@
 //! What has to be done about tasks again and again until there is an answer: killing, asking, giving up.
 
 use super::{
-    core::{Core, Timer, task_id},
+    decide::{Core, Timer, task_id},
     decision::Call,
     state::{Kind, Task},
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    core::{Core, serial_of, task_id},
+    decide::{Core, serial_of, task_id},
     decision::{Call, Heard, Measure},
     state::{Kind, Outcome, Step, Task, is_over},
 };

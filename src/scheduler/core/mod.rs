@@ -8,7 +8,7 @@
 mod agents;
 mod amounts;
 mod chores;
-mod core;
+mod decide;
 mod decision;
 mod heard;
 mod matching;
@@ -27,7 +27,7 @@ mod why;
 
 pub use agents::Offer;
 pub use amounts::{Amounts, NAMES, Ports, UNLIMITED, thousandths};
-pub use core::{Core, task_id};
+pub use decide::{Core, task_id};
 pub use decision::{Call, Decision, Event, Heard, Measure};
 pub use requests::{Answer, Refusal, Request, Sort};
 pub use settings::Settings;

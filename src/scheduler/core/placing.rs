@@ -21,7 +21,7 @@ use std::{
 use super::{
     agents::{Agent, Bundle, Offer},
     amounts::Amounts,
-    core::{Core, Group, Timer},
+    decide::{Core, Group, Timer},
     decision::{Call, Measure},
     matching::veto,
     state::{JobState, Kind, Task, Version, limits},

@@ -11,7 +11,7 @@ use std::{
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::{
-    core::serial_of,
+    decide::serial_of,
     decision::Decision,
     requests::Request,
     settings::Settings,
@@ -30,6 +30,8 @@ use crate::{
 };
 
 type Op = (u8, u8, u8);
+/// With their times.
+type Facts = Vec<(u64, Fact)>;
 
 /// Racks of the agents; more than one agent shares one.
 const RACKS: [&str; 2] = ["a", "b"];
@@ -41,9 +43,9 @@ struct World {
     master: Master,
     now: u64,
     /// What was made durable.
-    disk: Vec<(u64, Fact)>,
+    disk: Facts,
     /// Decisions that are not on disk yet, with what they want to say.
-    undurable: VecDeque<(Vec<(u64, Fact)>, Vec<Message>)>,
+    undurable: VecDeque<(Facts, Vec<Message>)>,
     /// On their way to the master.
     calls: VecDeque<Message>,
     /// On their way from it.

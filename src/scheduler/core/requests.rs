@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     amounts::{Amounts, NAMES, shown},
-    core::Core,
+    decide::Core,
     decision::Decision,
     state::{JobState, Key, Kind, Update, UpdateStage},
     why::near,

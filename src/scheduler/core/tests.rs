@@ -32,6 +32,9 @@ pub(super) fn job(more: &str) -> Job {
 
 const KEY: &str = "www/devel/web";
 
+/// An agent's name, cores, devices and attributes.
+type Offered<'a> = (&'a str, u64, u64, &'a [(&'a str, &'a str)]);
+
 struct Play {
     core: Core,
     now: u64,
@@ -61,8 +64,7 @@ impl Play {
         self.ask(Request::Create(Box::new(job))).expect("a job");
     }
 
-    /// Offers of these agents: name, cores, devices, attributes.
-    fn offer(&mut self, agents: &[(&str, u64, u64, &[(&str, &str)])]) -> Decision {
+    fn offer(&mut self, agents: &[Offered<'_>]) -> Decision {
         let offers = agents.iter().map(|(name, cpus, gpus, attributes)| {
             self.offers += 1;
             let attributes = attributes.iter();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    core::{Core, Timer},
+    decide::{Core, Timer},
     state::{JobState, Key, Kind, Outcome, Step, Update, UpdateStage},
 };
 use crate::{

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     amounts::Amounts,
-    core::{Core, needs_place, task_id},
+    decide::{Core, needs_place, task_id},
     requests::sum,
     state::{Change, Ended, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
 };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     agents::Agent,
     amounts::{Amounts, NAMES, shown},
-    core::Core,
+    decide::Core,
     matching::{Veto, veto},
     state::Version,
 };

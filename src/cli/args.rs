@@ -144,12 +144,12 @@ A second one with the same --root waits and takes its place. SIGTERM ends it; ta
   dewar doctor
   dewar doctor --format json | jq '.limits[] | select(.available | not)'")]
     Doctor(DoctorArgs),
-    /// Print the JSON Schema of task files, for editors
+    /// Print the JSON Schema of task files (or job files), for editors
     #[command(after_help = "Examples:
   dewar schema > dewar.schema.json
   # then, as the first line of a task file:
   # yaml-language-server: $schema=./dewar.schema.json")]
-    Schema,
+    Schema(SchemaArgs),
     /// Print completions for a shell
     #[command(after_help = "Examples:
   dewar completions bash > /etc/bash_completion.d/dewar
@@ -181,6 +181,13 @@ pub(super) enum StatusFormat {
     Text,
     /// One JSON object
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SchemaArgs {
+    /// Of job files
+    #[arg(long)]
+    pub job: bool,
 }
 
 #[derive(Debug, Args)]

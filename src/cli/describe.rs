@@ -5,14 +5,18 @@ use std::{fs, io};
 use clap::CommandFactory;
 
 use super::{
-    args::{Cli, CompletionsArgs, ManArgs},
+    args::{Cli, CompletionsArgs, ManArgs, SchemaArgs},
     failure::{Code, Failure, Outcome},
     terminal::put,
 };
-use crate::config::json_schema;
+use crate::config::{job_schema, json_schema};
 
-pub(super) fn schema() -> Outcome {
-    let text = serde_json::to_string_pretty(&json_schema()).map_err(Failure::internal)? + "\n";
+pub(super) fn schema(args: &SchemaArgs) -> Outcome {
+    let schema = match args.job {
+        true => job_schema(),
+        false => json_schema(),
+    };
+    let text = serde_json::to_string_pretty(&schema).map_err(Failure::internal)? + "\n";
     put(&mut io::stdout(), text.as_bytes());
     Ok(Code::Success)
 }

@@ -76,7 +76,7 @@ fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
         Verb::Graph(args) => graph::graph(store, &args),
         Verb::Gc(args) => gc::gc(&store()?, &args),
         Verb::Doctor(args) => doctor::doctor(&args),
-        Verb::Schema => describe::schema(),
+        Verb::Schema(args) => describe::schema(&args),
         Verb::Completions(args) => describe::completions(&args),
         Verb::Man(args) => describe::man(&args),
         Verb::Attach(args) => attach::attach(&store()?, &args),

@@ -10,7 +10,7 @@ use super::{
     units::{Bytes, Period},
 };
 
-const JOB: [&str; 15] = [
+pub(super) const JOB: [&str; 15] = [
     "name",
     "role",
     "environment",
@@ -35,7 +35,7 @@ const LATER: [&str; 5] = [
     "container",
     "announce",
 ];
-const UPDATE: [&str; 6] = [
+pub(super) const UPDATE: [&str; 6] = [
     "batch_size",
     "watch_secs",
     "max_per_shard_failures",

@@ -390,7 +390,7 @@ fn health() -> Value {
     health
 }
 
-fn fields(list: &[(&str, &str, Value)]) -> Value {
+pub(super) fn fields(list: &[(&str, &str, Value)]) -> Value {
     let described = list.iter().map(|(name, description, value)| {
         let mut value = value.clone();
         value["description"] = json!(description);
@@ -399,7 +399,7 @@ fn fields(list: &[(&str, &str, Value)]) -> Value {
     Value::Object(described.collect::<Map<String, Value>>())
 }
 
-fn object(description: &str, required: &[&str], properties: Value) -> Value {
+pub(super) fn object(description: &str, required: &[&str], properties: Value) -> Value {
     json!({
         "description": description,
         "type": "object",
@@ -409,12 +409,12 @@ fn object(description: &str, required: &[&str], properties: Value) -> Value {
     })
 }
 
-fn reference(name: &str) -> Value {
+pub(super) fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/$defs/{name}")})
 }
 
 /// Null counts as absent.
-fn nullable(value: Value) -> Value {
+pub(super) fn nullable(value: Value) -> Value {
     json!({"anyOf": [value, {"type": "null"}]})
 }
 
@@ -426,23 +426,23 @@ fn choice(names: &[&str]) -> Value {
     json!({"anyOf": [{"enum": names}, {"type": "string", "pattern": "\\{\\{"}, {"type": "null"}]})
 }
 
-fn string() -> Value {
+pub(super) fn string() -> Value {
     nullable(reference("text"))
 }
 
-fn strings() -> Value {
+pub(super) fn strings() -> Value {
     list(reference("text"))
 }
 
-fn count() -> Value {
+pub(super) fn count() -> Value {
     nullable(reference("count"))
 }
 
-fn number() -> Value {
+pub(super) fn number() -> Value {
     nullable(reference("number"))
 }
 
-fn boolean() -> Value {
+pub(super) fn boolean() -> Value {
     nullable(reference("boolean"))
 }
 

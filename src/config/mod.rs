@@ -15,6 +15,7 @@ mod diagnostic;
 mod fields;
 mod health;
 mod job;
+mod job_schema;
 mod json;
 mod json_schema;
 mod lifecycle;
@@ -33,6 +34,7 @@ pub use job::{
     Job, JobMistakes, JobSource, MOST_INSTANCES, PartitionPolicy, Placement, Rule, UpdateConfig,
     is_name,
 };
+pub use job_schema::job_schema;
 pub use json_schema::json_schema;
 pub use load::{Bindings, Document, Resolved, Wrapper};
 pub use schema::{

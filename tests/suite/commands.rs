@@ -475,3 +475,23 @@ fn examples_in_the_documents_are_valid() {
     }
     assert!(checked >= 3, "{checked}");
 }
+
+#[test]
+fn the_schema_of_jobs_agrees_with_the_fixture() {
+    let bench = Bench::new();
+    let schema: serde_json::Value =
+        serde_json::from_slice(&bench.run(&["schema", "--job"]).stdout).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/web.job.yaml");
+    let source = std::fs::read_to_string(path).expect("a fixture");
+    let job = yaml(&bench, &source);
+    let errors: Vec<String> = validator
+        .iter_errors(&job)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    for wrong in ["servce: true\n", "instances: many\n"] {
+        let source = source.replace("instances: 3\n", wrong);
+        assert!(!validator.is_valid(&yaml(&bench, &source)), "{wrong}");
+    }
+}

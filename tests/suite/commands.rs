@@ -494,7 +494,7 @@ fn the_schema_of_jobs_takes_jobs() {
         .map(|error| error.to_string())
         .collect();
     assert!(errors.is_empty(), "{errors:?}");
-    for (field, wrong) in [("servce", "true"), ("instances", "many"), ("task", "")] {
+    for (field, wrong) in [("servce", "true"), ("update_config", "fast"), ("task", "")] {
         let mut job = job.clone();
         match wrong.is_empty() {
             true => drop(job.as_object_mut().expect("a map").remove(field)),

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::bag::{Bag, milli};
 use crate::mesos::{
     self,
     messages::{
@@ -570,21 +571,10 @@ impl Master {
             && agent.standing == Standing::Registered
         {
             agent.standing = Standing::Unreachable;
-            for (id, task) in &agent.tasks {
-                if !is_live(task.state) {
-                    continue;
-                }
-                events.push(update(TaskStatus {
-                    task_id: TaskId { value: id.clone() },
-                    state: TaskState::TaskUnreachable.into(),
-                    agent_id: Some(AgentId {
-                        value: name.to_owned(),
-                    }),
-                    source: Some(Source::Master.into()),
-                    reason: Some(Reason::AgentRemoved.into()),
-                    ..TaskStatus::default()
-                }));
-            }
+            let live = agent.tasks.iter().filter(|(_, task)| is_live(task.state));
+            let said =
+                |id: &String| word(id, name, TaskState::TaskUnreachable, Reason::AgentRemoved);
+            events.extend(live.map(|(id, _)| update(said(id))));
         }
         events
     }
@@ -602,15 +592,8 @@ impl Master {
         let mut events: Vec<Event> = live
             .map(|(id, task)| {
                 update(TaskStatus {
-                    task_id: TaskId { value: id.clone() },
-                    state: task.state.into(),
                     healthy: task.healthy,
-                    agent_id: Some(AgentId {
-                        value: name.to_owned(),
-                    }),
-                    source: Some(Source::Master.into()),
-                    reason: Some(Reason::AgentReregistered.into()),
-                    ..TaskStatus::default()
+                    ..word(id, name, task.state, Reason::AgentReregistered)
                 })
             })
             .collect();
@@ -632,16 +615,8 @@ impl Master {
         agent.standing = Standing::Registered;
         for (id, task) in std::mem::take(&mut agent.tasks) {
             if is_live(task.state) {
-                events.push(update(TaskStatus {
-                    task_id: TaskId { value: id },
-                    state: TaskState::TaskGone.into(),
-                    agent_id: Some(AgentId {
-                        value: name.to_owned(),
-                    }),
-                    source: Some(Source::Master.into()),
-                    reason: Some(Reason::AgentRemoved.into()),
-                    ..TaskStatus::default()
-                }));
+                let gone = word(&id, name, TaskState::TaskGone, Reason::AgentRemoved);
+                events.push(update(gone));
             }
         }
         events
@@ -710,53 +685,6 @@ impl Agent {
     }
 }
 
-/// Resources as sums.
-#[derive(Clone, Debug, Default)]
-struct Bag {
-    scalars: BTreeMap<String, i64>,
-    ports: BTreeSet<u16>,
-}
-
-fn milli(value: f64) -> i64 {
-    (value * 1000.0).round() as i64
-}
-
-impl Bag {
-    fn of<'r>(resources: impl Iterator<Item = &'r Resource>) -> Bag {
-        let mut bag = Bag::default();
-        for resource in resources {
-            if let Some(scalar) = &resource.scalar {
-                *bag.scalars.entry(resource.name.clone()).or_default() += milli(scalar.value);
-            }
-            for range in resource.ranges.iter().flat_map(|ranges| &ranges.range) {
-                bag.ports.extend(range.begin as u16..=range.end as u16);
-            }
-        }
-        bag
-    }
-
-    fn add(&mut self, other: &Bag) {
-        for (name, amount) in &other.scalars {
-            *self.scalars.entry(name.clone()).or_default() += amount;
-        }
-        self.ports.extend(&other.ports);
-    }
-
-    /// Takes all of `other` out; false when it was not all there.
-    fn take(&mut self, other: &Bag) -> bool {
-        let mut was_there = true;
-        for (name, amount) in &other.scalars {
-            let left = self.scalars.entry(name.clone()).or_default();
-            *left -= amount;
-            was_there &= *left >= 0;
-        }
-        for port in &other.ports {
-            was_there &= self.ports.remove(port);
-        }
-        was_there
-    }
-}
-
 fn refused(filters: Option<&mesos::messages::Filters>) -> u64 {
     let seconds = filters.map_or(5.0, |filters| filters.refuse_seconds());
     (seconds * 1000.0) as u64
@@ -770,6 +698,22 @@ fn text((name, value): &(String, String)) -> Attribute {
             value: value.clone(),
         }),
         ..Attribute::default()
+    }
+}
+
+/// What the master itself says of a task.
+fn word(id: &str, agent: &str, state: TaskState, reason: Reason) -> TaskStatus {
+    TaskStatus {
+        task_id: TaskId {
+            value: id.to_owned(),
+        },
+        state: state.into(),
+        agent_id: Some(AgentId {
+            value: agent.to_owned(),
+        }),
+        source: Some(Source::Master.into()),
+        reason: Some(reason.into()),
+        ..TaskStatus::default()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Production paths do not come here.
 
+mod bag;
 mod core;
 mod faults;
 mod master;

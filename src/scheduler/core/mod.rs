@@ -7,6 +7,7 @@
 
 mod agents;
 mod amounts;
+mod apply;
 mod chores;
 mod decide;
 mod decision;
@@ -15,6 +16,7 @@ mod matching;
 mod placing;
 #[cfg(test)]
 mod properties;
+mod quotas;
 mod requests;
 mod settings;
 mod snapshot;

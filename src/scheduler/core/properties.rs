@@ -529,7 +529,7 @@ impl World {
     /// There is enough of everything from here on, and only now and then a call is lost: what was asked for must
     /// come true.
     fn heal(&mut self) {
-        for index in 0..2 {
+        for index in 0..4 {
             let more = agent(format!("more{index}"), index, 64.0);
             self.master.add_agent(more);
         }

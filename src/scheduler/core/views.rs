@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     amounts::Amounts,
     decide::{Core, needs_place, task_id},
-    requests::sum,
+    quotas::sum,
     state::{Change, Ended, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
 };
 use crate::mesos::messages::TaskState;

@@ -4,11 +4,16 @@
 /// Starts tracing; DEWAR_LOG (error, warn, info, debug, trace) says how much, warnings by default.
 /// Later calls change nothing.
 pub fn start() {
+    start_with(tracing::Level::WARN);
+}
+
+/// As [`start`], with another level where nobody says one.
+pub fn start_with(default: tracing::Level) {
     let wanted = std::env::var("DEWAR_LOG").ok();
     let level = wanted.and_then(|level| level.parse().ok());
     // An error means that it was started before.
     let _ = tracing_subscriber::fmt()
-        .with_max_level(level.unwrap_or(tracing::Level::WARN))
+        .with_max_level(level.unwrap_or(default))
         .with_writer(std::io::stderr)
         .with_ansi(false)
         // A full disk must not make a panic of a warning.

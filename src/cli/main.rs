@@ -37,7 +37,12 @@ pub fn main() -> ExitCode {
             return Code::Internal.into();
         }
     };
-    trace::start();
+    // Whoever runs a cluster wants to know who asked for what.
+    let is_scheduler = std::env::args_os().any(|word| word == "scheduler");
+    trace::start_with(match is_scheduler {
+        true => tracing::Level::INFO,
+        false => tracing::Level::WARN,
+    });
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

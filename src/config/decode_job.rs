@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{
+    decode_around::{HEALTH, health_check, lifecycle},
     diagnostic::Diagnostics,
     fields::{Fields, wrong_type},
     job::{Job, MOST_INSTANCES, PartitionPolicy, Placement, Rule, UpdateConfig, is_name, to_json},
-    node::{Node, Value},
+    node::{Node, Span, Value},
     units::{Bytes, Period},
 };
 
@@ -51,6 +52,8 @@ const UNLIMITED: &str = "-1";
 pub(super) struct Decoded {
     pub job: Job,
     pub task: Node,
+    /// Names of ports that what stands around the task speaks to, with where that is.
+    pub wanted_ports: Vec<(String, Span)>,
 }
 
 pub(super) fn decode(node: &Node, role: &str, diagnostics: &mut Diagnostics) -> Option<Decoded> {
@@ -86,10 +89,18 @@ pub(super) fn decode(node: &Node, role: &str, diagnostics: &mut Diagnostics) -> 
     let priority = priority(&mut fields, diagnostics);
     let ports = fields.strings("ports", diagnostics).unwrap_or_default();
     let mut around = BTreeMap::new();
-    for name in ["health_check_config", "lifecycle"] {
-        if let Some(node) = fields.take(name) {
-            around.insert(name.to_owned(), to_json(node).to_string());
+    let mut wanted_ports = Vec::new();
+    if let Some(node) = fields.take("health_check_config") {
+        if health_check(node, diagnostics) {
+            wanted_ports.push((HEALTH.to_owned(), node.span.clone()));
         }
+        around.insert("health_check_config".to_owned(), to_json(node).to_string());
+    }
+    if let Some(node) = fields.take("lifecycle") {
+        if let Some(port) = lifecycle(node, diagnostics) {
+            wanted_ports.push((port, node.span.clone()));
+        }
+        around.insert("lifecycle".to_owned(), to_json(node).to_string());
     }
     let job = Job {
         role,
@@ -111,7 +122,11 @@ pub(super) fn decode(node: &Node, role: &str, diagnostics: &mut Diagnostics) -> 
         around,
     };
     fields.finish(&JOB, &LATER, diagnostics);
-    Some(Decoded { job, task: task? })
+    Some(Decoded {
+        job,
+        task: task?,
+        wanted_ports,
+    })
 }
 
 fn instances(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> u32 {

@@ -209,6 +209,19 @@ impl Job {
             diagnostics.sort();
             return Err(in_job(diagnostics));
         }
+        let named = task.ports(0);
+        for (port, span) in &decoded.wanted_ports {
+            if !named.contains(port) && !decoded.job.ports.contains(port) {
+                diagnostics
+                    .error(span, format!("there is no port `{port}` for this"))
+                    .help(format!(
+                        "refer to {{{{thermos.ports[{port}]}}}} in the task, or add it to `ports`"
+                    ));
+            }
+        }
+        if diagnostics.has_errors() {
+            return Err(in_job(diagnostics));
+        }
         let in_task = source.task.is_some() && matches!(decoded.task.value, Value::String(_));
         let mistakes = |diagnostics| JobMistakes {
             in_task,
@@ -244,7 +257,7 @@ impl Job {
     /// The task of one instance with stand-ins for what is only known where it runs.
     fn resolved(&self, instance: u32) -> Option<Task> {
         let document = Document::parse(&self.task, true).ok()?;
-        let bindings = stand_ins(&self.role, instance, &self.ports);
+        let bindings = stand_ins(self, &self.task, instance);
         Some(document.resolve(0, &bindings).ok()?.task)
     }
 
@@ -268,7 +281,7 @@ fn complete(decoded: &mut Decoded, node: &Node, task: &Document) -> Result<(), D
     let mut ports: BTreeSet<String> = task.ports(0);
     ports.extend(std::mem::take(&mut job.ports));
     job.ports = ports.into_iter().collect();
-    let resolved = task.resolve(0, &stand_ins(&job.role, 0, &job.ports))?;
+    let resolved = task.resolve(0, &stand_ins(job, &to_json(node).to_string(), 0))?;
     let mut diagnostics = resolved.diagnostics;
     if job.name.is_empty() {
         job.name = resolved.task.name.clone();
@@ -327,15 +340,26 @@ pub fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.chars().all(is_good) && !name.starts_with('.')
 }
 
-fn stand_ins(role: &str, instance: u32, ports: &[String]) -> Bindings {
-    let numbered = ports.iter().zip(1..);
+/// What an executor binds beside its own: the job's `{{role}}` and `{{environment}}`, as Aurora did.
+pub fn job_sets(task: &str, role: &str, environment: &str) -> BTreeMap<String, String> {
+    let all = [("role", role), ("environment", environment)];
+    let named = all
+        .into_iter()
+        .filter(|(name, _)| task.contains(&format!("{{{{{name}}}}}")));
+    named
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn stand_ins(job: &Job, task: &str, instance: u32) -> Bindings {
+    let numbered = job.ports.iter().zip(1..);
     Bindings {
         task_id: "task".to_owned(),
-        user: role.to_owned(),
+        user: job.role.clone(),
         instance,
         hostname: "host".to_owned(),
         ports: numbered.map(|(name, port)| (name.clone(), port)).collect(),
-        sets: BTreeMap::new(),
+        sets: job_sets(task, &job.role, &job.environment),
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Wrapper {
     pub instance: Option<u32>,
     /// The user that runs it.
     pub role: Option<String>,
+    /// Of its job.
+    pub environment: Option<String>,
     /// What else was said and means nothing here.
     pub ignored: Vec<String>,
 }
@@ -130,6 +132,7 @@ impl Document {
         let wrapper = Wrapper {
             instance: text("instance").and_then(|text| text.trim().parse().ok()),
             role: text("role"),
+            environment: text("environment"),
             ignored: node
                 .keys()
                 .filter(|key| !WRAPPED.contains(key))

@@ -6,6 +6,7 @@
 
 mod check;
 mod decode;
+mod decode_around;
 mod decode_isolation;
 mod decode_job;
 mod decode_launch;
@@ -32,7 +33,7 @@ mod yaml;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use job::{
     Job, JobMistakes, JobSource, MOST_INSTANCES, PartitionPolicy, Placement, Rule, UpdateConfig,
-    is_name,
+    is_name, job_sets,
 };
 pub use job_schema::job_schema;
 pub use json_schema::json_schema;

@@ -11,7 +11,7 @@ use super::{actions::Words, begin::Bounds};
 use crate::{
     config::{
         Bindings, Diagnostics, Document, Health, HttpProbe, Period, Probe, Process, Task, TcpProbe,
-        Wrapper,
+        Wrapper, job_sets,
     },
     journal::Header,
     keeper::{LIVE, SOCKET},
@@ -70,7 +70,11 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
         instance: wrapper.instance.unwrap_or_default(),
         hostname: place.hostname.clone(),
         ports: ports.clone(),
-        sets: BTreeMap::new(),
+        sets: job_sets(
+            &described.source,
+            wrapper.role.as_deref().unwrap_or_default(),
+            wrapper.environment.as_deref().unwrap_or_default(),
+        ),
     };
     let mut task = described.resolve(&bindings)?;
     if account.name != own.name {

@@ -67,15 +67,15 @@ pub struct Submission {
     /// Where the job says no role.
     #[serde(default)]
     pub role: String,
-    /// Of an update: only these instances, as in `0-2,5`.
+    /// Of an update: only these instances, as in `0-2,5`; absent: all.
     #[serde(default)]
-    pub instances: String,
+    pub instances: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Some_ {
     #[serde(default)]
-    instances: String,
+    instances: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,7 +92,7 @@ struct Over {
 /// Nobody has more.
 const MOST_CORES: f64 = 1e9;
 
-/// A quota as clients send it; there is no limit of what is absent.
+/// A quota as clients send it; what is absent stays as it is, and is without a limit at first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct QuotaBody {
     /// Cores.
@@ -217,7 +217,7 @@ impl Api {
             }
             (&Method::PUT, ["jobs"]) => {
                 let submission = body::<Submission>(request).await?;
-                let only = instances(&submission.instances)?;
+                let only = instances(submission.instances.as_deref())?;
                 let job = submitted(submission).await?;
                 self.wish(Wish::Update(Box::new(job), only)).await
             }
@@ -371,12 +371,20 @@ fn amounts(quota: &QuotaBody) -> Result<Amounts, Bad> {
     })
 }
 
-fn instances(text: &str) -> Result<BTreeSet<u32>, Bad> {
-    parse_instances(text).map_err(|why| Bad::new(StatusCode::BAD_REQUEST, why))
+/// None are named: all.
+fn instances(text: Option<&str>) -> Result<BTreeSet<u32>, Bad> {
+    let parsed = text.map(parse_instances).transpose();
+    let parsed = parsed.map_err(|why| Bad::new(StatusCode::BAD_REQUEST, why))?;
+    Ok(parsed.unwrap_or_default())
 }
 
 async fn some(request: Request<Incoming>) -> Result<BTreeSet<u32>, Bad> {
-    instances(&body_or_nothing::<Some_>(request).await?.instances)
+    instances(
+        body_or_nothing::<Some_>(request)
+            .await?
+            .instances
+            .as_deref(),
+    )
 }
 
 /// The job, or every mistake with its place. Reading may take a while, and others need not wait for it.

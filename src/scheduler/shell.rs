@@ -18,14 +18,16 @@ use tokio::{
 };
 
 use super::{
-    core::{Answer, Core, Decision, Event, Key, Refusal, Request},
+    core::{Answer, Core, Decision, Event, Key, Kind, Refusal, Request},
     link::{News, Outgoing},
     metrics::Metrics,
     store::{Store, StoreError, Written},
     watch::Watchers,
     wire::{Meaning, Translator},
 };
-use crate::{clock, journal::Moment};
+use crate::{
+    clock, journal::Moment, mesos::messages::TaskState, protocols::dewar::scheduler::Status,
+};
 
 /// Nothing is due for so long at most; nobody waits that long for nothing.
 const LONG: Duration = Duration::from_secs(86_400);
@@ -183,6 +185,7 @@ impl Shell {
 
     fn carry_out(&mut self, decision: Decision, now: Moment, later: Option<Later>) {
         self.metrics.decided(&decision);
+        log(&decision);
         let stream = self.stream;
         let calls = decision.calls.into_iter();
         let calls = calls
@@ -234,12 +237,18 @@ impl Shell {
         match news {
             News::Event(number, event) => match self.translator.event(*event) {
                 Meaning::Subscribed(event) => {
-                    tracing::info!("subscribed");
                     self.stream = number;
                     self.handle(event);
+                    let id = self.core.state().framework.as_deref().unwrap_or_default();
+                    tracing::info!("subscribed as framework {id}");
                 }
                 // What an earlier stream still says was said before its loss.
-                Meaning::Event(event) if number == self.stream => self.handle(event),
+                Meaning::Event(event) if number == self.stream => {
+                    if let Event::AgentLost(id) = &event {
+                        tracing::warn!("the master has given up agent {id}");
+                    }
+                    self.handle(event);
+                }
                 Meaning::Event(_) | Meaning::Nothing => {}
                 Meaning::Error(why) => return Err(SchedulerError::Refused(why)),
             },
@@ -261,7 +270,16 @@ impl Shell {
                 self.carry_out(Decision::default(), now, Some(later));
             }
             Ask::Request(request, reply) => {
+                let asked = request.to_string();
                 let (answer, decision) = self.core.request(request, now.wall_us / 1000);
+                match &answer {
+                    Ok(Answer::Begun(_, what) | Answer::Done(what)) => {
+                        tracing::info!("asked to {asked}: {what}");
+                    }
+                    Err(refusal) => {
+                        tracing::info!("asked to {asked}, refused: {}", refusal.message);
+                    }
+                }
                 // Whoever asked may be gone.
                 let later = move || drop(reply.send(answer));
                 self.carry_out(decision, now, Some(Box::new(later)));
@@ -272,6 +290,34 @@ impl Shell {
                 let later = move || drop(reply.send(watched));
                 self.carry_out(Decision::default(), now, Some(Box::new(later)));
             }
+        }
+    }
+}
+
+/// What an operator looks for afterwards: tasks that ended badly, agents that are not heard of, updates.
+fn log(decision: &Decision) {
+    for fact in &decision.facts {
+        match &fact.kind {
+            Some(Kind::Status(status))
+                if !status.reason.is_empty() || !status.message.is_empty() =>
+            {
+                let state = TaskState::try_from(status.state);
+                let state = state.map_or("?", |state| state.as_str_name());
+                if state != "TASK_FINISHED" && state != "TASK_KILLED" {
+                    let Status {
+                        serial, message, ..
+                    } = status;
+                    tracing::info!("task number {serial}: {state} {}: {message}", status.reason);
+                }
+            }
+            Some(Kind::Superseded(one)) => {
+                tracing::info!("task number {} is given up: nobody hears of it", one.serial);
+            }
+            Some(Kind::UpdateState(update)) => {
+                let stage = update.stage().as_str_name();
+                tracing::info!("update of {}: {stage} {}", update.job, update.reason);
+            }
+            _ => {}
         }
     }
 }

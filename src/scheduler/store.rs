@@ -22,10 +22,11 @@ use nix::{
 use prost::Message;
 use thiserror::Error;
 
-use super::core::{Fact, Flapping, State};
+use super::core::{Fact, Flapping, Kind as FactKind, State};
 use crate::journal::{
     Compacted, FileStorage, Header, Journal, JournalError, Kind, Moment, Record, Snapshot, read,
 };
+use crate::protocols::dewar::scheduler::Serial;
 
 const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
@@ -177,8 +178,18 @@ impl Locked {
                     ..Header::default()
                 };
                 let header = Record::new(now, Kind::Header(header));
-                journal.append(vec![header]).map_err(fail("write"))?;
-                (journal, 1, 0)
+                // Two schedulers of one cluster must not give the same ids.
+                let serial = Serial {
+                    serial: first_serial(),
+                };
+                let begun = Fact {
+                    kind: Some(FactKind::Serial(serial)),
+                };
+                state.apply(&begun, now.wall_us / 1000, flapping);
+                let begun = Record::new(now, Kind::Fact(begun));
+                let records = vec![header, begun];
+                journal.append(records).map_err(fail("write"))?;
+                (journal, 2, 0)
             }
             Some(replay) => {
                 if let Some((offset, why)) = replay.torn {
@@ -331,6 +342,12 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Somewhere among a hundred million places, each with room for a million tasks.
+fn first_serial() -> u64 {
+    let random = uuid::Uuid::new_v4().as_u128();
+    (random % 100_000_000) as u64 * 1_000_000
 }
 
 /// A frame has a largest size, but what one decision says stays together.

@@ -502,7 +502,10 @@ fn only_what_differs_is_replaced() {
         )
         .replace("batch_size: 3", "batch_size: 2");
     let told = cluster.job(&["update", &cluster.file("same.yaml", &same)]);
-    assert!(told.contains("nothing that runs changes"), "{told}");
+    assert!(
+        told.contains("www/prod/web: nothing that runs changes"),
+        "{told}"
+    );
     assert_eq!(cluster.tasks(), before);
     // Only instance 0 sees a difference.
     let by_number = first.replace("sleep 1000", "sleep 100{{mesos.instance}}");
@@ -882,6 +885,21 @@ fn what_makes_no_sense_is_refused_before_it_does_harm() {
     refused(&["job", "status", "www/prod"]);
     refused(&["job", "status", "www//web"]);
     refused(&["job", "drain", "a/b"]);
+    refused(&["job", "kill", "www/prod/web", "--instances", ""]);
+    let around = format!(
+        "{}health_check_config: {{health_checker: {{htpp: {{}}}}, intervall_secs: 3}}\nlifecycle: {{http: {{port: helath}}}}\n",
+        job(1)
+    );
+    let said = refused(&["job", "create", &cluster.file("around.yaml", &around)]);
+    for what in ["`htpp`", "`intervall_secs`"] {
+        assert!(said.contains(what), "{what} in {said}");
+    }
+    let portless = format!("{}lifecycle: {{http: {{}}}}\n", job(1));
+    let said = refused(&["job", "create", &cluster.file("portless.yaml", &portless)]);
+    assert!(
+        said.contains("there is no port `health` for this"),
+        "{said}"
+    );
     refused(&[
         "job",
         "kill",
@@ -1008,6 +1026,73 @@ fn a_journal_that_cannot_be_written_ends_the_scheduler_and_nothing_else() {
     let said = fs::read_to_string(log).expect("the log");
     assert!(said.contains("the journal cannot be written"), "{said}");
     cluster.start();
+    // What was written and not synced may be there or not: whoever asked knows that it is not known.
+    cluster.dewar(&["job", "kill", "www/prod/more"]);
     cluster.is_settled(KEY, 3);
     cluster.has_exactly(KEY, 3);
+}
+
+#[test]
+fn an_update_that_can_never_fit_touches_nothing() {
+    let cluster = Cluster::new(options());
+    cluster.create(&job(4));
+    let before = cluster.tasks();
+    let huge = job(4).replace("cpu: 0.5", "cpu: 50");
+    let output = cluster.dewar(&["job", "update", &cluster.file("huge.yaml", &huge)]);
+    assert_eq!(code(&output), 2);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("it can never fit: cpus: it needs 50.05"),
+        "{said}"
+    );
+    assert_eq!(cluster.tasks(), before);
+}
+
+#[test]
+fn a_failed_update_is_forgotten_when_nothing_is_to_change() {
+    let cluster = Cluster::new(options());
+    cluster.create(&job(2));
+    let failed = cluster.dewar(&["job", "update", &cluster.file("bad.yaml", &bad(&job(2)))]);
+    assert_eq!(code(&failed), 1);
+    let told = cluster.job(&["update", &cluster.file("same.yaml", &job(2))]);
+    assert_eq!(told, "www/prod/web: nothing that runs changes\n");
+}
+
+#[test]
+fn what_is_followed_is_followed_over_the_schedulers_death() {
+    let mut cluster = Cluster::new(options());
+    cluster.create(&job(6));
+    let slow = job(6)
+        .replace("sleep 1000", "sleep 1001")
+        .replace("watch_secs: 0", "watch_secs: 0.3");
+    let update = cluster
+        .bench
+        .dewar(&["job", "update", &cluster.file("slow.yaml", &slow)])
+        .spawn()
+        .expect("a client");
+    wait_for("the update to begin", || {
+        let view = cluster.view(KEY)?;
+        (view["update"]["is_active"] == true).then_some(())
+    });
+    cluster.kill_scheduler();
+    cluster.start();
+    let output = finish(update);
+    assert_eq!(
+        code(&output),
+        0,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("update rolled forward 6/6"), "{told}");
+}
+
+#[test]
+fn two_schedulers_of_one_cluster_give_different_ids() {
+    let id = || {
+        let cluster = Cluster::new(options());
+        cluster.create(&job(1));
+        cluster.tasks()[0].0.clone()
+    };
+    assert_ne!(id(), id());
 }

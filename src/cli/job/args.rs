@@ -127,8 +127,8 @@ pub(in super::super) struct UpdateArgs {
     /// The job file, YAML or JSON
     pub file: PathBuf,
     /// Only these, as in 0-2,5
-    #[arg(long, value_name = "NUMBERS", default_value = "")]
-    pub instances: String,
+    #[arg(long, value_name = "NUMBERS")]
+    pub instances: Option<String>,
     #[command(flatten)]
     pub follow: FollowArgs,
 }
@@ -156,8 +156,8 @@ pub(in super::super) struct SomeArgs {
     /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
     /// Only these, as in 0-2,5
-    #[arg(long, value_name = "NUMBERS", default_value = "")]
-    pub instances: String,
+    #[arg(long, value_name = "NUMBERS")]
+    pub instances: Option<String>,
     #[command(flatten)]
     pub follow: FollowArgs,
 }

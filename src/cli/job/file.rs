@@ -64,7 +64,7 @@ pub(super) fn submission(path: &Path) -> Result<(Submission, String), Failure> {
         task,
         task_is_json,
         role,
-        instances: String::new(),
+        instances: None,
     };
     Ok((submission, key))
 }

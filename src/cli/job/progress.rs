@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 
 use super::super::{
     failure::{Code, Failure},
-    terminal::{Colour, Style, harmless, harmless_json, print, put},
+    terminal::{Colour, Style, harmless, harmless_json, put},
 };
 use super::args::JobFormat;
 use crate::scheduler::core::{JobView, Totals, UpdateView};
@@ -30,6 +30,8 @@ pub(super) struct Progress {
     last: String,
     /// A line stands on the terminal that is to be redrawn.
     is_drawn: bool,
+    /// Nobody reads what is shown.
+    is_deserted: bool,
 }
 
 impl Progress {
@@ -40,6 +42,7 @@ impl Progress {
             style: Style::of(&stdout()),
             last: String::new(),
             is_drawn: false,
+            is_deserted: false,
         }
     }
 
@@ -51,7 +54,10 @@ impl Progress {
         }
         let value: serde_json::Value = serde_json::from_slice(line).map_err(Failure::internal)?;
         if self.format == JobFormat::Json {
-            print(&harmless_json(&value));
+            self.put(&harmless_json(&value));
+        }
+        if self.is_deserted {
+            return Ok(Some(Code::Success));
         }
         if value["gone"] == true {
             self.show("it is gone", "");
@@ -62,6 +68,7 @@ impl Progress {
         }
         let view: JobView = serde_json::from_value(value).map_err(Failure::internal)?;
         let about = match (&view.why, &view.trouble) {
+            _ if !view.connected => "no master hears the scheduler".to_owned(),
             (Some(why), _) => why.clone(),
             (None, Some(trouble)) if !is_settled(&view) => trouble.clone(),
             _ => String::new(),
@@ -79,8 +86,14 @@ impl Progress {
     /// Leaves the terminal at the beginning of a line.
     pub fn end(&mut self) {
         if std::mem::take(&mut self.is_drawn) {
-            put(&mut stdout(), b"\n");
+            // In whole: what was drawn may have been cut.
+            let painted = self.style.paint(Colour::Cyan, &self.last);
+            put(&mut stdout(), format!("\r\x1b[K{painted}\n").as_bytes());
         }
+    }
+
+    fn put(&mut self, line: &str) {
+        self.is_deserted |= !put(&mut stdout(), format!("{line}\n").as_bytes());
     }
 
     fn reached(&self, view: &JobView) -> Option<Code> {
@@ -116,10 +129,11 @@ impl Progress {
         }
         self.last.clone_from(&text);
         if !self.style.is_terminal {
-            return print(&text);
+            return self.put(&text);
         }
-        let width = rustix::termios::tcgetwinsize(stdout())
-            .map_or(80, |size| usize::from(size.ws_col).max(20));
+        let width = rustix::termios::tcgetwinsize(stdout());
+        let width = width.map_or(0, |size| usize::from(size.ws_col));
+        let width = if width < 20 { 80 } else { width };
         let shown: String = text.chars().take(width - 1).collect();
         let painted = self.style.paint(Colour::Cyan, &shown);
         let mut out = stdout();

@@ -12,16 +12,22 @@ use super::super::{
 use super::progress::words;
 use crate::scheduler::core::{AgentView, InstanceView, JobView, QuotaView};
 
+/// Said above what may not be true any more.
+const STALE: &str = "no master hears the scheduler: what follows is from before";
+
 pub(super) fn jobs(answer: &Value) -> Result<(), Failure> {
     let jobs: Vec<JobView> = read(&answer["jobs"])?;
     if jobs.is_empty() {
         print("no jobs");
     }
+    if jobs.iter().any(|job| !job.connected) {
+        print(STALE);
+    }
     let width = jobs.iter().map(|job| job.key.len()).max().unwrap_or(0);
     for job in jobs {
         print(&format!("{:width$}  {}", harmless(&job.key), words(&job)));
-        if let Some(why) = &job.why {
-            print(&format!("{:width$}  {}", "", harmless(why)));
+        for text in [&job.why, &job.trouble].into_iter().flatten() {
+            print(&format!("{:width$}  {}", "", harmless(text)));
         }
     }
     Ok(())
@@ -30,9 +36,12 @@ pub(super) fn jobs(answer: &Value) -> Result<(), Failure> {
 pub(super) fn job(answer: &Value) -> Result<(), Failure> {
     let job: JobView = read(answer)?;
     let style = Style::of(&stdout());
+    if !job.connected {
+        print(STALE);
+    }
     print(&format!("{}  {}", harmless(&job.key), words(&job)));
     for one in &job.instances {
-        print(&instance(one, style));
+        print(&instance(one, job.current, style));
         let last = one.last.as_ref().filter(|_| one.state != "RUNNING");
         if let Some(why) = &one.why {
             print(&format!("        {}", harmless(why)));
@@ -41,12 +50,13 @@ pub(super) fn job(answer: &Value) -> Result<(), Failure> {
             let first = last.message.lines().next().unwrap_or_default();
             let text = format!("last: {} on {}: {first}", last.state, last.host);
             print(&format!("        {}", harmless(&text)));
+            print(&format!("              {}", harmless(&last.task_id)));
         }
     }
     Ok(())
 }
 
-fn instance(one: &InstanceView, style: Style) -> String {
+fn instance(one: &InstanceView, current: u32, style: Style) -> String {
     let colour = match one.state.as_str() {
         "RUNNING" => Colour::Cyan,
         "FINISHED" => Colour::Green,
@@ -57,7 +67,9 @@ fn instance(one: &InstanceView, style: Style) -> String {
     let state = style.paint(colour, &format!("{:11}", harmless(&one.state)));
     let mut text = format!("  {:>4}  {state}", one.instance);
     if let Some(version) = one.version {
-        text += &format!("  v{version}");
+        // Of another version than what is added later gets.
+        let mark = if version == current { "" } else { "*" };
+        text += &format!("  v{version}{mark}");
     }
     if let (Some(host), Some(id)) = (&one.host, &one.task_id) {
         text += &format!("  {}  {}", harmless(host), harmless(id));
@@ -68,12 +80,18 @@ fn instance(one: &InstanceView, style: Style) -> String {
     if one.failures > 0 {
         text += &format!("  {} failures", one.failures);
     }
-    if let Some(until) = one.until.and_then(|ms| i64::try_from(ms).ok())
-        && let Ok(until) = Timestamp::from_millisecond(until)
-    {
-        text += &format!("  until {until}");
+    if one.short_runs > 1 && one.state != "RUNNING" {
+        text += &format!("  {} short runs in a row", one.short_runs);
+    }
+    if let Some(until) = one.until {
+        let left = until.saturating_sub(now_ms());
+        text += &format!("  again in {} s", left.div_ceil(1000));
     }
     text
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
 }
 
 pub(super) fn agents(answer: &Value) -> Result<(), Failure> {
@@ -83,12 +101,18 @@ pub(super) fn agents(answer: &Value) -> Result<(), Failure> {
     }
     for agent in agents {
         let drained = if agent.drained { "  drained" } else { "" };
+        let lost = if agent.lost { "  lost" } else { "" };
+        let named = agent.attributes.iter().map(|(name, values)| {
+            let text = format!("  {name}={}", values.join(","));
+            harmless(&text)
+        });
+        let attributes: String = named.collect();
         print(&format!(
-            "{}  {} tasks{drained}  used {}  of {}  {}",
+            "{}  {} tasks{drained}{lost}{attributes}  used {}  of {}  {}",
             harmless(&agent.host),
             agent.tasks,
-            harmless(&agent.used),
-            harmless(&agent.most),
+            agent.used,
+            agent.most,
             harmless(&agent.id)
         ));
     }
@@ -101,12 +125,14 @@ pub(super) fn quotas(answer: &Value) -> Result<(), Failure> {
         print("no role has jobs or a quota");
     }
     for one in quotas {
-        let quota = one.quota.unwrap_or_else(|| "everything".to_owned());
+        let quota = one
+            .quota
+            .map_or_else(|| "everything".to_owned(), |quota| quota.to_string());
         print(&format!(
             "{}  has {}  may have {}",
             harmless(&one.role),
-            harmless(&one.used),
-            harmless(&quota)
+            one.used,
+            quota
         ));
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! `dewar job`: what is asked of a scheduler, and how it goes on.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -18,6 +21,11 @@ use super::{
 };
 use crate::scheduler::{QuotaBody, parse_instances};
 
+/// A scheduler that is away for so long is not waited for any more.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Between attempts to reach it.
+const PAUSE: Duration = Duration::from_millis(250);
+
 pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
     let client = Client::new(args.scheduler, args.token_file, root)?;
     let mut verb = args.verb;
@@ -31,20 +39,20 @@ pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
             follow(&client, &begun, &args.follow, Goal::Settled)
         }
         JobVerb::Update(args) => {
-            check(&args.instances)?;
+            check(args.instances.as_deref())?;
             let (mut submission, _) = submission(&args.file)?;
             submission.instances = args.instances;
             let begun = client.ask(Method::PUT, "/jobs", Some(&json!(submission)))?;
             follow(&client, &begun, &args.follow, Goal::Updated)
         }
         JobVerb::Restart(args) => {
-            check(&args.instances)?;
+            check(args.instances.as_deref())?;
             let body = json!({"instances": args.instances});
             let begun = ask_job(&client, &args.job, "restart", Some(&body))?;
             follow(&client, &begun, &args.follow, Goal::Updated)
         }
         JobVerb::Kill(args) => {
-            let only = check(&args.instances)?;
+            let only = check(args.instances.as_deref())?;
             let body = json!({"instances": args.instances});
             let begun = ask_job(&client, &args.job, "kill", Some(&body))?;
             let goal = if only { Goal::Settled } else { Goal::Gone };
@@ -55,13 +63,25 @@ pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
             let begun = ask_job(&client, &args.job, "scale", Some(&body))?;
             follow(&client, &begun, &args.follow, Goal::Settled)
         }
-        JobVerb::Pause(args) => said(&ask_job(&client, &args.job, "pause", None)?),
-        JobVerb::Resume(args) => said(&ask_job(&client, &args.job, "resume", None)?),
-        JobVerb::Abort(args) => said(&ask_job(&client, &args.job, "abort", None)?),
+        JobVerb::Pause(args) => said(
+            &ask_job(&client, &args.job, "pause", None)?,
+            JobFormat::Text,
+        ),
+        JobVerb::Resume(args) => said(
+            &ask_job(&client, &args.job, "resume", None)?,
+            JobFormat::Text,
+        ),
+        JobVerb::Abort(args) => said(
+            &ask_job(&client, &args.job, "abort", None)?,
+            JobFormat::Text,
+        ),
         JobVerb::Drain(args) => {
             let path = format!("/agents/{}/drain", named("host", &args.host)?);
             let body = json!({"over": args.over});
-            said(&client.ask(Method::POST, &path, Some(&body))?)
+            said(
+                &client.ask(Method::POST, &path, Some(&body))?,
+                JobFormat::Text,
+            )
         }
         JobVerb::Status(args) => match &args.job {
             Some(job) => {
@@ -135,17 +155,20 @@ fn named(what: &str, name: &str) -> Result<String, Failure> {
 }
 
 /// True when only some are meant.
-fn check(instances: &str) -> Result<bool, Failure> {
-    let parsed = parse_instances(instances).map_err(Failure::rejected)?;
-    Ok(!parsed.is_empty())
+fn check(instances: Option<&str>) -> Result<bool, Failure> {
+    let parsed = instances.map(parse_instances).transpose();
+    Ok(parsed.map_err(Failure::rejected)?.is_some())
 }
 
 fn ask_job(client: &Client, job: &str, verb: &str, body: Option<&Value>) -> Result<Value, Failure> {
     client.ask(Method::POST, &format!("{}/{verb}", path_of(job)), body)
 }
 
-fn said(answer: &Value) -> Outcome {
-    print(&harmless(answer["message"].as_str().unwrap_or_default()));
+fn said(answer: &Value, format: JobFormat) -> Outcome {
+    match format {
+        JobFormat::Json => print(&harmless_json(answer)),
+        JobFormat::Text => print(&harmless(answer["message"].as_str().unwrap_or_default())),
+    }
     Ok(Code::Success)
 }
 
@@ -163,7 +186,10 @@ fn shown(
 
 /// Says what has begun, and shows how it goes on until the goal is reached.
 fn follow(client: &Client, begun: &Value, args: &FollowArgs, goal: Goal) -> Outcome {
-    let key = begun["key"].as_str().unwrap_or_default();
+    let Some(key) = begun["key"].as_str() else {
+        // It was nothing that takes time.
+        return said(begun, args.format);
+    };
     match args.format {
         JobFormat::Json if args.detach => print(&harmless_json(begun)),
         JobFormat::Json => {}
@@ -178,23 +204,46 @@ fn follow(client: &Client, begun: &Value, args: &FollowArgs, goal: Goal) -> Outc
     watch(client, key, Progress::new(goal, args.format))
 }
 
+/// Shows how a job goes on. A scheduler that is away may be about to come back, or another to take its place.
 fn watch(client: &Client, key: &str, mut progress: Progress) -> Outcome {
-    let mut ended = None;
     let path = format!("{}/watch", path_of(key));
-    let followed = client.follow(&path, |line| {
-        ended = progress.line(line)?;
-        Ok(ended.is_some())
-    });
-    progress.end();
-    match (followed?, ended) {
-        (_, Some(code)) => Ok(code),
-        // It was gone before it could be watched.
-        (Followed::Unknown(_), None) if progress.is_for_its_end() => Ok(Code::Success),
-        (Followed::Unknown(failure), None) => Err(failure),
-        (Followed::Ended, None) => {
-            let failure = Failure::new(Code::Failed, "the scheduler ended the conversation");
-            Err(failure.hint(format!("the job goes on; see: dewar job watch {key}")))
+    let mut away = None;
+    loop {
+        let mut ended = None;
+        let mut has_heard = false;
+        let followed = client.follow(&path, |line| {
+            has_heard = true;
+            ended = progress.line(line)?;
+            Ok(ended.is_some())
+        });
+        if let Some(code) = ended {
+            progress.end();
+            return Ok(code);
         }
+        let failure = match followed {
+            // It was gone before it could be watched.
+            Ok(Followed::Unknown(_)) if progress.is_for_its_end() => {
+                progress.end();
+                return Ok(Code::Success);
+            }
+            Ok(Followed::Unknown(failure)) => {
+                progress.end();
+                return Err(failure);
+            }
+            Ok(Followed::Ended) => Failure::new(Code::Failed, "the scheduler went away"),
+            Err(failure) => failure,
+        };
+        if has_heard {
+            away = None;
+        }
+        let since = *away.get_or_insert_with(Instant::now);
+        if since.elapsed() > PATIENCE || failure.code != Code::Failed {
+            progress.end();
+            return Err(failure.hint(format!(
+                "what was asked for goes on as soon as a scheduler is back; see: dewar job watch {key}"
+            )));
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -203,7 +252,7 @@ fn quota(client: &Client, args: &QuotaArgs) -> Outcome {
     match &args.role {
         Some(role) if args.remove => {
             let path = format!("/quotas/{}", named("role", role)?);
-            said(&client.ask(Method::DELETE, &path, None)?)
+            said(&client.ask(Method::DELETE, &path, None)?, args.format)
         }
         Some(role) if is_set || args.gpu.is_some() => {
             if args.cpu.is_some_and(|cpu| !cpu.is_finite()) {
@@ -216,7 +265,10 @@ fn quota(client: &Client, args: &QuotaArgs) -> Outcome {
                 gpu: args.gpu,
             };
             let path = format!("/quotas/{}", named("role", role)?);
-            said(&client.ask(Method::PUT, &path, Some(&json!(body)))?)
+            said(
+                &client.ask(Method::PUT, &path, Some(&json!(body)))?,
+                args.format,
+            )
         }
         _ => {
             let answer = client.ask(Method::GET, "/quotas", None)?;

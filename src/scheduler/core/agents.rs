@@ -104,7 +104,6 @@ impl Core {
             return;
         }
         agent.is_lost = true;
-        (agent.most, agent.most_ports) = (agent.used, 0);
     }
 
     /// A task uses its agent.

@@ -80,6 +80,14 @@ impl Amounts {
         self.with(other, u64::saturating_sub)
     }
 
+    /// Of what has no limit here, the other's.
+    pub fn or(self, other: Amounts) -> Amounts {
+        self.with(
+            other,
+            |own, other| if own == UNLIMITED { other } else { own },
+        )
+    }
+
     /// The larger of each.
     pub fn most(self, other: Amounts) -> Amounts {
         self.with(other, u64::max)

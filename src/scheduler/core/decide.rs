@@ -64,7 +64,12 @@ pub struct Core {
 
 /// The id of a task; it ends with its serial, which no other task of ours has.
 pub fn task_id(serial: u64, task: &Task) -> String {
-    format!("{}-{}-{serial}", task.job.replace('/', "-"), task.instance)
+    id_of(&task.job, task.instance, serial)
+}
+
+/// The id of the task of this instance that had this serial.
+pub(super) fn id_of(key: &str, instance: u32, serial: u64) -> String {
+    format!("{}-{instance}-{serial}", key.replace('/', "-"))
 }
 
 /// The serial in a task's id, if it is one of ours.

@@ -9,16 +9,23 @@ const DEDICATED: &str = "dedicated";
 /// Why an agent is not for a job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Veto {
+    /// The master has given it up.
+    Lost,
     /// Nothing is to run on its host.
     Drained,
     /// It is reserved for jobs that name its value.
     Dedicated,
+    /// It does not have this attribute.
+    Without(String),
     /// The value of this attribute is not what the job wants.
     Value(String),
 }
 
 /// Looks at everything that does not change with what is running: values, dedication, draining.
 pub(super) fn veto(agent: &Agent, job: &Job, is_drained: bool) -> Option<Veto> {
+    if agent.is_lost {
+        return Some(Veto::Lost);
+    }
     if is_drained {
         return Some(Veto::Drained);
     }
@@ -39,7 +46,13 @@ pub(super) fn veto(agent: &Agent, job: &Job, is_drained: bool) -> Option<Veto> {
             Rule::Limit(_) => values.is_empty(),
         }
     });
-    broken.map(|placement| Veto::Value(placement.attribute.clone()))
+    broken.map(|placement| {
+        let name = placement.attribute.clone();
+        match agent.values(&name).is_empty() {
+            true => Veto::Without(name),
+            false => Veto::Value(name),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -64,24 +77,25 @@ mod tests {
     fn constraints() {
         let wants = |constraints: &str| job(&format!("constraints: {{{constraints}}}"));
         let value = |name: &str| Some(Veto::Value(name.to_owned()));
+        let without = |name: &str| Some(Veto::Without(name.to_owned()));
         let cases = [
             ("", agent(&[]), None),
             ("rack: 'a,b'", agent(&[("rack", "b")]), None),
             ("rack: 'a,b'", agent(&[("rack", "c")]), value("rack")),
-            ("rack: 'a,b'", agent(&[]), value("rack")),
+            ("rack: 'a,b'", agent(&[]), without("rack")),
             ("rack: '!a,b'", agent(&[("rack", "b")]), value("rack")),
             ("rack: '!a'", agent(&[]), None),
             ("host: 'one'", agent(&[]), None),
             ("host: '!one'", agent(&[]), value("host")),
             ("host: 'limit:1'", agent(&[]), None),
-            ("rack: 'limit:1'", agent(&[]), value("rack")),
+            ("rack: 'limit:1'", agent(&[]), without("rack")),
             ("", agent(&[("dedicated", "www/db")]), Some(Veto::Dedicated)),
             (
                 "dedicated: 'www/db'",
                 agent(&[("dedicated", "www/db")]),
                 None,
             ),
-            ("dedicated: 'www/db'", agent(&[]), value("dedicated")),
+            ("dedicated: 'www/db'", agent(&[]), without("dedicated")),
         ];
         for (constraints, agent, expected) in cases {
             assert_eq!(

@@ -34,4 +34,6 @@ pub use decision::{Call, Decision, Event, Heard, Measure};
 pub use requests::{Answer, Refusal, Request, Sort};
 pub use settings::Settings;
 pub use state::{Fact, Flapping, Key, Kind, State, Task, UpdateStage, Version, is_over};
-pub use views::{AgentView, InstanceView, JobView, Latest, QuotaView, Totals, UpdateView};
+pub use views::{
+    AgentView, InstanceView, JobView, Latest, Quantities, QuotaView, Totals, UpdateView,
+};

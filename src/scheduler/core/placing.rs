@@ -40,7 +40,7 @@ struct Need {
 }
 
 /// How many instances of a job there are where a limited attribute has a value.
-type Counts = BTreeMap<(usize, String), u32>;
+pub(super) type Counts = BTreeMap<(usize, String), u32>;
 
 impl Core {
     /// Answers every offer.
@@ -228,7 +228,7 @@ impl Core {
         })
     }
 
-    fn counts(&self, job: &JobState, version: &Version) -> Counts {
+    pub(super) fn counts(&self, job: &JobState, version: &Version) -> Counts {
         let mut counts = Counts::new();
         if limits(&version.config).next().is_none() {
             return counts;
@@ -319,6 +319,6 @@ impl Core {
 }
 
 /// The value that a limit counts by; of several, all of them together.
-fn value_of(agent: &Agent, attribute: &str) -> String {
+pub(super) fn value_of(agent: &Agent, attribute: &str) -> String {
     agent.values(attribute).join(",")
 }

@@ -10,7 +10,7 @@ use super::{
     decide::Core,
     decision::Decision,
     quotas::{during, sum},
-    state::{JobState, Key, Kind, Update, UpdateStage},
+    state::{JobState, Key, Kind, Update, UpdateStage, Version as Version_},
     why::near,
 };
 use crate::{
@@ -42,6 +42,30 @@ pub enum Request {
     Drain(String, bool),
     /// What the jobs of this role may have together.
     Quota(String, Option<Amounts>),
+}
+
+impl std::fmt::Display for Request {
+    /// As a log has it: `scale www/prod/web to 5`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let some = |numbers: &BTreeSet<u32>| match numbers.is_empty() {
+            true => String::new(),
+            false => format!(" ({} of its instances)", numbers.len()),
+        };
+        match self {
+            Request::Create(job) => write!(f, "create {}", job.key()),
+            Request::Update(job, only) => write!(f, "update {}{}", job.key(), some(only)),
+            Request::Restart(key, only) => write!(f, "restart {key}{}", some(only)),
+            Request::Kill(key, only) => write!(f, "kill {key}{}", some(only)),
+            Request::Scale(key, count) => write!(f, "scale {key} to {count}"),
+            Request::Pause(key) => write!(f, "pause the update of {key}"),
+            Request::Resume(key) => write!(f, "resume the update of {key}"),
+            Request::Abort(key) => write!(f, "abort the update of {key}"),
+            Request::Drain(host, false) => write!(f, "drain {host}"),
+            Request::Drain(host, true) => write!(f, "use {host} again"),
+            Request::Quota(role, Some(_)) => write!(f, "limit {role}"),
+            Request::Quota(role, None) => write!(f, "take the limit off {role}"),
+        }
+    }
 }
 
 /// What an operator is told.
@@ -197,10 +221,22 @@ impl Core {
             if is_whole && !is_current {
                 self.add_version(&key, version, &job, true)?;
             }
-            let text = "nothing that runs changes".to_owned();
-            return Ok(Answer::Begun(key.to_string(), text));
+            return Ok(Answer::Done(format!("{key}: nothing that runs changes")));
         }
         let text = summary(&changes, known);
+        let target = Version_ {
+            amounts: Amounts::of_job(&job),
+            config: job.clone(),
+        };
+        if self.is_connected()
+            && changes.iter().any(|change| !change.is_removal)
+            && let Some(why) = self.never_fits(&target)
+        {
+            return Err(
+                Refusal::new(Sort::Conflict, format!("{key} as it is to be: {why}"))
+                    .hint("nothing was changed; an agent that may have it must show itself first"),
+            );
+        }
         self.add_version(&key, version, &job, false)?;
         self.begin_update(&key, version, changes, false, is_whole);
         Ok(Answer::Begun(key.to_string(), text))
@@ -487,7 +523,14 @@ impl Core {
             .collect();
         let count = tasks.len() as u32;
         self.doom(tasks);
-        let text = format!("{} to leave {host}", instances(count));
+        let mut text = format!("{} to leave {host}", instances(count));
+        let others = self
+            .agents
+            .values()
+            .filter(|agent| !agent.is_lost && !self.state.drained.contains(&*agent.hostname));
+        if count > 0 && others.count() == 0 {
+            text += ", and no other agent is left for them";
+        }
         if hosts.contains(host) {
             return Ok(Answer::Done(text));
         }
@@ -500,6 +543,9 @@ impl Core {
     }
 
     fn set_quota(&mut self, role: String, amounts: Option<Amounts>) -> Answer {
+        // What is not said stays as it is.
+        let known = self.state.quotas.get(&role).copied();
+        let amounts = amounts.map(|given| known.map_or(given, |known| given.or(known)));
         let text = match &amounts {
             Some(amounts) => format!("{role} may have {amounts}"),
             None => format!("{role} may have everything"),

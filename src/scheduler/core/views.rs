@@ -5,12 +5,49 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    amounts::Amounts,
-    decide::{Core, needs_place, task_id},
+    amounts::{Amounts, UNLIMITED, thousandths},
+    decide::{Core, id_of, needs_place, task_id},
     quotas::sum,
     state::{Change, Ended, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
 };
 use crate::mesos::messages::TaskState;
+
+/// Nobody wonders before.
+const PATIENCE_MS: u64 = 5_000;
+
+/// Quantities as numbers; absent: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantities {
+    /// Cores.
+    pub cpus: Option<f64>,
+    /// MiB.
+    pub mem: Option<f64>,
+    /// MiB.
+    pub disk: Option<f64>,
+    /// Devices.
+    pub gpus: Option<f64>,
+}
+
+impl From<Amounts> for Quantities {
+    fn from(amounts: Amounts) -> Quantities {
+        let number = |amount: u64| (amount < UNLIMITED).then(|| amount as f64 / 1000.0);
+        let [cpus, mem, disk, gpus] = amounts.each().map(number);
+        Quantities {
+            cpus,
+            mem,
+            disk,
+            gpus,
+        }
+    }
+}
+
+impl std::fmt::Display for Quantities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let amount = |number: Option<f64>| number.map_or(UNLIMITED, thousandths);
+        let each = [self.cpus, self.mem, self.disk, self.gpus].map(amount);
+        Amounts::of(each).fmt(f)
+    }
+}
 
 /// A job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +56,10 @@ pub struct JobView {
     pub key: String,
     /// It is run for ever.
     pub service: bool,
+    /// A master hears us; else all this is from before.
+    pub connected: bool,
+    /// The version that instances get which are added.
+    pub current: u32,
     /// Instances by state.
     pub totals: Totals,
     /// All of them, in the order of their numbers.
@@ -40,8 +81,10 @@ pub struct Totals {
     pub running: u32,
     /// On their way.
     pub starting: u32,
-    /// Waiting for a place, or for their time.
+    /// Waiting for a place.
     pub pending: u32,
+    /// Waiting for their time, after short runs.
+    pub backing_off: u32,
     /// Being ended.
     pub killing: u32,
     /// Nobody hears of them.
@@ -71,6 +114,8 @@ pub struct InstanceView {
     pub ports: BTreeMap<String, u16>,
     /// Failures, of a job that counts them.
     pub failures: u32,
+    /// Short runs, one after the other.
+    pub short_runs: u32,
     /// Why it waits.
     pub why: Option<String>,
     /// It is launched again then.
@@ -82,6 +127,8 @@ pub struct InstanceView {
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latest {
+    /// Its id: `dewar tail` on its agent's machine shows what it said.
+    pub task_id: String,
     /// FINISHED, FAILED, KILLED, LOST, ...
     pub state: String,
     /// In words.
@@ -125,12 +172,16 @@ pub struct AgentView {
     pub host: String,
     /// Nothing is to run there.
     pub drained: bool,
+    /// The master has given it up.
+    pub lost: bool,
+    /// Its attributes.
+    pub attributes: BTreeMap<String, Vec<String>>,
     /// Tasks of ours.
     pub tasks: usize,
-    /// The most that was to be had for us, in words.
-    pub most: String,
-    /// What our tasks use, in words.
-    pub used: String,
+    /// The most that was to be had for us.
+    pub most: Quantities,
+    /// What our tasks use.
+    pub used: Quantities,
 }
 
 /// What a role may have, and has.
@@ -138,10 +189,10 @@ pub struct AgentView {
 pub struct QuotaView {
     /// Whose.
     pub role: String,
-    /// In words; none: everything.
-    pub quota: Option<String>,
-    /// What its jobs have, in words.
-    pub used: String,
+    /// None: everything.
+    pub quota: Option<Quantities>,
+    /// What its jobs have.
+    pub used: Quantities,
 }
 
 impl Core {
@@ -152,7 +203,7 @@ impl Core {
         let mut whys: BTreeMap<u32, String> = BTreeMap::new();
         let instances = job.instances.iter();
         view.instances = instances
-            .map(|(number, instance)| self.instance(*number, instance, job, &mut whys))
+            .map(|(number, instance)| self.instance(key, *number, instance, job, &mut whys))
             .collect();
         Some(view)
     }
@@ -170,9 +221,11 @@ impl Core {
                     last.state(),
                     TaskState::TaskFinished | TaskState::TaskKilled
                 );
-                !ended && state != "RUNNING"
+                !ended
             };
+            // Of one that is on its way again the next one tells.
             if let Some(last) = instance.last.as_ref().filter(is_bad)
+                && instance.task.is_none()
                 && trouble.is_none_or(|(_, other)| other.at < last.at)
             {
                 trouble = Some((*number, last));
@@ -181,6 +234,8 @@ impl Core {
         Some(JobView {
             key: key.to_owned(),
             service: job.current().is_some_and(|version| version.config.service),
+            connected: self.is_connected(),
+            current: job.current,
             totals,
             why: self.first_obstacle(job),
             trouble: trouble.map(|(number, last)| {
@@ -208,8 +263,10 @@ impl Core {
                 host: agent.hostname.to_string(),
                 drained: self.state.drained.contains(&*agent.hostname),
                 tasks: agent.jobs.values().sum(),
-                most: agent.most.to_string(),
-                used: agent.used.to_string(),
+                lost: agent.is_lost,
+                attributes: agent.attributes.clone(),
+                most: agent.most.into(),
+                used: agent.used.into(),
             })
             .collect()
     }
@@ -230,14 +287,15 @@ impl Core {
         let used = used.into_iter();
         used.map(|(role, used)| QuotaView {
             role: role.to_owned(),
-            quota: self.state.quotas.get(role).map(Amounts::to_string),
-            used: used.to_string(),
+            quota: self.state.quotas.get(role).copied().map(Quantities::from),
+            used: used.into(),
         })
         .collect()
     }
 
     fn instance(
         &self,
+        key: &str,
         number: u32,
         instance: &Instance,
         job: &JobState,
@@ -255,9 +313,11 @@ impl Core {
             host: task.map(|(_, task)| task.hostname.to_string()),
             ports: BTreeMap::new(),
             failures: instance.failures,
+            short_runs: instance.streak,
             why: None,
             until: None,
             last: instance.last.as_ref().map(|last| Latest {
+                task_id: id_of(key, number, last.serial),
                 state: short(last.state()).to_owned(),
                 message: last.message.clone(),
                 reason: last.reason.clone(),
@@ -295,14 +355,17 @@ impl Core {
         }
     }
 
+    /// Why the first one waits that does: at once where waiting alone will not help, else when it has waited
+    /// for a while.
     fn first_obstacle(&self, job: &JobState) -> Option<String> {
-        let waiting = |one: &&Instance| one.not_before <= self.now;
-        let mut versions = job
-            .instances
-            .values()
-            .filter(waiting)
-            .filter_map(needs_place);
-        self.obstacle(job.versions.get(&versions.next()?)?)
+        let waiting = |one: &&Instance| one.not_before <= self.now && needs_place(one).is_some();
+        let first = job.instances.values().find(waiting)?;
+        let version = job.versions.get(&needs_place(first)?)?;
+        let waited = self.now.saturating_sub(first.since.max(first.not_before));
+        match waited > PATIENCE_MS {
+            true => Some(self.why_waiting(version)),
+            false => self.obstacle(version),
+        }
     }
 
     /// The same for all instances of a version, so it is worked out once.
@@ -322,6 +385,7 @@ impl Totals {
         self.running += other.running;
         self.starting += other.starting;
         self.pending += other.pending;
+        self.backing_off += other.backing_off;
         self.killing += other.killing;
         self.unreachable += other.unreachable;
         self.finished += other.finished;
@@ -329,11 +393,12 @@ impl Totals {
     }
 
     /// Every state that instances are counted by, and how many there are.
-    pub fn by_state(&self) -> [(&'static str, u32); 7] {
+    pub fn by_state(&self) -> [(&'static str, u32); 8] {
         [
             ("running", self.running),
             ("starting", self.starting),
             ("pending", self.pending),
+            ("backing off", self.backing_off),
             ("killing", self.killing),
             ("unreachable", self.unreachable),
             ("finished", self.finished),
@@ -350,6 +415,7 @@ impl Totals {
             "UNREACHABLE" => &mut self.unreachable,
             "FINISHED" => &mut self.finished,
             "FAILED" => &mut self.failed,
+            "BACKING_OFF" => &mut self.backing_off,
             _ => &mut self.pending,
         };
         *counter += 1;

@@ -7,15 +7,46 @@ use super::{
     amounts::{Amounts, NAMES, shown},
     decide::Core,
     matching::{Veto, veto},
-    state::Version,
+    placing::value_of,
+    state::{Version, limits},
 };
 
 impl Core {
     /// What stands in the way of placing an instance of this version, as far as the agents are known.
     pub(super) fn why_waiting(&self, version: &Version) -> String {
-        self.obstacle(version).unwrap_or_else(|| {
-            "waits for an agent with enough free, and within its limits".to_owned()
-        })
+        self.obstacle(version)
+            .unwrap_or_else(|| self.no_room(version))
+    }
+
+    /// Which agent has most room left for us, as far as our own tasks tell.
+    fn no_room(&self, version: &Version) -> String {
+        let needed = version.amounts + self.settings.overhead;
+        let allowed = self.agents.values().filter(|agent| {
+            let is_drained = self.state.drained.contains(&*agent.hostname);
+            veto(agent, &version.config, is_drained).is_none()
+        });
+        let roomiest = allowed.max_by_key(|agent| agent.most.less(agent.used).cpus);
+        let Some(agent) = roomiest else {
+            return "waits for an offer".to_owned();
+        };
+        let free = agent.most.less(agent.used);
+        let short = needed.each().into_iter().zip(free.each());
+        let lacks: Vec<String> = short
+            .enumerate()
+            .filter(|(_, (wants, has))| has < wants)
+            .map(|(index, (wants, has))| {
+                let (wants, has) = (shown(index, wants), shown(index, has));
+                format!("{} {has} of {wants}", NAMES[index])
+            })
+            .collect();
+        match lacks.is_empty() {
+            true => format!("waits for an offer ({} has room)", agent.hostname),
+            false => format!(
+                "waits for room: {} has most left, {}",
+                agent.hostname,
+                lacks.join(", ")
+            ),
+        }
     }
 
     /// What waiting alone will not mend.
@@ -40,7 +71,42 @@ impl Core {
             let all = all.collect::<Vec<_>>().join("; ");
             return Some(format!("no agent may have it: {all}"));
         }
-        never(&allowed, version, self.settings.overhead)
+        never(&allowed, version, self.settings.overhead).or_else(|| self.full(&allowed, version))
+    }
+
+    /// As [`obstacle`](Self::obstacle), but only what no end of other instances would mend.
+    pub(super) fn never_fits(&self, version: &Version) -> Option<String> {
+        // Who is lost may come back, and who is drained be used again.
+        let allowed: Vec<&Agent> = self
+            .agents
+            .values()
+            .filter(|agent| {
+                let veto = veto(agent, &version.config, false);
+                veto.is_none() || veto == Some(Veto::Lost)
+            })
+            .collect();
+        match (allowed.is_empty(), self.agents.is_empty()) {
+            (_, true) => None,
+            (true, _) => self.obstacle(version),
+            (false, _) => never(&allowed, version, self.settings.overhead),
+        }
+    }
+
+    /// A limit that is reached wherever it could run.
+    fn full(&self, allowed: &[&Agent], version: &Version) -> Option<String> {
+        let key = version.config.key();
+        let job = self.state.jobs.get(key.as_str())?;
+        let counts = self.counts(job, version);
+        let (_, (attribute, most)) = limits(&version.config).enumerate().find(|(index, one)| {
+            allowed.iter().all(|agent| {
+                let value = value_of(agent, one.0);
+                counts.get(&(*index, value)).copied().unwrap_or(0) >= one.1
+            })
+        })?;
+        Some(format!(
+            "its limit of {most} by `{attribute}` is reached on every agent that it may have ({})",
+            allowed.len()
+        ))
     }
 }
 
@@ -89,6 +155,12 @@ fn never(allowed: &[&Agent], version: &Version, overhead: Amounts) -> Option<Str
 fn worded(veto: &Veto, count: usize) -> String {
     let agents = if count == 1 { "agent" } else { "agents" };
     match veto {
+        Veto::Lost => format!("{count} {agents} lost"),
+        Veto::Without(attribute) => {
+            format!(
+                "{count} {agents} without the attribute `{attribute}` that its constraint asks for"
+            )
+        }
         Veto::Drained => format!("{count} {agents} drained"),
         Veto::Dedicated => format!("{count} {agents} dedicated to other jobs"),
         Veto::Value(attribute) => {

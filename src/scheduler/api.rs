@@ -70,10 +70,13 @@ pub struct Submission {
     /// Of an update: only these instances, as in `0-2,5`; absent: all.
     #[serde(default)]
     pub instances: Option<String>,
+    /// Of an update: also when no agent that is known could have it.
+    #[serde(default)]
+    pub force: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Some_ {
+struct Instances {
     #[serde(default)]
     instances: Option<String>,
 }
@@ -218,8 +221,13 @@ impl Api {
             (&Method::PUT, ["jobs"]) => {
                 let submission = body::<Submission>(request).await?;
                 let only = instances(submission.instances.as_deref())?;
-                let job = submitted(submission).await?;
-                self.wish(Wish::Update(Box::new(job), only)).await
+                let force = submission.force;
+                let job = Box::new(submitted(submission).await?);
+                self.wish(match force {
+                    true => Wish::UpdateAnyway(job, only),
+                    false => Wish::Update(job, only),
+                })
+                .await
             }
             (&Method::GET, ["jobs", role, environment, name]) => {
                 self.job(key(role, environment, name)).await
@@ -380,7 +388,7 @@ fn instances(text: Option<&str>) -> Result<BTreeSet<u32>, Bad> {
 
 async fn some(request: Request<Incoming>) -> Result<BTreeSet<u32>, Bad> {
     instances(
-        body_or_nothing::<Some_>(request)
+        body_or_nothing::<Instances>(request)
             .await?
             .instances
             .as_deref(),

@@ -129,6 +129,9 @@ pub(in super::super) struct UpdateArgs {
     /// Only these, as in 0-2,5
     #[arg(long, value_name = "NUMBERS")]
     pub instances: Option<String>,
+    /// Also when no agent that is known could have it
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub follow: FollowArgs,
 }

@@ -65,6 +65,7 @@ pub(super) fn submission(path: &Path) -> Result<(Submission, String), Failure> {
         task_is_json,
         role,
         instances: None,
+        force: false,
     };
     Ok((submission, key))
 }

@@ -41,7 +41,7 @@ pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
         JobVerb::Update(args) => {
             check(args.instances.as_deref())?;
             let (mut submission, _) = submission(&args.file)?;
-            submission.instances = args.instances;
+            (submission.instances, submission.force) = (args.instances, args.force);
             let begun = client.ask(Method::PUT, "/jobs", Some(&json!(submission)))?;
             follow(&client, &begun, &args.follow, Goal::Updated)
         }

@@ -34,6 +34,8 @@ pub(super) struct Agent {
     /// The most that was ever to be had for us at a time: offered, and used by us already.
     pub most: Amounts,
     pub most_ports: usize,
+    /// It has offered something since we began: what it has is known.
+    pub has_offered: bool,
     /// The master has given it up; it is known for its tasks only.
     pub is_lost: bool,
     /// What tasks of ours use, with their executors.
@@ -81,7 +83,7 @@ impl Core {
             bundle.free += offer.amounts;
             bundle.ports.append(offer.ports);
             let agent = self.agents.entry(offer.agent).or_default();
-            agent.is_lost = false;
+            (agent.is_lost, agent.has_offered) = (false, true);
             agent.hostname = offer.hostname;
             agent.attributes = offer.attributes;
         }

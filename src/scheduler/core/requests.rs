@@ -10,7 +10,7 @@ use super::{
     decide::Core,
     decision::Decision,
     quotas::{during, sum},
-    state::{JobState, Key, Kind, Update, UpdateStage, Version as Version_},
+    state::{JobState, Key, Kind, Update, UpdateStage, Version as Known},
     why::near,
 };
 use crate::{
@@ -26,6 +26,8 @@ pub enum Request {
     Create(Box<Job>),
     /// The job with this key is to be so; with numbers, only those of its instances.
     Update(Box<Job>, BTreeSet<u32>),
+    /// The same, although no agent that is known could have it.
+    UpdateAnyway(Box<Job>, BTreeSet<u32>),
     /// The same again, a few at a time.
     Restart(String, BTreeSet<u32>),
     /// Instances, or the job with all of them, are to be no more.
@@ -53,7 +55,9 @@ impl std::fmt::Display for Request {
         };
         match self {
             Request::Create(job) => write!(f, "create {}", job.key()),
-            Request::Update(job, only) => write!(f, "update {}{}", job.key(), some(only)),
+            Request::Update(job, only) | Request::UpdateAnyway(job, only) => {
+                write!(f, "update {}{}", job.key(), some(only))
+            }
             Request::Restart(key, only) => write!(f, "restart {key}{}", some(only)),
             Request::Kill(key, only) => write!(f, "kill {key}{}", some(only)),
             Request::Scale(key, count) => write!(f, "scale {key} to {count}"),
@@ -124,7 +128,8 @@ impl Core {
         self.now = self.now.max(now);
         let answer = match request {
             Request::Create(job) => self.create(*job),
-            Request::Update(job, instances) => self.update(*job, &instances),
+            Request::Update(job, instances) => self.update(*job, &instances, false),
+            Request::UpdateAnyway(job, instances) => self.update(*job, &instances, true),
             Request::Restart(key, instances) => self.restart(&key, &instances),
             Request::Kill(key, instances) => self.kill(&key, &instances),
             Request::Scale(key, count) => self.scale(&key, count),
@@ -180,7 +185,7 @@ impl Core {
         Ok(Answer::Begun(key, format!("{} to run", instances(count))))
     }
 
-    fn update(&mut self, job: Job, only: &BTreeSet<u32>) -> Result<Answer, Refusal> {
+    fn update(&mut self, job: Job, only: &BTreeSet<u32>, anyway: bool) -> Result<Answer, Refusal> {
         let key = self.known(&job.key())?;
         let known = self.calm(&key)?;
         let is_whole = only.is_empty();
@@ -224,17 +229,19 @@ impl Core {
             return Ok(Answer::Done(format!("{key}: nothing that runs changes")));
         }
         let text = summary(&changes, known);
-        let target = Version_ {
+        let target = Known {
             amounts: Amounts::of_job(&job),
             config: job.clone(),
         };
-        if self.is_connected()
+        if !anyway
+            && self.is_connected()
             && changes.iter().any(|change| !change.is_removal)
             && let Some(why) = self.never_fits(&target)
         {
             return Err(
-                Refusal::new(Sort::Conflict, format!("{key} as it is to be: {why}"))
-                    .hint("nothing was changed; an agent that may have it must show itself first"),
+                Refusal::new(Sort::Conflict, format!("{key} as it is to be: {why}")).hint(
+                    "nothing was changed; with --force it is tried as if such an agent would come",
+                ),
             );
         }
         self.add_version(&key, version, &job, false)?;

@@ -500,3 +500,32 @@ fn less_is_allowed_although_it_is_still_too_much() {
         .expect_err("more");
     assert_eq!(refused.sort, Sort::Quota);
 }
+
+#[test]
+fn what_an_agent_has_is_not_known_before_it_offers() {
+    let mut play = Play::new();
+    let roomy = "instances: 1\nports: [http]\nconstraints: {rack: a}";
+    let rack: &[(&str, &str)] = &[("rack", "a")];
+    play.create(job("instances: 1"));
+    play.offer(&[("a", 2, 0, rack)]);
+    play.news(1, TaskState::TaskRunning);
+    let facts = play.core.state().snapshot(play.now);
+    let mut state = State::default();
+    for (at, fact) in &facts {
+        state.apply(fact, *at, &Settings::default().flapping);
+    }
+    // Another scheduler takes over; the agent is full, so it offers nothing.
+    play.core = Core::new(Settings::default(), state, play.now);
+    play.handle(Event::Subscribed("f".to_owned()));
+    play.news(1, TaskState::TaskRunning);
+    let update = || Request::Update(Box::new(with_command("sleep 2", roomy)), [].into());
+    play.ask(update())
+        .expect("nobody knows that it could not be");
+    play.ask(Request::Abort(KEY.to_owned())).expect("an end");
+    play.offer(&[("a", 2, 0, PLAIN)]);
+    let refused = play.ask(Request::Update(
+        Box::new(with_command("sleep 3", roomy)),
+        [].into(),
+    ));
+    assert_eq!(refused.expect_err("it is known").sort, Sort::Conflict);
+}

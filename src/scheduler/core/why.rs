@@ -23,7 +23,7 @@ impl Core {
         let needed = version.amounts + self.settings.overhead;
         let allowed = self.agents.values().filter(|agent| {
             let is_drained = self.state.drained.contains(&*agent.hostname);
-            veto(agent, &version.config, is_drained).is_none()
+            agent.has_offered && veto(agent, &version.config, is_drained).is_none()
         });
         let roomiest = allowed.max_by_key(|agent| agent.most.less(agent.used).cpus);
         let Some(agent) = roomiest else {
@@ -57,6 +57,10 @@ impl Core {
         if self.agents.is_empty() {
             return Some("no agent has offered anything yet".to_owned());
         }
+        if self.agents.values().any(|agent| !agent.has_offered) {
+            // Nobody knows what it has, and for whom.
+            return None;
+        }
         let mut vetoes: BTreeMap<Veto, usize> = BTreeMap::new();
         let mut allowed: Vec<&Agent> = Vec::new();
         for agent in self.agents.values() {
@@ -85,10 +89,11 @@ impl Core {
                 veto.is_none() || veto == Some(Veto::Lost)
             })
             .collect();
-        match (allowed.is_empty(), self.agents.is_empty()) {
-            (_, true) => None,
-            (true, _) => self.obstacle(version),
-            (false, _) => never(&allowed, version, self.settings.overhead),
+        let is_known = !self.agents.is_empty() && self.agents.values().all(|one| one.has_offered);
+        match (is_known, allowed.is_empty()) {
+            (false, _) => None,
+            (true, true) => self.obstacle(version),
+            (true, false) => never(&allowed, version, self.settings.overhead),
         }
     }
 

@@ -129,6 +129,10 @@ Exit codes: as `run`.")]
 A second one with the same --root waits and takes its place. SIGTERM ends it; tasks go on.")]
     Scheduler(Box<SchedulerArgs>),
     /// Ask a scheduler: create, update, watch, scale, restart and kill jobs
+    #[command(after_help = "Examples:
+  dewar job create web.job.yaml
+  dewar job status
+  dewar job --scheduler 10.0.0.9:8080 --token-file token status www/prod/web")]
     Job(Box<JobArgs>),
     /// Check a task file: every mistake, with its place
     #[command(after_help = "Examples:

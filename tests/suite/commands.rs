@@ -372,6 +372,18 @@ fn every_verb_has_help_with_examples_a_page_and_completions() {
             "{verb}"
         );
     }
+    let verbs_of_jobs = [
+        "create", "update", "status", "watch", "kill", "restart", "scale", "pause", "resume",
+        "abort", "drain", "agents", "quota",
+    ];
+    for verb in verbs_of_jobs {
+        let help = text(&bench.run(&["job", verb, "--help"]).stdout);
+        assert!(help.contains("Examples:"), "job {verb}: {help}");
+        assert!(
+            pages.join(format!("dewar-job-{verb}.1")).exists(),
+            "job {verb}"
+        );
+    }
     // Shells can read what they are given.
     let script = bench.file("completions", &completions[0]);
     let checked = std::process::Command::new("bash")

@@ -42,6 +42,9 @@ Exit codes: 0 rolled forward, 1 rolled back or failed, 2 rejected.")]
   dewar job status www/prod/web --format json | jq '.instances[] | select(.state != \"RUNNING\")'")]
     Status(StatusArgs),
     /// Follow a job line by line
+    #[command(after_help = "Examples:
+  dewar job watch www/prod/web
+  dewar job watch web --format json | jq .totals")]
     Watch(WatchArgs),
     /// End a job, or some of its instances
     #[command(after_help = "Examples:
@@ -49,16 +52,25 @@ Exit codes: 0 rolled forward, 1 rolled back or failed, 2 rejected.")]
   dewar job kill www/prod/web --instances 3,7-9")]
     Kill(SomeArgs),
     /// Replace instances by the same, a batch at a time
+    #[command(after_help = "Examples:
+  dewar job restart www/prod/web
+  dewar job restart web --instances 3")]
     Restart(SomeArgs),
     /// Have so many instances
     #[command(after_help = "Examples:
   dewar job scale www/prod/web 30")]
     Scale(ScaleArgs),
     /// Let an update wait
+    #[command(after_help = "Examples:
+  dewar job pause www/prod/web")]
     Pause(KeyArgs),
     /// Let an update go on
+    #[command(after_help = "Examples:
+  dewar job resume www/prod/web")]
     Resume(KeyArgs),
     /// End an update where it is
+    #[command(after_help = "Examples:
+  dewar job abort www/prod/web")]
     Abort(KeyArgs),
     /// Move everything off a host, and keep it empty
     #[command(after_help = "Examples:
@@ -67,6 +79,9 @@ Exit codes: 0 rolled forward, 1 rolled back or failed, 2 rejected.")]
   dewar job drain agent7 --over")]
     Drain(DrainArgs),
     /// Show the agents that have offered something
+    #[command(after_help = "Examples:
+  dewar job agents
+  dewar job agents --format json | jq '.agents[] | {host, used}'")]
     Agents(ShowArgs),
     /// Show what roles may have and have, or set it
     #[command(after_help = "Examples:

@@ -529,3 +529,18 @@ fn what_an_agent_has_is_not_known_before_it_offers() {
     ));
     assert_eq!(refused.expect_err("it is known").sort, Sort::Conflict);
 }
+
+#[test]
+fn who_comes_back_has_a_moment_to_say_so_before_it_is_given_up() {
+    let mut play = Play::new();
+    play.create(job("instances: 1"));
+    play.offer(&[("a", 4, 0, PLAIN)]);
+    play.news(1, TaskState::TaskRunning);
+    play.news(1, TaskState::TaskUnreachable);
+    play.handle(Event::Disconnected);
+    play.now += 100_000;
+    play.handle(Event::Subscribed("f".to_owned()));
+    assert_eq!(play.state(0), "UNREACHABLE");
+    play.news(1, TaskState::TaskRunning);
+    assert_eq!(play.state(0), "RUNNING");
+}

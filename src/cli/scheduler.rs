@@ -17,7 +17,7 @@ use crate::{
     sandbox::Account,
     scheduler::{
         self, Beginning, ExecutorCommand, Framework, Options, SOCKET, SchedulerError,
-        core::{Amounts, Flapping, Settings, thousandths},
+        core::{Amounts, Flapping, Settings, mib, thousandths},
     },
 };
 
@@ -93,7 +93,6 @@ pub(super) fn scheduler(args: SchedulerArgs, root: &Path) -> Outcome {
     let credential = args.credential.as_deref().map(first_line).transpose()?;
     let (principal, authorization) = credentials(credential)?;
     let ms = |period: Period| period.as_micros() / 1000;
-    let mib = |bytes: Bytes| thousandths(bytes.0 as f64 / f64::from(1 << 20));
     let executable = crate::runner::executable();
     let executor = args
         .executor

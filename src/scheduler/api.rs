@@ -29,8 +29,9 @@ use tokio::{
 };
 
 use super::{
-    core::{Amounts, Answer, Core, Refusal, Request as Wish, Sort, UNLIMITED, thousandths},
+    core::{Amounts, Answer, Core, Refusal, Request as Wish, Sort, UNLIMITED, mib, thousandths},
     guard::Guard,
+    metrics::Metrics,
     ranges::parse_instances,
     shell::Ask,
 };
@@ -292,34 +293,33 @@ impl Api {
         reply.await.map_err(|_| gone())
     }
 
-    /// Looks at the core; the answer leaves when what it is about is durable.
-    async fn look(&self, look: impl FnOnce(&Core) -> Value + Send + 'static) -> Result<Reply, Bad> {
+    /// What somebody sees who looks at the core now; told when what it is about is durable.
+    async fn seen<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core, &Metrics) -> T + Send + 'static,
+    ) -> Result<T, Bad> {
         let (send, receive) = oneshot::channel();
-        let ask = Ask::Look(Box::new(move |core, _| {
-            let seen = look(core);
+        let ask = Ask::Look(Box::new(move |core, metrics| {
+            let seen = look(core, metrics);
             // Whoever asked may be gone.
             Box::new(move || drop(send.send(seen)))
         }));
-        Ok(whole(StatusCode::OK, &self.ask(ask, receive).await?))
+        self.ask(ask, receive).await
+    }
+
+    async fn look(&self, look: impl FnOnce(&Core) -> Value + Send + 'static) -> Result<Reply, Bad> {
+        let seen = self.seen(move |core, _| look(core)).await?;
+        Ok(whole(StatusCode::OK, &seen))
     }
 
     async fn job(&self, key: String) -> Result<Reply, Bad> {
-        let (send, receive) = oneshot::channel();
-        let ask = Ask::Look(Box::new(move |core, _| {
-            let seen = core.known(&key).map(|key| core.job(&key));
-            Box::new(move || drop(send.send(seen)))
-        }));
-        let view = self.ask(ask, receive).await??;
+        let look = move |core: &Core, _: &Metrics| core.known(&key).map(|key| core.job(&key));
+        let view = self.seen(look).await??;
         Ok(whole(StatusCode::OK, &json!(view)))
     }
 
     async fn metrics(&self) -> Result<Reply, Bad> {
-        let (send, receive) = oneshot::channel();
-        let ask = Ask::Look(Box::new(move |core, metrics| {
-            let text = metrics.text(core);
-            Box::new(move || drop(send.send(text)))
-        }));
-        let text = self.ask(ask, receive).await?;
+        let text = self.seen(|core, metrics| metrics.text(core)).await?;
         let text =
             text.map_err(|error| Bad::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         let mut reply = plain(StatusCode::OK, text);
@@ -370,7 +370,6 @@ fn amounts(quota: &QuotaBody) -> Result<Amounts, Bad> {
         let why = format!("{cpu} cores: 0 to {MOST_CORES} can be");
         return Err(Bad::new(StatusCode::BAD_REQUEST, why));
     }
-    let mib = |bytes: Bytes| thousandths(bytes.0 as f64 / f64::from(1 << 20));
     Ok(Amounts {
         cpus: quota.cpu.map_or(UNLIMITED, thousandths),
         mem: quota.ram.map_or(UNLIMITED, mib),

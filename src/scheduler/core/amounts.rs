@@ -5,7 +5,7 @@ use std::{
     ops::{Add, AddAssign, Mul},
 };
 
-use crate::config::Job;
+use crate::config::{Bytes, Job};
 
 /// Cores, MiB of memory, MiB of disk and devices, each in thousandths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,14 +31,18 @@ pub fn thousandths(value: f64) -> u64 {
     (value * 1000.0).round().max(0.0) as u64
 }
 
+/// Thousandths of MiB, as Mesos counts memory and disk.
+pub fn mib(bytes: Bytes) -> u64 {
+    thousandths(bytes.0 as f64 / f64::from(1 << 20))
+}
+
 impl Amounts {
     /// What one instance of a job uses itself, without its executor.
     pub fn of_job(job: &Job) -> Amounts {
-        let mib = |bytes: u64| thousandths(bytes as f64 / f64::from(1 << 20));
         Amounts {
             cpus: thousandths(job.cpu),
-            mem: mib(job.ram.0),
-            disk: mib(job.disk.0),
+            mem: mib(job.ram),
+            disk: mib(job.disk),
             gpus: u64::from(job.gpu) * 1000,
         }
     }

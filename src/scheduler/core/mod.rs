@@ -28,7 +28,7 @@ mod views;
 mod why;
 
 pub use agents::Offer;
-pub use amounts::{Amounts, NAMES, Ports, UNLIMITED, thousandths};
+pub use amounts::{Amounts, NAMES, Ports, UNLIMITED, mib, thousandths};
 pub use decide::{Core, task_id};
 pub use decision::{Call, Decision, Event, Heard, Measure};
 pub use requests::{Answer, Refusal, Request, Sort};

@@ -88,7 +88,7 @@ impl Core {
             ports: version.config.ports.len(),
             version,
         };
-        let mut counts = self.counts(job, &need.version);
+        let mut counts = self.counts(key, job, &need.version);
         let mut heap: BinaryHeap<Reverse<Score>> = bundles
             .iter()
             .filter_map(|(id, bundle)| {
@@ -228,21 +228,17 @@ impl Core {
         })
     }
 
-    pub(super) fn counts(&self, job: &JobState, version: &Version) -> Counts {
+    pub(super) fn counts(&self, key: &str, job: &JobState, version: &Version) -> Counts {
         let mut counts = Counts::new();
         if limits(&version.config).next().is_none() {
             return counts;
         }
+        let known = |serial| self.state.tasks.get(&serial);
         let own = job.instances.values().filter_map(|one| one.task);
         // What was replaced and came back is there until it is killed.
-        let tasks = own.chain(self.superseded.iter().copied());
-        let is_there = |task: &&Task| !task.superseded || task.is_reachable();
-        let tasks = tasks.filter_map(|serial| self.state.tasks.get(&serial));
-        let tasks = tasks.filter(is_there).filter(|task| {
-            let same = self.state.jobs.get(&task.job);
-            same.is_some_and(|same| std::ptr::eq(same, job))
-        });
-        for task in tasks {
+        let superseded = self.superseded.iter().copied().filter_map(known);
+        let back = superseded.filter(|task| *task.job == *key && task.is_reachable());
+        for task in own.filter_map(known).chain(back) {
             let values = self.limited_values(task, version);
             for (index, value) in values.into_iter().enumerate() {
                 *counts.entry((index, value)).or_default() += 1;

@@ -101,7 +101,7 @@ impl Core {
     fn full(&self, allowed: &[&Agent], version: &Version) -> Option<String> {
         let key = version.config.key();
         let job = self.state.jobs.get(key.as_str())?;
-        let counts = self.counts(job, version);
+        let counts = self.counts(&key, job, version);
         let (_, (attribute, most)) = limits(&version.config).enumerate().find(|(index, one)| {
             allowed.iter().all(|agent| {
                 let value = value_of(agent, one.0);

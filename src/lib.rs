@@ -9,6 +9,7 @@ pub mod config;
 pub mod executor;
 pub mod fake_agent;
 pub mod fake_master;
+mod fakes;
 pub mod http;
 pub mod journal;
 pub mod keeper;

@@ -14,7 +14,6 @@ use std::{
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::{
-    net::{TcpListener, UnixListener},
     sync::{mpsc, watch},
     task::AbortHandle,
 };
@@ -24,6 +23,7 @@ use super::{
     faults::Fault,
     server,
 };
+use crate::fakes::accept_while_up;
 use crate::mesos::{
     Wire, encode_record, is_terminal,
     messages::{
@@ -242,7 +242,7 @@ impl FakeAgent {
         let thread = thread::Builder::new()
             .name("fake-agent".to_owned())
             .spawn(move || {
-                let served = runtime.block_on(run(theirs, first, address, socket, stopped));
+                let served = runtime.block_on(run(theirs, first, socket, stopped));
                 if let Err(error) = served {
                     tracing::error!("the fake agent cannot serve: {error}");
                 }
@@ -423,62 +423,17 @@ impl Drop for FakeAgent {
 async fn run(
     shared: Arc<Shared>,
     first: std::net::TcpListener,
-    address: SocketAddr,
     socket: Option<PathBuf>,
-    mut stopped: mpsc::UnboundedReceiver<Infallible>,
+    stopped: mpsc::UnboundedReceiver<Infallible>,
 ) -> io::Result<()> {
-    let mut up = shared.up.subscribe();
-    let mut first = Some(first);
-    loop {
-        let tcp = match first.take() {
-            Some(first) => TcpListener::from_std(first)?,
-            None => TcpListener::bind(address).await?,
-        };
-        let unix = match &socket {
-            Some(path) => {
-                // Left by the agent's earlier life.
-                let _ = std::fs::remove_file(path);
-                Some(UnixListener::bind(path)?)
-            }
-            None => None,
-        };
-        loop {
-            let served = tokio::select! {
-                accepted = tcp.accept() => {
-                    tokio::spawn(server::serve(accepted?.0, Arc::clone(&shared)))
-                }
-                accepted = accept_unix(unix.as_ref()) => {
-                    tokio::spawn(server::serve(accepted?, Arc::clone(&shared)))
-                }
-                changed = up.changed() => {
-                    if changed.is_err() || !*up.borrow_and_update() {
-                        break;
-                    }
-                    continue;
-                }
-                _ = stopped.recv() => return Ok(()),
-            };
-            let mut state = shared.lock();
-            state
-                .connections
-                .retain(|connection| !connection.is_finished());
-            state.connections.push(served.abort_handle());
-        }
-        drop((tcp, unix));
-        tokio::select! {
-            back = up.wait_for(|up| *up) => {
-                if back.is_err() {
-                    return Ok(());
-                }
-            }
-            _ = stopped.recv() => return Ok(()),
-        }
-    }
-}
-
-async fn accept_unix(listener: Option<&UnixListener>) -> io::Result<tokio::net::UnixStream> {
-    match listener {
-        Some(listener) => Ok(listener.accept().await?.0),
-        None => std::future::pending().await,
-    }
+    let up = shared.up.subscribe();
+    accept_while_up(first, socket, up, stopped, |stream| {
+        let served = tokio::spawn(server::serve(stream, Arc::clone(&shared)));
+        let mut state = shared.lock();
+        state
+            .connections
+            .retain(|connection| !connection.is_finished());
+        state.connections.push(served.abort_handle());
+    })
+    .await
 }

@@ -11,11 +11,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::agent::Shared;
 use crate::{
-    http::{self, Pieces, Reply},
+    http::{self, Pieces, Reply, Socket},
     mesos::{Wire, messages::executor::Call},
 };
 
@@ -23,10 +22,7 @@ use crate::{
 const LARGEST: usize = 64 << 20;
 
 /// Serves one connection to its end.
-pub(super) async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    shared: Arc<Shared>,
-) {
+pub(super) async fn serve(stream: Box<dyn Socket>, shared: Arc<Shared>) {
     let service = service_fn(|request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(request, &shared).await) }

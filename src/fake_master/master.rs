@@ -11,7 +11,6 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     task::AbortHandle,
 };
@@ -21,6 +20,7 @@ use super::{
     faults::Fault,
     server,
 };
+use crate::fakes::accept_while_up;
 use crate::mesos::{
     Wire, encode_record,
     messages::{
@@ -311,7 +311,7 @@ impl FakeMaster {
                         clock.lock().tick(is_heartbeat);
                     }
                 });
-                if let Err(error) = runtime.block_on(run(theirs, first, address, stopped)) {
+                if let Err(error) = runtime.block_on(run(theirs, first, stopped)) {
                     tracing::error!("the fake master cannot serve: {error}");
                 }
             })?;
@@ -392,40 +392,16 @@ impl Drop for FakeMaster {
 async fn run(
     shared: Arc<Shared>,
     first: std::net::TcpListener,
-    address: SocketAddr,
-    mut stopped: mpsc::UnboundedReceiver<Infallible>,
+    stopped: mpsc::UnboundedReceiver<Infallible>,
 ) -> io::Result<()> {
-    let mut up = shared.up.subscribe();
-    let mut first = Some(first);
-    loop {
-        let listener = match first.take() {
-            Some(first) => TcpListener::from_std(first)?,
-            None => TcpListener::bind(address).await?,
-        };
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => {
-                    let served = tokio::spawn(server::serve(accepted?.0, Arc::clone(&shared)));
-                    let mut state = shared.lock();
-                    state.connections.retain(|connection| !connection.is_finished());
-                    state.connections.push(served.abort_handle());
-                }
-                changed = up.changed() => {
-                    if changed.is_err() || !*up.borrow_and_update() {
-                        break;
-                    }
-                }
-                _ = stopped.recv() => return Ok(()),
-            }
-        }
-        drop(listener);
-        tokio::select! {
-            back = up.wait_for(|up| *up) => {
-                if back.is_err() {
-                    return Ok(());
-                }
-            }
-            _ = stopped.recv() => return Ok(()),
-        }
-    }
+    let up = shared.up.subscribe();
+    accept_while_up(first, None, up, stopped, |stream| {
+        let served = tokio::spawn(server::serve(stream, Arc::clone(&shared)));
+        let mut state = shared.lock();
+        state
+            .connections
+            .retain(|connection| !connection.is_finished());
+        state.connections.push(served.abort_handle());
+    })
+    .await
 }

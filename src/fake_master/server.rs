@@ -11,11 +11,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::master::Shared;
 use crate::{
-    http::{Pieces, Reply, plain},
+    http::{Pieces, Reply, Socket, plain},
     mesos::{
         Wire,
         messages::scheduler::{Call, call},
@@ -27,7 +26,7 @@ const LARGEST: usize = 64 << 20;
 const STREAM_ID: &str = "Mesos-Stream-Id";
 
 /// Serves one connection to its end.
-pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+pub(super) async fn serve(stream: Box<dyn Socket>, shared: Arc<Shared>) {
     let service = service_fn(|request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(request, &shared).await) }

@@ -65,7 +65,7 @@ impl State {
                 true => drop(self.drained.remove(&drain.hostname)),
                 false => drop(self.drained.insert(drain.hostname.clone())),
             },
-            Some(Kind::Instance(instance)) => self.instance(instance),
+            Some(Kind::Instance(instance)) => self.restore(instance),
             Some(Kind::Serial(serial)) => self.serial = self.serial.max(serial.serial),
             None => self.unreadable = Some("a fact of a later version".to_owned()),
         }
@@ -290,7 +290,7 @@ impl State {
         }
     }
 
-    fn instance(&mut self, instance: &wire::Instance) {
+    fn restore(&mut self, instance: &wire::Instance) {
         let Some(job) = self.jobs.get_mut(instance.job.as_str()) else {
             return;
         };
@@ -353,8 +353,7 @@ impl JobState {
 
     /// Forgets configurations that nothing refers to any more.
     fn drop_versions(&mut self) {
-        let is_active = self.update.as_ref().is_some_and(Update::is_active);
-        if self.versions.len() == 1 || is_active {
+        if self.versions.len() == 1 || self.active_update().is_some() {
             return;
         }
         let wanted = self.instances.values().filter_map(|one| one.wanted);

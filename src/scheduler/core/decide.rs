@@ -186,12 +186,10 @@ impl Core {
         self.wants_offers |= !self.pending.is_empty();
         self.revived_at = None;
         // Updates stood still while nobody could say how they are.
-        let updating = self.state.jobs.iter().filter(|(_, job)| {
-            let update = job.update.as_ref();
-            update.is_some_and(super::state::Update::is_active)
-        });
-        let updating: Vec<Key> = updating.map(|(key, _)| Arc::clone(key)).collect();
-        self.touched_jobs.extend(updating);
+        let jobs = self.state.jobs.iter();
+        let updating = jobs.filter(|(_, job)| job.active_update().is_some());
+        self.touched_jobs
+            .extend(updating.map(|(key, _)| Arc::clone(key)));
         self.reconcile();
     }
 

@@ -78,11 +78,7 @@ impl Core {
 
     /// How long the way to this state took, from the moment that its instance waited for a place.
     fn measure_news(&mut self, task: &Task, state: TaskState) {
-        let instance = self
-            .state
-            .jobs
-            .get(&task.job)
-            .and_then(|job| job.instances.get(&task.instance));
+        let instance = self.state.instance(&task.job, task.instance);
         let Some(instance) = instance else { return };
         let took = self.now.saturating_sub(instance.since);
         match state {
@@ -109,19 +105,14 @@ impl Core {
             // Lost, or ended by somebody: no fault of the version's.
             _ => false,
         };
-        let Some(update) = job.update.as_ref().filter(|update| update.is_active()) else {
+        let Some(update) = job.active_update() else {
             return;
         };
         let Some(change) = update.changes.get(&task.instance) else {
             return;
         };
-        let target = if update.is_back() {
-            change.from
-        } else {
-            change.to
-        };
         let counts = is_failure && !task.doomed && change.step == Step::Working;
-        if !counts || target != Some(task.version) {
+        if !counts || update.target(change) != Some(task.version) {
             return;
         }
         let failures = change.failures + 1;

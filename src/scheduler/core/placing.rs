@@ -200,20 +200,12 @@ impl Core {
     }
 
     fn avoids(&self, key: &str, number: u32, agent: &str) -> bool {
-        let instance = self
-            .state
-            .jobs
-            .get(key)
-            .and_then(|job| job.instances.get(&number));
+        let instance = self.state.instance(key, number);
         instance.is_some_and(|instance| instance.avoid.iter().any(|one| one == agent))
     }
 
     fn avoids_until(&self, key: &str, number: u32) -> u64 {
-        let instance = self
-            .state
-            .jobs
-            .get(key)
-            .and_then(|job| job.instances.get(&number));
+        let instance = self.state.instance(key, number);
         let since = instance.map_or(0, |instance| instance.since.max(instance.not_before));
         since + self.settings.other_agents_ms
     }
@@ -292,11 +284,7 @@ impl Core {
         bundle.free = bundle.free.less(need.amounts);
         let serial = self.state.serial + 1;
         bundle.launches.push(serial);
-        let instance = self
-            .state
-            .jobs
-            .get(key)
-            .and_then(|job| job.instances.get(&number));
+        let instance = self.state.instance(key, number);
         let since = instance.map_or(self.now, |instance| instance.since);
         self.measure(Measure::Assigned(self.now.saturating_sub(since)));
         self.fact(Kind::Launched(Launched {

@@ -618,7 +618,7 @@ impl World {
             && self.calls.is_empty()
             && self.events.is_empty();
         let jobs_are = state.jobs.values().all(|job| {
-            let is_updating = job.update.as_ref().is_some_and(|update| update.is_active());
+            let is_updating = job.active_update().is_some();
             let instances = job.instances.values();
             let mut instances = instances.map(|one| match (one.wanted, one.task) {
                 (None, _) => false,

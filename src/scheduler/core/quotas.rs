@@ -63,16 +63,14 @@ impl Core {
 
 /// What the instances of a job use together, as they are wanted; an update counts by what is larger.
 pub(super) fn sum(job: &JobState) -> Amounts {
-    let amounts_of = |version: Option<u32>| {
-        let version = version.and_then(|version| job.versions.get(&version));
-        version.map_or_else(Amounts::default, |version| version.amounts)
-    };
     let instances = job.instances.values();
-    let mut all = instances.fold(Amounts::default(), |all, one| all + amounts_of(one.wanted));
-    if let Some(update) = job.update.as_ref().filter(|update| update.is_active()) {
+    let mut all = instances.fold(Amounts::default(), |all, one| {
+        all + job.amounts_of(one.wanted)
+    });
+    if let Some(update) = job.active_update() {
         for (number, change) in &update.changes {
-            let now = amounts_of(job.instances.get(number).and_then(|one| one.wanted));
-            let most = amounts_of(change.from).most(amounts_of(change.to));
+            let now = job.amounts_of(job.instances.get(number).and_then(|one| one.wanted));
+            let most = job.amounts_of(change.from).most(job.amounts_of(change.to));
             all = all.less(now) + now.most(most);
         }
     }
@@ -84,8 +82,7 @@ pub(super) fn during(known: &JobState, job: &Job, changes: &[Change]) -> Amounts
     let new = Amounts::of_job(job);
     let mut all = sum(known);
     for change in changes.iter().filter(|change| !change.is_removal) {
-        let old = change.from.and_then(|version| known.versions.get(&version));
-        let old = old.map_or_else(Amounts::default, |version| version.amounts);
+        let old = known.amounts_of(change.from);
         all = all.less(old) + old.most(new);
     }
     all

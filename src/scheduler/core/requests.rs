@@ -347,7 +347,7 @@ impl Core {
             .flat_map(|known| known.instances.keys().copied())
             .filter(|number| only.is_empty() || only.contains(number))
             .collect();
-        if self.is_updating(&key) {
+        if self.active_update(&key).is_some() {
             self.set_stage(&key, UpdateStage::Aborted, "the job was killed");
         }
         let count = numbers.len() as u32;
@@ -428,7 +428,8 @@ impl Core {
     }
 
     fn pause_update(&mut self, key: &str) -> Result<Answer, Refusal> {
-        let stage = match self.active_update(key)?.stage {
+        let (key, stage) = self.updating(key)?;
+        let stage = match stage {
             UpdateStage::RollingForward => UpdateStage::RollForwardPaused,
             UpdateStage::RollingBack => UpdateStage::RollBackPaused,
             _ => {
@@ -436,11 +437,12 @@ impl Core {
                 return Err(Refusal::new(Sort::Conflict, text));
             }
         };
-        self.steer(key, stage, "paused")
+        Ok(self.steer(&key, stage, "paused"))
     }
 
     fn resume(&mut self, key: &str) -> Result<Answer, Refusal> {
-        let stage = match self.active_update(key)?.stage {
+        let (key, stage) = self.updating(key)?;
+        let stage = match stage {
             UpdateStage::RollForwardPaused => UpdateStage::RollingForward,
             UpdateStage::RollBackPaused => UpdateStage::RollingBack,
             _ => {
@@ -448,34 +450,36 @@ impl Core {
                 return Err(Refusal::new(Sort::Conflict, text));
             }
         };
-        self.steer(key, stage, "resumed")
+        Ok(self.steer(&key, stage, "resumed"))
     }
 
     fn abort(&mut self, key: &str) -> Result<Answer, Refusal> {
-        self.active_update(key)?;
-        self.steer(key, UpdateStage::Aborted, "aborted")
+        let (key, _) = self.updating(key)?;
+        Ok(self.steer(&key, UpdateStage::Aborted, "aborted"))
     }
 
-    fn steer(&mut self, key: &str, stage: UpdateStage, word: &str) -> Result<Answer, Refusal> {
-        let key = self.known(key)?;
-        let before = self.state.jobs.get(&key).and_then(|job| job.update.clone());
+    fn steer(&mut self, key: &Key, stage: UpdateStage, word: &str) -> Answer {
+        let update = self.active_update(key);
         // Why it goes back is not forgotten over a pause.
-        let reason = before.map_or_else(String::new, |update| update.reason);
-        self.set_stage(&key, stage, &reason);
-        Ok(Answer::Done(format!("the update of {key} is {word}")))
+        let reason = update.map_or_else(String::new, |update| update.reason.clone());
+        self.set_stage(key, stage, &reason);
+        Answer::Done(format!("the update of {key} is {word}"))
     }
 
-    fn active_update(&self, key: &str) -> Result<Update, Refusal> {
+    /// The job that is meant, and how its update stands.
+    fn updating(&self, key: &str) -> Result<(Key, UpdateStage), Refusal> {
         let key = self.known(key)?;
-        let update = self.state.jobs.get(&key).and_then(|job| job.update.clone());
-        update
-            .filter(Update::is_active)
-            .ok_or_else(|| Refusal::new(Sort::Conflict, format!("no update of {key} is under way")))
+        match self.active_update(&key).map(|update| update.stage) {
+            Some(stage) => Ok((key, stage)),
+            None => {
+                let text = format!("no update of {key} is under way");
+                Err(Refusal::new(Sort::Conflict, text))
+            }
+        }
     }
 
-    fn is_updating(&self, key: &Key) -> bool {
-        let update = self.state.jobs.get(key).and_then(|job| job.update.as_ref());
-        update.is_some_and(Update::is_active)
+    fn active_update(&self, key: &Key) -> Option<&Update> {
+        self.state.jobs.get(key)?.active_update()
     }
 
     /// The job, if nothing is being done to it.
@@ -486,7 +490,7 @@ impl Core {
                 format!("there is no job {key}"),
             ));
         };
-        if self.is_updating(key) {
+        if job.active_update().is_some() {
             let text = format!("an update of {key} is under way");
             return Err(
                 Refusal::new(Sort::Conflict, text).hint("wait for its end, or: dewar job abort")

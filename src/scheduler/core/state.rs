@@ -220,6 +220,14 @@ impl Update {
         }
     }
 
+    /// What becomes of an instance in the direction of the moment; `None`: it goes.
+    pub fn target(&self, change: &Change) -> Option<u32> {
+        match self.is_back() {
+            true => change.from,
+            false => change.to,
+        }
+    }
+
     /// True when instances go back to what they were.
     pub fn is_back(&self) -> bool {
         matches!(
@@ -245,6 +253,17 @@ impl JobState {
         self.versions.get(&self.current)
     }
 
+    /// The update that has not come to an end.
+    pub fn active_update(&self) -> Option<&Update> {
+        self.update.as_ref().filter(|update| update.is_active())
+    }
+
+    /// What an instance of this version uses, without its executor; of none, nothing.
+    pub fn amounts_of(&self, version: Option<u32>) -> Amounts {
+        let version = version.and_then(|version| self.versions.get(&version));
+        version.map_or_else(Amounts::default, |version| version.amounts)
+    }
+
     /// How many instances are wanted.
     pub fn wanted(&self) -> usize {
         let all = self.instances.values();
@@ -257,6 +276,11 @@ pub fn is_over(state: TaskState) -> bool {
     is_terminal(state) && !matches!(state, TaskState::TaskUnreachable | TaskState::TaskUnknown)
 }
 impl State {
+    /// One instance of the job with this key.
+    pub fn instance(&self, key: &str, number: u32) -> Option<&Instance> {
+        self.jobs.get(key)?.instances.get(&number)
+    }
+
     /// The version that a task was launched with.
     pub fn version_of(&self, task: &Task) -> Option<&Arc<Version>> {
         self.jobs.get(&task.job)?.versions.get(&task.version)

@@ -93,14 +93,12 @@ impl Core {
         let Some(update) = self.running_update(key) else {
             return;
         };
-        let is_back = update.is_back();
         let working: Vec<(u32, Option<u32>, u32)> = update
             .at(Step::Working)
             .iter()
             .filter_map(|number| {
                 let change = update.changes.get(number)?;
-                let target = if is_back { change.from } else { change.to };
-                Some((*number, target, change.failures))
+                Some((*number, update.target(change), change.failures))
             })
             .collect();
         let watch_ms = config.watch.as_micros() / 1000;
@@ -176,9 +174,10 @@ impl Core {
         let Some(change) = update.changes.get(&number) else {
             return;
         };
-        let (to, outcome) = match update.is_back() {
-            true => (change.from, change.outcome),
-            false => (change.to, Outcome::Open),
+        let to = update.target(change);
+        let outcome = match update.is_back() {
+            true => change.outcome,
+            false => Outcome::Open,
         };
         let task = job
             .instances

@@ -4,23 +4,15 @@
 #![warn(missing_docs)]
 
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod executor;
-pub mod fake_agent;
-pub mod fake_master;
-mod fakes;
-pub mod http;
+pub mod engine;
 pub mod journal;
-pub mod keeper;
 pub mod mesos;
-pub mod plan;
-mod process_stat;
 pub mod resources;
-pub mod runner;
 pub mod sandbox;
-pub mod scheduler;
-mod trace;
+pub mod sys;
+pub mod task;
+pub mod web;
 
 mod protocols {
     //! Generated from `proto/`.

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, process::Command, time::Instant};
 
-use dewar::runner::{Measure, TaskStatus, measure};
+use dewar::engine::{
+    history::TaskStatus,
+    store::{Measure, measure},
+};
 use serde_json::{Value, json};
 
 use super::{Bench, median, ours, pss, row, time};

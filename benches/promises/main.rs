@@ -15,9 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dewar::{
-    fake_agent::{Container, FakeAgent, Options},
-    mesos::messages::{AgentId, TaskId, TaskInfo},
+use dewar::mesos::{
+    fakes::agent::{Container, FakeAgent, Options},
+    protocol::messages::{AgentId, TaskId, TaskInfo},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -10,15 +10,19 @@ use std::{
 };
 
 use dewar::{
-    clock,
     config::{Job, JobSource},
     journal,
-    mesos::messages::TaskState,
-    scheduler::{
-        Written,
-        core::{Call, Core, Event, Fact, Heard, Offer, Ports, Request, Settings, State, task_id},
-        directory, lock,
+    mesos::{
+        protocol::messages::TaskState,
+        scheduler::{
+            Written,
+            core::{
+                Call, Core, Event, Fact, Heard, Offer, Ports, Request, Settings, State, task_id,
+            },
+            directory, lock,
+        },
     },
+    sys::clock,
 };
 
 use super::{Bench, pss, row};
@@ -53,7 +57,7 @@ fn offers(agents: usize, round: usize, cpus: u64) -> Vec<Offer> {
                 agent: format!("agent-{index}").into(),
                 hostname: format!("host-{index}").into(),
                 attributes: BTreeMap::from([("rack".to_owned(), vec![format!("r{}", index % 40)])]),
-                amounts: dewar::scheduler::core::Amounts {
+                amounts: dewar::mesos::scheduler::core::Amounts {
                     cpus: cpus * 1000,
                     mem: cpus * 4_096_000,
                     disk: cpus * 4_096_000,

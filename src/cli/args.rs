@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{job::JobArgs, scheduler::SchedulerArgs};
+use super::{job::JobArgs, verbs::scheduler::SchedulerArgs};
 use crate::{
-    config::{Bytes, Level, Period, StopSignal},
-    fake_agent::ScheduledFault,
-    mesos::Wire,
+    mesos::{fakes::agent::ScheduledFault, protocol::Wire},
+    task::{Bytes, Level, Period, StopSignal},
 };
 
 /// Runs tasks: DAGs of processes in one sandbox, with logs, retries and finalizers. A task survives
@@ -493,6 +492,6 @@ fn port(text: &str) -> Result<(String, u16), String> {
 
 /// Seconds or a duration, as microseconds.
 fn seconds(text: &str) -> Result<u64, String> {
-    let period: crate::config::Period = text.parse().map_err(str::to_owned)?;
+    let period: crate::task::Period = text.parse().map_err(str::to_owned)?;
     Ok(period.as_micros())
 }

@@ -3,11 +3,11 @@
 use std::{fmt, process::ExitCode};
 
 use super::terminal::{complain, harmless};
-use crate::{journal::JournalError, runner::StoreError};
+use crate::{engine::store::StoreError, journal::JournalError};
 
 /// Exit codes of `run`, `attach`, `wait` and `fake-agent`; other verbs use the first three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Code {
+pub(crate) enum Code {
     Success = 0,
     /// The task FAILED; or there is no such task.
     Failed = 1,
@@ -40,7 +40,7 @@ impl From<Code> for ExitCode {
 
 /// Why a command could not do what it was asked.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     pub code: Code,
     message: String,
     hint: Option<String>,
@@ -62,7 +62,7 @@ impl From<StoreError> for Failure {
 }
 
 /// The record itself is bad; that it cannot be read just now (no descriptors, no rights) says nothing.
-pub(super) fn is_distrust(error: &StoreError) -> bool {
+pub(crate) fn is_distrust(error: &StoreError) -> bool {
     match error {
         StoreError::Journal(JournalError::Io { .. }) => false,
         StoreError::Journal(_) => true,

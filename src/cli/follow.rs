@@ -20,13 +20,14 @@ use signal_hook::consts::{SIGCONT, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use super::{
     failure::{Code, Failure, Outcome},
     live::Ask,
-    logs::{Line, LogFollower},
-    session::{Opened, Session},
     terminal::complain,
     view::View,
-    watched::Watched,
 };
-use crate::runner::{Event, Request, TaskStatus};
+use crate::engine::{
+    client::{Line, LogFollower, Opened, Session, Watched},
+    history::{Event, TaskStatus},
+    runner::Request,
+};
 
 /// Whose output is shown while following.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -393,7 +394,7 @@ fn drain(mut pipe: &UnixStream) -> io::Result<usize> {
 }
 
 /// The processes of `status` whose output followers show.
-pub(super) fn consoles(task: &crate::config::Task, status: &TaskStatus) -> Shown {
+pub(super) fn consoles(task: &crate::task::Task, status: &TaskStatus) -> Shown {
     let shown = task
         .processes
         .iter()

@@ -1,34 +1,17 @@
 //! The command line: one file a verb. Parse, call, print; the logic is elsewhere.
 
 mod args;
-mod attach;
-mod bounds;
-mod describe;
-mod doctor;
-mod executor;
-mod explain;
+mod entry;
 mod failure;
-mod fake_agent;
 mod follow;
-mod gc;
-mod graph;
-mod inspect;
 mod job;
-mod kill;
+mod limit_flags;
 mod live;
-mod logs;
-mod main;
-mod run;
-mod scheduler;
-mod session;
-mod simplerun;
-mod status;
-mod steer;
-mod tail;
 mod task_file;
 mod terminal;
-mod validate;
+mod verbs;
 mod view;
-mod watched;
 
-pub use main::main;
+pub use entry::main;
+pub(crate) use failure::{Code, Failure, is_distrust};
+pub(crate) use limit_flags::make_room;

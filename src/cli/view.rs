@@ -10,11 +10,12 @@ use jiff::Timestamp;
 use super::{
     args::Format,
     live::{Ask, Live, fit},
-    logs::Line,
     terminal::{Colour, Style, harmless, put},
-    watched::Watched,
 };
-use crate::runner::{Event, ProcessStatus, RunStatus};
+use crate::engine::{
+    client::{Line, Watched},
+    history::{Event, ProcessStatus, RunStatus},
+};
 
 /// One way of showing.
 pub(super) enum View {

@@ -2,12 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{
-    decode::Decoded,
-    diagnostic::Diagnostics,
-    node::Span,
-    schema::{Condition, Process},
-};
+use super::{decode::task::Decoded, diagnostic::Diagnostics, text::node::Span};
+use crate::task::{Condition, Process};
 
 /// Checks names, orders and stages; complains about everything at once.
 pub(super) fn check(decoded: &Decoded, diagnostics: &mut Diagnostics) {

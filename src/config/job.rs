@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    decode_job::{Decoded, decode},
+    decode::job::{Decoded, decode},
     diagnostic::Diagnostics,
-    load::{Bindings, Document},
-    node::{Node, Value},
-    schema::Task,
-    units::{Bytes, Period},
+    load::Document,
+    template::Bindings,
+    text::node::{Node, Value},
 };
+use crate::task::{Bytes, Period, Task};
 
 /// Instances of one job; more is a mistake more often than a wish.
 pub const MOST_INSTANCES: u32 = 100_000;

@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     check::check,
-    decode::decode,
+    decode::{health::wrapped, lifecycle, task::decode},
     diagnostic::Diagnostics,
-    health::wrapped,
-    json, lifecycle,
-    node::{Node, Value},
-    schema::{Health, Lifecycle, Task},
     template::Expander,
-    yaml,
+    text::{
+        json,
+        node::{Node, Value},
+        yaml,
+    },
 };
+use crate::task::{Health, Lifecycle, Task};
 
 pub use super::template::Bindings;
 

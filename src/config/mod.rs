@@ -6,42 +6,19 @@
 
 mod check;
 mod decode;
-mod decode_around;
-mod decode_isolation;
-mod decode_job;
-mod decode_launch;
-mod decode_logger;
-mod decode_resources;
 mod diagnostic;
-mod fields;
-mod health;
 mod job;
-mod job_schema;
-mod json;
-mod json_schema;
-mod lifecycle;
 mod load;
-mod node;
 mod schema;
-mod signals;
 mod template;
 #[cfg(test)]
 mod tests;
-mod units;
-mod yaml;
+mod text;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use diagnostic::Diagnostics;
 pub use job::{
-    Job, JobMistakes, JobSource, MOST_INSTANCES, PartitionPolicy, Placement, Rule, UpdateConfig,
-    is_name, job_sets,
+    Job, JobMistakes, JobSource, MOST_INSTANCES, Placement, Rule, UpdateConfig, is_name, job_sets,
 };
-pub use job_schema::job_schema;
-pub use json_schema::json_schema;
-pub use load::{Bindings, Document, Resolved, Wrapper};
-pub use schema::{
-    Backoff, Condition, Constraint, Destination, Health, HttpProbe, Isolation, Level, Lifecycle,
-    LogMode, Logger, Probe, Process, Protection, Resources, Rlimit, Rlimits, Rotate, Task,
-    TcpProbe, Volume, VolumeKind,
-};
-pub use signals::StopSignal;
-pub use units::{Bytes, Period};
+pub use load::{Document, Resolved, Wrapper};
+pub use schema::{job_schema, json_schema};
+pub use template::Bindings;

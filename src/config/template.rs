@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     diagnostic::Diagnostics,
-    node::{Entry, Node, Span, Value},
+    text::node::{Entry, Node, Span, Value},
 };
 
 /// References that refer on, at most.

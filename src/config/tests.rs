@@ -2,7 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    diagnostic::Diagnostics,
+    load::{Document, Resolved},
+    template::Bindings,
+};
+use crate::task::{Period, Rotate, Task};
 
 fn resolve(source: &str, is_json: bool) -> Result<Resolved, Diagnostics> {
     let bindings = Bindings {

@@ -6,7 +6,12 @@
 
 use std::{cell::RefCell, io, path::Path, rc::Rc};
 
-use super::{read::parse, *};
+use super::{
+    file::{Compacted, Journal},
+    read::parse,
+    records::{Header, Kind, Moment, Notice, Record, Snapshot},
+    storage::Storage,
+};
 
 #[derive(Clone, Debug)]
 enum Op {

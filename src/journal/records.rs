@@ -1,8 +1,8 @@
 //! The record types, generated from `proto/journal.proto`, and what makes them pleasant to build.
 
-use crate::{plan, protocols::dewar::journal as wire};
+use crate::engine::plan;
 
-pub use wire::{
+pub use crate::protocols::dewar::journal::{
     Accepted, Acknowledged, Again, Checked, Closed, Cover, End, Exceeded, Exec, Executor, Frame,
     Groups, Header, Health, Init, KillRequest, LaunchFailure, Lost, Notice, Opened, Record,
     Restart, Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut, Totals,

@@ -5,9 +5,15 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use proptest::prelude::*;
 
 use super::{
+    file::{Compacted, Journal},
     frame::{FRAME_HEADER, PREAMBLE},
-    read::parse,
-    *,
+    read::{JournalError, Replay, parse, read},
+    records::{
+        Again, Cover, End, Exec, Header, How, KillRequest, Kind, LaunchFailure, Lost, Moment,
+        Notice, Record, Restart, Signal, Snapshot, Stage, Start, TaskState, Tenure, TimedOut,
+        Totals,
+    },
+    storage::FileStorage,
 };
 
 fn header() -> Header {
@@ -251,13 +257,13 @@ fn compacted() -> Vec<u8> {
         })
     };
     let header = Header {
-        task: serde_json::to_string(&crate::config::Task::of(
+        task: serde_json::to_string(&crate::task::Task::of(
             "golden".to_owned(),
-            vec![crate::config::Process {
+            vec![crate::task::Process {
                 cmdline: Some("true".to_owned()),
                 max_failures: 0,
                 max_runs: 0,
-                ..crate::config::Process::named("flappy".to_owned())
+                ..crate::task::Process::named("flappy".to_owned())
             }],
         ))
         .unwrap(),

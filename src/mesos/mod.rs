@@ -1,20 +1,6 @@
-//! Mesos' v1 HTTP API: messages, RecordIO, both wire formats, a client, the agent's environment.
-//!
-//! This room knows how Mesos speaks, not what is said: it knows no task of ours.
+//! The wing of Mesos: its protocol, our executor, our scheduler, and fakes of an agent and a master.
 
-mod client;
-mod convenience;
-mod duration;
-mod environment;
-mod recordio;
-mod wire;
-
-pub use client::{Calls, Client, ClientError, Stream};
-pub use convenience::{is_terminal, ports};
-pub use duration::{DurationError, parse_duration};
-pub use environment::{AgentEnvironment, EnvironmentError};
-pub use recordio::{Decoder, RecordError, encode_record};
-pub use wire::{Wire, WireError};
-
-/// The messages, generated from `proto/mesos`.
-pub use crate::protocols::mesos::v1 as messages;
+pub mod executor;
+pub mod fakes;
+pub mod protocol;
+pub mod scheduler;

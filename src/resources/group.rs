@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use super::{
     controllers::{Controller, Version},
+    hierarchies::{OWN_LEAF, Site, at, listed, processes, switch, write},
     limits::{LimitError, Limits},
-    site::{OWN_LEAF, Site, at, listed, processes, switch, write},
     usage::{Depth, Usage},
 };
 
@@ -388,7 +388,7 @@ impl Group {
         let mut places = self.places.iter();
         let place = places.find(|place| place.controllers.contains(&Controller::Memory));
         place
-            .map(|place| super::oom::watch(place.version, &place.path))
+            .map(|place| super::memory_events::watch(place.version, &place.path))
             .transpose()
     }
 

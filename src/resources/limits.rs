@@ -12,9 +12,9 @@ use thiserror::Error;
 
 use super::{
     controllers::{Controller, Version},
-    site::{self, Site},
+    hierarchies::{self, Site},
 };
-use crate::config::Resources;
+use crate::task::Resources;
 
 /// What a group of processes may use together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -172,7 +172,7 @@ impl Limits {
             }
             "ram_high" => {
                 let high = self.ram_high.unwrap_or_default().to_string();
-                return site::write(&path.join("memory.high"), &high)
+                return hierarchies::write(&path.join("memory.high"), &high)
                     .map_err(|error| error.to_string());
             }
             "pids" => {
@@ -193,12 +193,12 @@ impl Limits {
         let weight = self.io_weight.unwrap_or(100);
         let io = path.join("io.weight");
         if v2 && io.exists() {
-            return site::write(&io, &weight.to_string()).map_err(|error| error.to_string());
+            return hierarchies::write(&io, &weight.to_string()).map_err(|error| error.to_string());
         }
         let bfq = path.join("blkio.bfq.weight");
         if !v2 && bfq.exists() {
             let weight = bfq_weight(weight).to_string();
-            return site::write(&bfq, &weight).map_err(|error| error.to_string());
+            return hierarchies::write(&bfq, &weight).map_err(|error| error.to_string());
         }
         BlkIoController::new(path.to_path_buf(), PathBuf::new(), v2)
             .set_weight(bfq_weight(weight).into())

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
-use crate::config::{Resources, Rlimits};
+use crate::task::{Resources, Rlimits};
 
 /// A limit that we may not set.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -101,7 +101,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::config::Rlimit;
+    use crate::task::Rlimit;
 
     #[test]
     fn names_are_the_kernels_numbers() {

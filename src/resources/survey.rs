@@ -2,11 +2,11 @@
 
 use super::{
     controllers::{Controller, Version},
+    hierarchies::Site,
     limits::{LimitError, Limits},
     rlimits::{RlimitError, check_rlimits},
-    site::Site,
 };
-use crate::config::{Process, Resources, Task};
+use crate::task::{Process, Resources, Task};
 
 /// What a limit is enforced by, or why it cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::{
 use nix::unistd::{AccessFlags, Uid, User, access};
 use thiserror::Error;
 
-use super::Account;
+use super::account::Account;
 
 /// Why there is no sandbox: the step, the path, and what stands against it.
 #[derive(Debug, Error)]

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::open_beneath;
+use super::beneath::open_beneath;
 use nix::{
     sys::prctl::{get_pdeathsig, set_pdeathsig},
     unistd::{Gid, Uid, getgroups, setfsgid, setfsuid, setgroups},

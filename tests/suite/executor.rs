@@ -4,9 +4,9 @@
 
 use std::{fs, time::Duration};
 
-use dewar::{
-    fake_agent::Fault,
-    mesos::messages::{CheckInfo, CommandInfo, HealthCheck, check_info},
+use dewar::mesos::{
+    fakes::agent::Fault,
+    protocol::messages::{CheckInfo, CommandInfo, HealthCheck, check_info},
 };
 use nix::sys::signal::Signal;
 

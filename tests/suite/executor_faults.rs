@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dewar::fake_agent::Fault;
+use dewar::mesos::fakes::agent::Fault;
 use nix::sys::signal::Signal;
 
 use crate::{

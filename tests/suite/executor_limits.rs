@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use dewar::mesos::messages::task_status::Reason;
+use dewar::mesos::protocol::messages::task_status::Reason;
 use nix::sys::signal::Signal;
 
 use crate::{

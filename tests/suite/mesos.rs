@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use dewar::mesos::{Decoder, Wire, messages::TaskStatus};
+use dewar::mesos::protocol::{Decoder, Wire, messages::TaskStatus};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 

@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use dewar::{
-    fake_master::{AgentSpec, FakeMaster, Fault, Options},
-    mesos::messages::{TaskInfo, TaskState, scheduler::call},
+use dewar::mesos::{
+    fakes::master::{AgentSpec, FakeMaster, Fault, Options},
+    protocol::messages::{TaskInfo, TaskState, scheduler::call},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;

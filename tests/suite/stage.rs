@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use dewar::{
-    fake_agent::{Container, FakeAgent, Fault, Options},
-    mesos::{
+use dewar::mesos::{
+    fakes::agent::{Container, FakeAgent, Fault, Options},
+    protocol::{
         messages::{
             AgentId, CheckInfo, CommandInfo, DurationInfo, HealthCheck, KillPolicy, Resource,
             TaskId, TaskInfo, TaskStatus, value,

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::{config::Bytes, http::Address};
+use crate::{task::Bytes, web::Address};
 
 #[derive(Debug, Args)]
-pub(in super::super) struct JobArgs {
+pub(crate) struct JobArgs {
     /// Where the scheduler listens: HOST:PORT, or a socket [default: the socket in --root]
     #[arg(long, global = true, env = "DEWAR_SCHEDULER", value_name = "ADDR")]
     pub scheduler: Option<Address>,
@@ -19,7 +19,7 @@ pub(in super::super) struct JobArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub(in super::super) enum JobVerb {
+pub(crate) enum JobVerb {
     /// Run a job, and follow it until all its instances run (or, of a batch job, have ended)
     #[command(after_help = "Examples:
   dewar job create web.job.yaml
@@ -112,7 +112,7 @@ impl JobVerb {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in super::super) enum JobFormat {
+pub(crate) enum JobFormat {
     /// For people
     Text,
     /// One JSON object (of what is followed: one a line)
@@ -120,7 +120,7 @@ pub(in super::super) enum JobFormat {
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct FollowArgs {
+pub(crate) struct FollowArgs {
     /// Return when the request is accepted
     #[arg(long)]
     pub detach: bool,
@@ -130,7 +130,7 @@ pub(in super::super) struct FollowArgs {
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct FileArgs {
+pub(crate) struct FileArgs {
     /// The job file, YAML or JSON
     pub file: PathBuf,
     #[command(flatten)]
@@ -138,7 +138,7 @@ pub(in super::super) struct FileArgs {
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct UpdateArgs {
+pub(crate) struct UpdateArgs {
     /// The job file, YAML or JSON
     pub file: PathBuf,
     /// Only these, as in 0-2,5
@@ -152,7 +152,7 @@ pub(in super::super) struct UpdateArgs {
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// One job only: ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: Option<String>,
     /// For people or for programs
@@ -161,7 +161,7 @@ pub(in super::super) struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct WatchArgs {
+pub(crate) struct WatchArgs {
     /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
     /// For people or for programs
@@ -170,7 +170,7 @@ pub(in super::super) struct WatchArgs {
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct SomeArgs {
+pub(crate) struct SomeArgs {
     /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
     /// Only these, as in 0-2,5
@@ -181,7 +181,7 @@ pub(in super::super) struct SomeArgs {
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct ScaleArgs {
+pub(crate) struct ScaleArgs {
     /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
     /// How many
@@ -191,13 +191,13 @@ pub(in super::super) struct ScaleArgs {
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct KeyArgs {
+pub(crate) struct KeyArgs {
     /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct DrainArgs {
+pub(crate) struct DrainArgs {
     /// The agent's host
     pub host: String,
     /// It may be used again
@@ -206,14 +206,14 @@ pub(in super::super) struct DrainArgs {
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct ShowArgs {
+pub(crate) struct ShowArgs {
     /// For people or for programs
     #[arg(long, value_enum, default_value = "text")]
     pub format: JobFormat,
 }
 
 #[derive(Debug, Args)]
-pub(in super::super) struct QuotaArgs {
+pub(crate) struct QuotaArgs {
     /// Whose
     pub role: Option<String>,
     /// Cores

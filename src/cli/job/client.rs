@@ -19,13 +19,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::super::{
-    failure::{Code, Failure},
-    scheduler::socket,
-};
 use crate::{
-    http::Address,
-    scheduler::{TOKEN, directory},
+    cli::{
+        failure::{Code, Failure},
+        verbs::scheduler::socket,
+    },
+    mesos::scheduler::{TOKEN, directory},
+    web::Address,
 };
 
 /// Largest answer: a hundred thousand instances are some tens of megabytes.

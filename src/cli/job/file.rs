@@ -2,14 +2,14 @@
 
 use std::{fs, io::Read, path::Path};
 
-use super::super::{
-    failure::Failure,
-    terminal::{Style, complain},
-};
 use crate::{
+    cli::{
+        failure::Failure,
+        terminal::{Style, complain},
+    },
     config::{Job, JobSource},
+    mesos::scheduler::Submission,
     sandbox::Account,
-    scheduler::Submission,
 };
 
 /// Files that are larger are no job files.

@@ -7,5 +7,5 @@ mod progress;
 mod show;
 mod verbs;
 
-pub(super) use args::JobArgs;
-pub(super) use verbs::job;
+pub(crate) use args::JobArgs;
+pub(crate) use verbs::job;

@@ -2,12 +2,14 @@
 
 use std::io::{Write, stdout};
 
-use super::super::{
-    failure::{Code, Failure},
-    terminal::{Colour, Style, harmless, harmless_json, put},
-};
 use super::args::JobFormat;
-use crate::scheduler::core::{JobView, Totals, UpdateView};
+use crate::{
+    cli::{
+        failure::{Code, Failure},
+        terminal::{Colour, Style, harmless, harmless_json, put},
+    },
+    mesos::scheduler::core::{JobView, Totals, UpdateView},
+};
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,12 +5,14 @@ use std::io::stdout;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::super::{
-    failure::Failure,
-    terminal::{Colour, Style, harmless, print},
-};
 use super::progress::words;
-use crate::scheduler::core::{AgentView, InstanceView, JobView, QuotaView};
+use crate::{
+    cli::{
+        failure::Failure,
+        terminal::{Colour, Style, harmless, print},
+    },
+    mesos::scheduler::core::{AgentView, InstanceView, JobView, QuotaView},
+};
 
 /// Said above what may not be true any more.
 const STALE: &str = "no master hears the scheduler: what follows is from before";

@@ -9,24 +9,26 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::{
-    super::{
-        failure::{Code, Failure, Outcome},
-        terminal::{harmless, harmless_json, print},
-    },
     args::{FollowArgs, JobArgs, JobFormat, JobVerb, QuotaArgs},
     client::{Client, Followed, quoted},
     file::submission,
     progress::{Goal, Progress},
     show,
 };
-use crate::scheduler::{QuotaBody, parse_instances};
+use crate::{
+    cli::{
+        failure::{Code, Failure, Outcome},
+        terminal::{harmless, harmless_json, print},
+    },
+    mesos::scheduler::{QuotaBody, parse_instances},
+};
 
 /// A scheduler that is away for so long is not waited for any more.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Between attempts to reach it.
 const PAUSE: Duration = Duration::from_millis(250);
 
-pub(in super::super) fn job(args: JobArgs, root: &Path) -> Outcome {
+pub(crate) fn job(args: JobArgs, root: &Path) -> Outcome {
     let client = Client::new(args.scheduler, args.token_file, root)?;
     let mut verb = args.verb;
     if let Some(job) = verb.job_mut() {

@@ -1,11 +1,11 @@
 //! What the keys do: which process is selected, whether its log is open, what is asked for. Pure.
 
 use super::keys::Key;
-use crate::runner::TaskStatus;
+use crate::engine::history::TaskStatus;
 
 /// Something that the view wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum Ask {
+pub(crate) enum Ask {
     /// Run this process anew.
     Restart(String),
     /// End the task, as Ctrl-C does.
@@ -69,7 +69,8 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::frame::tests::status, *};
+    use super::*;
+    use crate::cli::live::frame::tests::status;
 
     fn press(board: &mut Board, keys: &str) -> Vec<Ask> {
         let status = status();

@@ -4,16 +4,17 @@ use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{
-    super::{
-        terminal::{Colour, Style, harmless},
-        view::info,
-        watched::Watched,
-    },
     board::Board,
     load::{Load, Loads},
     recent::Recent,
 };
-use crate::runner::ProcessStatus;
+use crate::{
+    cli::{
+        terminal::{Colour, Style, harmless},
+        view::info,
+    },
+    engine::{client::Watched, history::ProcessStatus},
+};
 
 /// Lines of an open log, at most.
 const LOG: usize = 12;
@@ -291,7 +292,7 @@ fn pad(text: &str, width: usize) -> String {
 }
 
 /// As much of `text` as fits into `width` columns; what is cut ends in `…`.
-pub(in super::super) fn fit(text: &str, width: usize) -> String {
+pub(crate) fn fit(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
@@ -313,8 +314,9 @@ pub(in super::super) fn fit(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{super::super::logs::Line, *};
-    use crate::runner::TaskStatus;
+    use super::*;
+    use crate::engine::client::Line;
+    use crate::engine::history::TaskStatus;
 
     const STATUS: &str = r#"{"task_id": "web-20261123-164545.801251", "name": "web", "state": "ACTIVE", "user": "u",
         "sandbox": "/s", "journal": "/j", "root_pid": 1, "keeper_pid": 2, "runner_pid": 3, "covered": true, "ports": {},

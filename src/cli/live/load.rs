@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::runner::{Measure, TaskStatus, measure};
+use crate::engine::{
+    history::TaskStatus,
+    store::{Measure, measure},
+};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -89,8 +92,9 @@ impl Loads {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::frame::tests::status, *};
-    use crate::runner::UsageStatus;
+    use super::*;
+    use crate::cli::live::frame::tests::status;
+    use crate::engine::store::UsageStatus;
 
     #[test]
     fn the_share_is_what_was_used_since_the_last_look() {

@@ -10,6 +10,6 @@ mod load;
 mod recent;
 mod screen;
 
-pub(super) use board::Ask;
-pub(super) use frame::fit;
-pub(super) use screen::Live;
+pub(crate) use board::Ask;
+pub(crate) use frame::fit;
+pub(crate) use screen::Live;

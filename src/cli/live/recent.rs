@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::super::{logs::Line, terminal::harmless};
+use crate::{cli::terminal::harmless, engine::client::Line};
 
 /// Lines that are kept for each process.
 const LINES: usize = 100;

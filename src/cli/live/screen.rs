@@ -10,20 +10,25 @@ use rustix::stdio::stdin;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::{
-    super::{logs::Line, view::Plain, watched::Watched},
     board::{Ask, Board},
     frame::{Scene, frame},
     keys::keys,
     load::Loads,
     recent::Recent,
 };
-use crate::runner::Event;
+use crate::{
+    cli::view::Plain,
+    engine::{
+        client::{Line, Watched},
+        history::Event,
+    },
+};
 
 /// Lines that are printed again when the screen has to be made anew.
 const REPRINTED: usize = 50;
 
 /// The live view.
-pub(in super::super) struct Live {
+pub(crate) struct Live {
     plain: Plain,
     board: Board,
     recent: Recent,

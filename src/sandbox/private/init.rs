@@ -20,7 +20,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use thiserror::Error;
 
 use super::steps::{Blueprint, Step};
-use crate::process_stat::ProcessStat;
+use crate::sys::stat::ProcessStat;
 
 /// What building may take: a mount that hangs (a dead server) must not hang the keeper.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,83 @@
+//! What a task may use and see, from the command line; and whether this machine can give that, before
+//! anything begins.
+
+use super::{args::BoundArgs, failure::Failure};
+use crate::{
+    resources::{DelegateError, Site, Survey, Whose, delegate, has_limits},
+    task::Task,
+};
+
+impl BoundArgs {
+    /// As they are written on a command line.
+    pub fn words(self) -> Vec<String> {
+        let level = self.isolation.map(|level| format!("--isolation={level}"));
+        let enforce = self.enforce_task.then(|| "--enforce-task".to_owned());
+        level.into_iter().chain(enforce).collect()
+    }
+}
+
+/// Lets the command line have its say.
+pub(super) fn apply(args: BoundArgs, task: &mut Task) {
+    if let Some(level) = args.isolation {
+        task.isolation.level = level;
+    }
+    task.enforce = args.enforce_task;
+}
+
+/// Checks that the limits of `task` can be had by a root that is the process `root`. On a desktop that takes a
+/// scope of systemd's, into which the root is moved.
+///
+/// # Errors
+/// Every limit that cannot be had.
+pub(super) fn check(task: &Task, id: &str, root: u32) -> Result<(), Failure> {
+    if !has_limits(task) {
+        return Ok(());
+    }
+    let (survey, asked) = look(task, id, root);
+    let problems = survey.problems(task, Whose::Strict);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let mut hint =
+        "see what this machine can enforce, and how to get more: dewar doctor".to_owned();
+    if let Err(error) = asked {
+        hint = format!("{hint}\n{error}");
+    }
+    Err(Failure::rejected(problems.join("\n")).hint(format!(
+        "{hint}\n`best_effort: true` in `resources` runs it without what cannot be had"
+    )))
+}
+
+/// As [`check`], for a task that is under way: it goes on whatever it finds.
+pub(crate) fn make_room(task: &Task, id: &str, root: u32) {
+    if has_limits(task)
+        && let (_, Err(error)) = look(task, id, root)
+    {
+        tracing::info!("{error}");
+    }
+}
+
+/// What the root can have. When something is missing that a scope of systemd's might give, one is asked for first.
+fn look(task: &Task, id: &str, root: u32) -> (Survey, Result<(), DelegateError>) {
+    let survey = Survey::take();
+    let is_wanted = !survey.problems(task, Whose::Everybodys).is_empty();
+    if !is_wanted || !survey.site.could_be_delegated() {
+        return (survey, Ok(()));
+    }
+    match delegate(&format!("dewar-{}-{root}.scope", escaped(id)), root) {
+        Ok(()) => {
+            let site = Site::of_process(root);
+            (Survey { site }, Ok(()))
+        }
+        error => (survey, error),
+    }
+}
+
+/// What systemd takes as the name of a unit.
+fn escaped(id: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    id.chars()
+        .take(150)
+        .map(|c| if is_plain(c) { c } else { '_' })
+        .collect()
+}

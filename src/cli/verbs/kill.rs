@@ -1,0 +1,51 @@
+//! `dewar kill`: returns when the task is over.
+
+use crate::{
+    cli::{
+        args::KillArgs,
+        failure::{Code, Failure, Outcome},
+        follow::{Follower, Shown, Signals},
+        view::View,
+    },
+    engine::{
+        client::{Opened, Session, Watched},
+        runner::Request,
+        store::Store,
+    },
+};
+
+pub(crate) fn kill(store: &Store, args: &KillArgs) -> Outcome {
+    let (session, status) = match Session::open(store, &args.id)? {
+        Opened::Open(session, status) => (session, status),
+        Opened::Over(status) => {
+            let message = format!("task {:?} is over: {}", args.id, status.state);
+            return Err(Failure::new(Code::Failed, message));
+        }
+    };
+    let request = Request::Kill {
+        task: Some(args.id.clone()),
+        now: args.now,
+        budget_us: args.wait,
+    };
+    // A runner that is gone: the follower finds the next one and asks again, or finds the end.
+    if let Err(error) = session.request(&request) {
+        tracing::info!("asking to stop: {error}");
+    }
+    // What happened before is no news to whoever ends it.
+    let (watched, _) = Watched::begin(*status);
+    let view = View::brief();
+    let signals = Signals::that_leave(&view)?;
+    let follower = Follower {
+        session,
+        watched,
+        view,
+        shown: Shown::Nobody,
+        signals,
+        detach: false,
+        repeat: Some(request),
+        drawn_at: None,
+    };
+    follower.run(Vec::new())?;
+    // However it ended: it is over, and that was asked for.
+    Ok(Code::Success)
+}

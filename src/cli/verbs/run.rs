@@ -1,0 +1,247 @@
+//! `dewar run`: validate, begin, follow.
+
+use std::{collections::BTreeMap, path::Path};
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::attach::show_over;
+use crate::{
+    cli::{
+        args::RunArgs,
+        failure::{Code, Failure, Outcome, is_distrust},
+        follow::{Follower, Signals, consoles},
+        limit_flags,
+        task_file::{TaskFile, allocate_ports, hostname},
+        terminal::{complain, print},
+        view::View,
+    },
+    config::Bindings,
+    engine::{
+        client::{Opened, Session, Watched},
+        keeper::{ForkedRoot, JOURNAL},
+        runner::check_isolation,
+        store::{Store, StoreError, Stored},
+    },
+    journal::Header,
+    sandbox::{self, Account},
+    task::Task,
+};
+
+/// Where we have none ourselves.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+pub(crate) fn run(store: &Store, args: RunArgs, root: Option<ForkedRoot>) -> Outcome {
+    let file = TaskFile::read(&args.file, &args.bindings)?;
+    run_file(store, &file, args, root)
+}
+
+/// Runs the task of `file`, which was read already.
+pub(super) fn run_file(
+    store: &Store,
+    file: &TaskFile,
+    args: RunArgs,
+    root: Option<ForkedRoot>,
+) -> Outcome {
+    let id = match &args.id {
+        Some(id) => id.clone(),
+        None => default_id(&file.name()),
+    };
+    let known = match store.load(&id) {
+        Ok(known) => known,
+        Err(StoreError::Unknown(_)) => None,
+        Err(error) if is_distrust(&error) => return Err(Failure::new(Code::Lost, error)),
+        Err(error) => return Err(Failure::rejected(error)),
+    };
+    // From here on a Ctrl-C must not leave a task behind that nobody asked to keep.
+    let signals = match args.detach {
+        true => Signals::that_leave(&View::Quiet)?,
+        false => Signals::that_stop()?,
+    };
+    let is_known = known.is_some();
+    let (opened, task) = match known {
+        Some(known) => resume(store, &id, file, &args, known)?,
+        None => {
+            let root = root.ok_or_else(|| Failure::new(Code::Internal, "no root was forked"))?;
+            match begin(store, &id, file, &args, root)? {
+                (Some(opened), task) => (opened, task),
+                (None, _) => {
+                    // Somebody was faster: is it the same task?
+                    let known = store.load(&id).map_err(Failure::rejected)?;
+                    let known = known.ok_or_else(|| Failure::rejected("it vanished again"))?;
+                    resume(store, &id, file, &args, known)?
+                }
+            }
+        }
+    };
+    let (session, status) = match opened {
+        Opened::Open(session, status) => (session, status),
+        Opened::Over(status) if is_known => {
+            complain(&format!("{} is over: {}", status.task_id, status.state));
+            return Ok(Code::of_state(&status.state).unwrap_or(Code::Internal));
+        }
+        // It was ours, and faster than we are.
+        Opened::Over(_) if args.detach => {
+            print(&id);
+            return Ok(Code::Success);
+        }
+        Opened::Over(status) => return Ok(show_over(*status, View::of(args.format))),
+    };
+    if args.detach {
+        print(&id);
+    }
+    let shown = consoles(&task, &status);
+    let (watched, news) = Watched::begin(*status);
+    let follower = Follower {
+        session,
+        watched,
+        view: match args.detach {
+            true => View::Quiet,
+            false => View::of(args.format),
+        },
+        shown,
+        signals,
+        detach: args.detach,
+        repeat: None,
+        drawn_at: None,
+    };
+    follower.run(news)
+}
+
+/// A task of this id is there: the same one goes on, another one is refused.
+fn resume<'s>(
+    store: &'s Store,
+    id: &str,
+    file: &TaskFile,
+    args: &RunArgs,
+    known: Stored,
+) -> Result<(Opened<'s>, Task), Failure> {
+    let header = &known.header;
+    let mut ports: BTreeMap<String, u16> = header
+        .ports
+        .iter()
+        .map(|(name, port)| (name.clone(), *port as u16))
+        .collect();
+    ports.extend(args.bindings.ports.iter().cloned());
+    let bindings = Bindings {
+        task_id: id.to_owned(),
+        user: header.user.clone(),
+        instance: 0,
+        hostname: header.hostname.clone(),
+        ports,
+        sets: args.bindings.sets.iter().cloned().collect(),
+    };
+    let mut task = file.resolve(&bindings)?.task;
+    limit_flags::apply(args.bounds, &mut task);
+    if Code::of_state(&known.status.state).is_some() {
+        return Ok((Opened::Over(Box::new(known.status)), task));
+    }
+    if task != known.model.task {
+        let message = format!("task {id:?} is active, and it is another task than this file's");
+        return Err(Failure::rejected(message).hint(format!(
+            "follow it with: dewar attach {id}, or choose another --id"
+        )));
+    }
+    Ok((Session::open(store, id)?, task))
+}
+
+fn begin<'s>(
+    store: &'s Store,
+    id: &str,
+    file: &TaskFile,
+    args: &RunArgs,
+    root: ForkedRoot,
+) -> Result<(Option<Opened<'s>>, Task), Failure> {
+    store.directory(id).map_err(Failure::rejected)?;
+    let own = Account::own();
+    let ports = allocate_ports(&file.ports(), &args.bindings.ports)?;
+    let mut bindings = Bindings {
+        task_id: id.to_owned(),
+        user: own.name.clone(),
+        instance: 0,
+        hostname: hostname(),
+        ports,
+        sets: args.bindings.sets.iter().cloned().collect(),
+    };
+    let mut task = file.resolve(&bindings)?.task;
+    let account = match &task.user {
+        Some(name) => {
+            let account = reachable(name)?;
+            if account.name != own.name {
+                // Who runs it is part of what templates say.
+                bindings.user.clone_from(&account.name);
+                task = file.resolve(&bindings)?.task;
+            }
+            account
+        }
+        None => own,
+    };
+    limit_flags::apply(args.bounds, &mut task);
+    for name in task
+        .processes
+        .iter()
+        .filter_map(|process| process.user.as_ref())
+    {
+        reachable(name)?;
+    }
+    limit_flags::check(&task, id, root.pid)?;
+    let directory = store
+        .make_directory(id)
+        .map_err(|error| Failure::rejected(error).hint("choose another place with --root DIR"))?;
+    let path = match &args.sandbox {
+        Some(path) => std::path::absolute(path).map_err(Failure::rejected)?,
+        None => directory.join("sandbox"),
+    };
+    let sandbox = sandbox::prepare(&path, &account).map_err(Failure::rejected)?;
+    let sandbox = sandbox
+        .into_os_string()
+        .into_string()
+        .map_err(|path| Failure::rejected(format!("the sandbox {path:?} is not UTF-8")))?;
+    check_isolation(&task, Path::new(&sandbox)).map_err(|why| {
+        Failure::rejected(format!("no private task can be built here: {why}"))
+            .hint("see what this machine can give: dewar doctor")
+    })?;
+    let header = Header {
+        version: 1,
+        task_id: id.to_owned(),
+        task: serde_json::to_string(&task).map_err(|e| Failure::new(Code::Internal, e))?,
+        environment: environment(&sandbox, &account.name, args.preserve_env),
+        sandbox,
+        sandbox_given: args.sandbox.is_some(),
+        user: account.name,
+        uid: account.uid,
+        gid: account.gid,
+        ports: bindings
+            .ports
+            .into_iter()
+            .map(|(name, port)| (name, u32::from(port)))
+            .collect(),
+        hostname: bindings.hostname,
+        executor: None,
+    };
+    tracing::info!("journal {}", directory.join(JOURNAL).display());
+    Ok((Session::begin(store, header, root.socket)?, task))
+}
+
+fn reachable(name: &str) -> Result<Account, Failure> {
+    let account = Account::named(name).map_err(Failure::rejected)?;
+    account.check_reachable().map_err(Failure::rejected)?;
+    Ok(account)
+}
+
+/// HOME, LOGNAME, USER, PATH, and ours when asked for: processes do not inherit by accident.
+fn environment(sandbox: &str, user: &str, preserve: bool) -> Vec<String> {
+    let mut environment: BTreeMap<String, String> = match preserve {
+        true => std::env::vars().collect(),
+        false => BTreeMap::new(),
+    };
+    environment.extend(sandbox::own_variables(sandbox, user, PATH));
+    sandbox::assignments(environment)
+}
+
+/// NAME-YYYYmmdd-HHMMSS.usec, in local time.
+pub(super) fn default_id(name: &str) -> String {
+    let now = Timestamp::now().to_zoned(TimeZone::system());
+    let micros = now.timestamp().as_microsecond().rem_euclid(1_000_000);
+    let stamp = now.strftime("%Y%m%d-%H%M%S");
+    format!("{}-{stamp}.{micros:06}", sandbox::file_name(name))
+}

@@ -1,0 +1,147 @@
+//! `dewar status`: looks, and changes nothing.
+
+use std::fmt::Write;
+
+use crate::{
+    cli::{
+        args::{StatusArgs, StatusFormat},
+        failure::{Code, Failure, Outcome},
+        terminal::{Style, complain, harmless, put},
+        view::table,
+    },
+    engine::{
+        client::Watched,
+        history::{StatusList, TaskStatus},
+        store::{Measure, Store, StoreError, measure},
+    },
+};
+
+pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
+    let mut code = Code::Success;
+    let tasks = match &args.id {
+        Some(id) => {
+            let stored = store
+                .load(id)
+                .map_err(|error| Failure::new(Code::Failed, error))?;
+            let stored = stored
+                .ok_or_else(|| Failure::new(Code::Failed, format!("task {id:?} never began")))?;
+            vec![measured(stored.status)]
+        }
+        None => {
+            let ids = store.ids().map_err(Failure::rejected)?;
+            let mut tasks = Vec::new();
+            for id in ids {
+                match store.load(&id) {
+                    Ok(stored) => {
+                        tasks.extend(stored.map(|stored| measured(stored.status)));
+                    }
+                    // The agent removed a task that lived in its sandbox.
+                    Err(StoreError::Unknown(_)) => {}
+                    // One bad journal must not hide the others.
+                    Err(error) => {
+                        complain(&format!("error: {id}: {error}"));
+                        code = Code::Failed;
+                    }
+                }
+            }
+            tasks
+        }
+    };
+    let style = Style::of(&std::io::stdout());
+    let text = match args.format {
+        StatusFormat::Json => {
+            let text = serde_json::to_string_pretty(&StatusList { tasks });
+            text.map_err(|error| Failure::new(Code::Internal, error))? + "\n"
+        }
+        StatusFormat::Text => match (&args.id, tasks.as_slice()) {
+            (Some(_), [task]) => one(task, style),
+            (_, []) => "no tasks\n".to_owned(),
+            (_, tasks) => list(tasks, style),
+        },
+    };
+    put(&mut std::io::stdout(), text.as_bytes());
+    Ok(code)
+}
+
+/// With what its living runs use.
+fn measured(mut status: TaskStatus) -> TaskStatus {
+    measure(&mut status, Measure::Whole);
+    status
+}
+
+fn list(tasks: &[TaskStatus], style: Style) -> String {
+    let width = tasks.iter().map(|t| t.task_id.chars().count()).max();
+    let width = width.unwrap_or(0).max(4);
+    let mut text = format!(
+        "{:width$}  {:10}  {:10}  SINCE\n",
+        "TASK", "STATE", "PROCESSES"
+    );
+    for task in tasks {
+        let done = task
+            .processes
+            .iter()
+            .filter(|p| p.state == "SUCCESS")
+            .count();
+        let progress = format!("{done}/{}", task.processes.len());
+        let since = task.states.last().map_or("", |state| state.at.as_str());
+        let id = harmless(&task.task_id);
+        let state = style.state(&task.state, 10);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{id:width$}  {state}  {progress:10}  {since}{}",
+            nobody(task)
+        );
+    }
+    text
+}
+
+fn nobody(task: &TaskStatus) -> &'static str {
+    match (task.keeper_pid, Code::of_state(&task.state)) {
+        (None, None) => "  (nobody looks after it; dewar attach takes it up)",
+        (Some(_), None) if !task.covered => "  (its root has become its keeper)",
+        _ => "",
+    }
+}
+
+fn one(task: &TaskStatus, style: Style) -> String {
+    let mut text = String::new();
+    let state = style.state(&task.state, 0);
+    let reason = task
+        .states
+        .iter()
+        .rev()
+        .find_map(|state| state.reason.as_deref());
+    let reason = reason.map_or_else(String::new, |reason| format!("  ({})", harmless(reason)));
+    let _ = writeln!(
+        text,
+        "{}  {state}{reason}{}",
+        harmless(&task.task_id),
+        nobody(task)
+    );
+    let _ = writeln!(
+        text,
+        "  user {}  sandbox {}",
+        harmless(&task.user),
+        harmless(&task.sandbox)
+    );
+    for (name, port) in &task.ports {
+        let _ = writeln!(text, "  port {}={port}", harmless(name));
+    }
+    if let Some(deadline) = &task.deadline {
+        let _ = writeln!(text, "  SIGKILL at {deadline}");
+    }
+    let (watched, _) = Watched::begin(task.clone());
+    for line in table(&watched, style, u16::MAX) {
+        let _ = writeln!(text, "{line}");
+    }
+    for notice in &task.notices {
+        let about = notice
+            .name
+            .as_deref()
+            .map(|name| format!("{}: ", harmless(name)));
+        let about = about.unwrap_or_default();
+        let _ = writeln!(text, "  note: {about}{}", harmless(&notice.text));
+    }
+    text
+}

@@ -1,0 +1,91 @@
+//! `dewar tail`: the output of one process, or of all of them.
+
+use std::path::Path;
+
+use crate::{
+    cli::{
+        args::TailArgs,
+        failure::{Code, Failure, Outcome},
+        follow::{Follower, Shown, Signals},
+        view::View,
+    },
+    engine::{
+        client::{Line, LogFollower, Opened, Session, Watched},
+        history::TaskStatus,
+        store::Store,
+    },
+};
+
+pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
+    let stored = store
+        .load(&args.id)
+        .map_err(|error| Failure::new(Code::Failed, error))?;
+    let stored = stored
+        .ok_or_else(|| Failure::new(Code::Failed, format!("task {:?} never began", args.id)))?;
+    let names = names(&stored.status, args.process.as_deref())?;
+    let mut logs = LogFollower::new().map_err(Failure::internal)?;
+    let mut view = View::output_only();
+    let (watched, _) = Watched::begin(stored.status.clone());
+    let sandbox = Path::new(&stored.status.sandbox);
+    for process in &stored.status.processes {
+        if let Some(run) = process.runs.last()
+            && names.contains(&process.name)
+        {
+            logs.add(sandbox, &process.name, run.run, Some(args.lines));
+            view.output(&logs.lines(), &watched);
+            if !args.follow {
+                let mut out = |lines: &[Line]| {
+                    view.output(lines, &watched);
+                };
+                logs.finish(&process.name, run.run, &mut out);
+            }
+        }
+    }
+    if !args.follow {
+        return Ok(Code::Success);
+    }
+    match Session::open(store, &args.id)? {
+        Opened::Over(_) => {
+            for process in &stored.status.processes {
+                if let Some(run) = process.runs.last() {
+                    let mut out = |lines: &[Line]| {
+                        view.output(lines, &watched);
+                    };
+                    logs.finish(&process.name, run.run, &mut out);
+                }
+            }
+            Ok(Code::Success)
+        }
+        Opened::Open(session, status) => {
+            // What ended before is not output again; what was followed above goes on.
+            let mut watched = watched;
+            let news = watched.again(*status);
+            let signals = Signals::that_leave(&view)?;
+            let follower = Follower {
+                session,
+                watched,
+                view,
+                shown: Shown::Of(names),
+                signals,
+                detach: false,
+                repeat: None,
+                drawn_at: None,
+            };
+            follower.run_with(news, logs)?;
+            Ok(Code::Success)
+        }
+    }
+}
+
+fn names(status: &TaskStatus, wanted: Option<&str>) -> Result<Vec<String>, Failure> {
+    let all: Vec<String> = status.processes.iter().map(|p| p.name.clone()).collect();
+    match wanted {
+        None => Ok(all),
+        Some(wanted) if all.iter().any(|name| name == wanted) => Ok(vec![wanted.to_owned()]),
+        Some(wanted) => Err(Failure::new(
+            Code::Failed,
+            format!("no process {wanted:?} in this task"),
+        )
+        .hint(format!("there are: {}", all.join(", ")))),
+    }
+}

@@ -1,0 +1,191 @@
+//! A task as its follower knows it: a status, and the events that make the next one of it.
+//!
+//! After a conversation broke, what happened meanwhile is the difference of two statuses: nothing
+//! is told twice and no end is missed.
+
+use crate::engine::history::{Event, ProcessStatus, RunEvent, RunStatus, TaskEvent, TaskStatus};
+
+/// Pure: statuses and events in, news out.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub status: TaskStatus,
+}
+
+impl Watched {
+    /// Begins with `status`; all that it tells is news.
+    pub fn begin(status: TaskStatus) -> (Watched, Vec<Event>) {
+        let mut before = status.clone();
+        before.states.clear();
+        before.notices.clear();
+        for process in &mut before.processes {
+            process.runs.clear();
+        }
+        let news = difference(&before, &status);
+        (Watched { status }, news)
+    }
+
+    /// A conversation begins anew; what is new in `status` is news.
+    pub fn again(&mut self, status: TaskStatus) -> Vec<Event> {
+        let news = difference(&self.status, &status);
+        self.status = status;
+        news
+    }
+
+    /// Takes in one event; false when it was known before.
+    pub fn take(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Task(task) => {
+                self.status.state.clone_from(&task.state);
+                self.status.deadline.clone_from(&task.deadline);
+                if task.state != "ACTIVE" && task.state != "FINALIZING" {
+                    // Nothing pauses for another run any more.
+                    let processes = self.status.processes.iter_mut();
+                    processes.for_each(|process| process.next_start_at = None);
+                }
+                self.status
+                    .states
+                    .push(crate::engine::history::StateStatus {
+                        state: task.state.clone(),
+                        at: task.at.clone(),
+                        reason: task.reason.clone(),
+                    });
+                true
+            }
+            Event::Run(run) => {
+                let mut processes = self.status.processes.iter_mut();
+                match processes.find(|process| process.name == run.name) {
+                    Some(process) => {
+                        process.next_start_at.clone_from(&run.next_start_at);
+                        update(process, &run.run)
+                    }
+                    None => false,
+                }
+            }
+            Event::Notice(notice) => {
+                push(&mut self.status.notices, notice.clone());
+                true
+            }
+            Event::Status(_) | Event::Refused { .. } => false,
+        }
+    }
+
+    /// The state of a process, and what it waits for: predecessors that have not succeeded.
+    pub fn waits_for<'w>(&'w self, process: &'w ProcessStatus) -> Vec<&'w str> {
+        let finished = |name: &&String| {
+            let mut processes = self.status.processes.iter();
+            processes.any(|other| other.name == **name && other.state == "SUCCESS")
+        };
+        let names = process.waiting_for.iter();
+        names
+            .filter(|name| !finished(name))
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// Processes that are alive, with their pids.
+    pub fn alive(&self) -> Vec<(&str, u32)> {
+        let processes = self.status.processes.iter();
+        processes
+            .filter_map(|process| {
+                let run = process.runs.last()?;
+                let pid = run.pid.filter(|_| run.stopped_at.is_none())?;
+                Some((process.name.as_str(), pid))
+            })
+            .collect()
+    }
+}
+
+/// As many as a status lists: whoever follows for weeks must not grow.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    const LISTED: usize = 100;
+    if list.len() >= LISTED {
+        list.drain(..=list.len() - LISTED);
+    }
+    list.push(item);
+}
+
+fn update(process: &mut ProcessStatus, run: &RunStatus) -> bool {
+    let is_new = match process
+        .runs
+        .iter_mut()
+        .rev()
+        .find(|other| other.run == run.run)
+    {
+        Some(known) if known == run => false,
+        Some(known) => {
+            *known = run.clone();
+            true
+        }
+        None => {
+            push(&mut process.runs, run.clone());
+            true
+        }
+    };
+    process.state.clone_from(&run.state);
+    is_new
+}
+
+fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
+    let mut news = Vec::new();
+    for state in after.states.iter().skip(before.states.len()) {
+        news.push(Event::Task(TaskEvent {
+            task_id: after.task_id.clone(),
+            state: state.state.clone(),
+            at: state.at.clone(),
+            reason: state.reason.clone(),
+            deadline: after
+                .deadline
+                .clone()
+                .filter(|_| state.state == after.state),
+        }));
+    }
+    for (old, new) in before.processes.iter().zip(&after.processes) {
+        for run in &new.runs {
+            if !old.runs.contains(run) {
+                news.push(Event::Run(RunEvent {
+                    task_id: after.task_id.clone(),
+                    name: new.name.clone(),
+                    run: run.clone(),
+                    next_start_at: next_start_of(new, run),
+                }));
+            }
+        }
+    }
+    let notices = after.notices.iter();
+    let notices = notices.filter(|notice| !before.notices.contains(notice));
+    news.extend(notices.cloned().map(Event::Notice));
+    news.sort_by(|a, b| (time_of(a), rank(a)).cmp(&(time_of(b), rank(b))));
+    news
+}
+
+/// The pause belongs to the last run of a process.
+fn next_start_of(process: &ProcessStatus, run: &RunStatus) -> Option<String> {
+    let is_last = process.runs.last() == Some(run);
+    process.next_start_at.clone().filter(|_| is_last)
+}
+
+/// Within a millisecond: a task begins before its runs and ends after them.
+fn rank(event: &Event) -> u8 {
+    match event {
+        Event::Task(task) if task.state == "ACTIVE" => 0,
+        Event::Run(_) => 1,
+        Event::Notice(_) => 2,
+        Event::Task(_) | Event::Status(_) | Event::Refused { .. } => 3,
+    }
+}
+
+fn time_of(event: &Event) -> &str {
+    let time = match event {
+        Event::Task(task) => Some(&task.at),
+        Event::Run(run) => {
+            let run = &run.run;
+            run.stopped_at
+                .as_ref()
+                .or(run.started_at.as_ref())
+                .or(run.forked_at.as_ref())
+        }
+        Event::Notice(notice) => Some(&notice.at),
+        Event::Status(_) | Event::Refused { .. } => None,
+    };
+    time.map_or("", String::as_str)
+}

@@ -1,0 +1,212 @@
+//! From records to facts: how a journal becomes a plan and a history.
+//!
+//! The runner, `status` and whoever else looks use this one fold, so the same journal gives the
+//! same state everywhere.
+
+use super::history::History;
+use crate::{
+    engine::plan::{Exit, Fact, Past, Plan, Totals},
+    journal::{self, How, Kind, Record, Replay},
+    task::Task,
+};
+
+/// A replayed task.
+#[derive(Debug)]
+pub struct Model {
+    /// What was asked for.
+    pub task: Task,
+    /// What is decided next.
+    pub plan: Plan,
+    /// What happened.
+    pub history: History,
+    boot_id: Option<String>,
+}
+
+impl Model {
+    /// Replays the first `count` records of `replay`.
+    ///
+    /// # Errors
+    /// When the header's task cannot be read (it was written by something else).
+    pub fn replay(replay: &Replay, count: usize) -> Result<Model, serde_json::Error> {
+        let mut task: Task = serde_json::from_str(&replay.header.task)?;
+        task.processes.shrink_to_fit();
+        let mut model = Model {
+            plan: Plan::new(&task, seed_of(&replay.header.task_id)),
+            history: History::new(&replay.header, &task),
+            task,
+            boot_id: None,
+        };
+        for record in replay.records.iter().take(count) {
+            model.learn(record);
+            model.history.apply(record);
+        }
+        Ok(model)
+    }
+
+    /// Tells the plan, not yet the history: what is not on disk is known but must not be told.
+    pub fn learn(&mut self, record: &Record) {
+        if let Some(Kind::Tenure(tenure)) = &record.kind {
+            let before = self.boot_id.replace(tenure.boot_id.clone());
+            if before.is_some_and(|before| before != tenure.boot_id) {
+                self.plan.apply(&Fact::Rebooted, record.boot_us);
+            }
+        }
+        for (fact, at) in facts_of(record) {
+            self.plan.apply(&fact, at);
+        }
+    }
+}
+
+/// What a record means to the plan, and when it happened.
+pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
+    let at = record.boot_us;
+    let one = |fact| vec![(fact, at)];
+    match &record.kind {
+        Some(Kind::Start(start)) => one(Fact::Started {
+            process: start.process as usize,
+            run: start.run,
+        }),
+        Some(Kind::Exec(exec)) => one(Fact::Executed {
+            process: exec.process as usize,
+            run: exec.run,
+        }),
+        Some(Kind::Health(health)) => one(match health.process {
+            Some(process) => Fact::Checked {
+                process: process as usize,
+                run: health.run,
+                healthy: health.healthy,
+            },
+            // That it works changes nothing.
+            None if health.healthy => return Vec::new(),
+            None => Fact::Unfit(format!("failed health check: {}", health.reason)),
+        }),
+        Some(Kind::Exceeded(exceeded)) => one(Fact::Unfit(disk_exceeded(exceeded))),
+        Some(Kind::TimedOut(late)) => one(Fact::TimedOut {
+            process: late.process as usize,
+            run: late.run,
+        }),
+        Some(Kind::Restart(restart)) => one(Fact::RestartRequested {
+            process: restart.process as usize,
+        }),
+        Some(Kind::End(end)) => one(Fact::Ended {
+            process: end.process as usize,
+            run: end.run,
+            exit: exit_of(end.how.as_ref(), end.out_of_memory),
+        }),
+        Some(Kind::Stage(stage)) => match (stage.state().known(), stage.outcome().known()) {
+            (Some(state), outcome) => one(Fact::Entered {
+                state,
+                outcome: outcome.unwrap_or(state),
+                budget_us: stage.budget_us,
+            }),
+            (None, _) => Vec::new(),
+        },
+        Some(Kind::Kill(kill)) => one(Fact::KillRequested {
+            now: kill.now,
+            budget_us: kill.budget_us,
+        }),
+        Some(Kind::Snapshot(snapshot)) => {
+            let dropped = snapshot.dropped.iter().map(|past| {
+                let process = past.process as usize;
+                let past = past_of(past);
+                (Fact::Dropped { process, past }, at)
+            });
+            dropped
+                .chain(snapshot.kept.iter().flat_map(facts_of))
+                .collect()
+        }
+        // Who keeps, headers, notices, launches repeated within a run, and what an executor records
+        // of itself change no plan.
+        Some(
+            Kind::Header(_)
+            | Kind::Tenure(_)
+            | Kind::Again(_)
+            | Kind::Checked(_)
+            | Kind::Signal(_)
+            | Kind::Notice(_)
+            | Kind::Groups(_)
+            | Kind::Init(_)
+            | Kind::Opened(_)
+            | Kind::Closed(_)
+            | Kind::Accepted(_)
+            | Kind::Update(_)
+            | Kind::Acknowledged(_)
+            | Kind::Subscribed(_)
+            | Kind::Fact(_),
+        )
+        | None => Vec::new(),
+    }
+}
+
+/// As Thermos' executor said it.
+pub(super) fn disk_exceeded(exceeded: &journal::Exceeded) -> String {
+    let (limit, used) = (exceeded.limit, exceeded.used);
+    format!("Disk limit exceeded. Reserved {limit} bytes vs used {used} bytes.")
+}
+
+/// What makes a task's pauses its own: the same for ever, another one for another id.
+fn seed_of(task_id: &str) -> u64 {
+    u64::from(crc32c::crc32c(task_id.as_bytes()))
+}
+
+pub(super) fn past_of(past: &journal::Totals) -> Past {
+    Past {
+        totals: Totals {
+            success: past.success,
+            failed: past.failed,
+            killed: past.killed,
+            lost: past.lost,
+        },
+        forgiven: Totals {
+            success: past.forgiven_success,
+            failed: past.forgiven_failed,
+            killed: past.forgiven_killed,
+            lost: past.forgiven_lost,
+        },
+        streak: past.streak,
+        started: past.started,
+        healthy: past.healthy,
+        finished: past.finished,
+        failed: past.failed_for_good,
+        skipped: past.skipped,
+    }
+}
+
+pub(super) fn exit_of(how: Option<&How>, out_of_memory: bool) -> Exit {
+    match how {
+        Some(How::Signaled(signal)) if *signal as i32 == libc::SIGKILL && out_of_memory => {
+            Exit::OutOfMemory
+        }
+        Some(How::Exited(code)) => Exit::Code(*code as u8),
+        Some(How::Signaled(signal)) => Exit::Signal(*signal as i32),
+        Some(How::LaunchFailed(_)) => Exit::LaunchFailed,
+        Some(How::Lost(_)) | None => Exit::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// What an old journal says, it says for ever: the state that its readers are shown is a snapshot.
+    #[test]
+    fn golden_journals_keep_their_meaning() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/journals");
+        let bytes = std::fs::read(directory.join("v1-compacted.journal")).unwrap();
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(copy.path(), bytes).unwrap();
+        let replay = journal::read(copy.path()).unwrap().unwrap();
+        assert_eq!(replay.total(), 636);
+        let model = Model::replay(&replay, usize::MAX).unwrap();
+        let status = model.history.status(&model.plan, "journal", [None; 3]);
+        let plan = (
+            model.plan.past(0),
+            model.plan.standing(0),
+            model.plan.counts(0),
+        );
+        let status = serde_json::to_string_pretty(&status).unwrap();
+        insta::assert_snapshot!(format!("{plan:#?}\n{status}"));
+    }
+}

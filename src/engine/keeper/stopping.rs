@@ -1,0 +1,212 @@
+//! Signals to runs and tasks: asking to stop, killing, and naming who has not stopped.
+
+use rustix::process::Signal;
+
+use super::{
+    keeper::Keeper,
+    runs::{Key, Run},
+};
+use crate::{
+    protocols::dewar::link::StopSignal,
+    sys::{
+        process::{self, Stat},
+        tree::{self, Snapshot},
+    },
+};
+
+/// Names in one message, at most.
+const NAMED: usize = 10;
+
+impl Keeper {
+    /// The stop signal to the first process of every run, then to whatever else there is.
+    pub(super) fn stop_everything(&mut self, task: u32, signals: &[StopSignal]) {
+        self.begin_stopping(task);
+        let targets: Vec<(Stat, Signal)> = self
+            .runs
+            .iter()
+            .filter(|(_, run)| run.key.task == task)
+            .filter_map(|(_, run)| Some((identity(run)?, signal_of(run.key.process, signals))))
+            .collect();
+        for (target, signal) in &targets {
+            tree::signal(target, *signal);
+        }
+        match Snapshot::take() {
+            Ok(snapshot) => {
+                // What a run has below it, or in its session, is stopped as it is itself.
+                let owner = |stat: &Stat| {
+                    let runs = self.runs.iter().filter(|(_, run)| run.key.task == task);
+                    let mut runs = runs.map(|(_, run)| run);
+                    runs.find(|run| run.pid == stat.session || snapshot.is_below(stat.pid, run.pid))
+                };
+                for stat in self.everything(task, &snapshot) {
+                    let is_first = targets.iter().any(|(target, _)| target.pid == stat.pid);
+                    if !is_first && !stat.is_dead() {
+                        let signal = owner(&stat)
+                            .map_or(Signal::TERM, |run| signal_of(run.key.process, signals));
+                        tree::signal(&stat, signal);
+                    }
+                }
+            }
+            Err(error) => give_up(&error),
+        }
+        self.children_changed = true;
+    }
+
+    /// The stop signal to one run: its first process, then what is below that or in its session.
+    /// What is left when the first process ends dies with the run, as at every end.
+    pub(super) fn stop_run(&mut self, key: Key, number: u32) {
+        let Some(first) = self.first_process(key) else {
+            return;
+        };
+        let signal = named(number);
+        tree::signal(&first, signal);
+        match Snapshot::take() {
+            Ok(snapshot) => {
+                for stat in self.tree_of(key, first.pid, &snapshot) {
+                    if stat.pid != first.pid && !stat.is_dead() {
+                        tree::signal(&stat, signal);
+                    }
+                }
+            }
+            Err(error) => give_up(&error),
+        }
+    }
+
+    /// Any signal to the first process of a run; one that has ended meanwhile gets none.
+    pub(super) fn signal_run(&mut self, key: Key, number: u32) {
+        if let Some(first) = self.first_process(key) {
+            tree::signal(&first, named(number));
+        }
+    }
+
+    fn first_process(&self, key: Key) -> Option<Stat> {
+        identity(self.runs.get(self.runs.find(key)?)?)
+    }
+
+    /// What is below the first process of a run, or in its session.
+    fn tree_of(&self, key: Key, first: i32, snapshot: &Snapshot) -> Vec<Stat> {
+        let mut tree = snapshot.below(first, None);
+        let ours = self.everything(key.task, snapshot);
+        tree.extend(ours.iter().filter(|stat| stat.session == first));
+        tree
+    }
+
+    /// SIGKILL to the tree of one run, also when its first process is dead already.
+    pub(super) fn kill_run(&mut self, key: Key) {
+        let Some(index) = self.runs.find(key) else {
+            return;
+        };
+        let Some(run) = self.runs.get_mut(index) else {
+            return;
+        };
+        run.stopping = true;
+        let (pid, first) = (run.pid, identity(run));
+        let killed = tree::kill_all(|snapshot| {
+            let mut tree = self.tree_of(key, pid, snapshot);
+            tree.extend(first);
+            tree
+        });
+        if let Err(error) = killed {
+            give_up(&error);
+        }
+    }
+
+    /// SIGKILL to everything, again and again until nothing is left (each death comes back here).
+    pub(super) fn kill_everything(&mut self, task: u32) {
+        if let Some(kept) = self.tasks.get_mut(task) {
+            kept.killing_all = true;
+        }
+        self.begin_stopping(task);
+        if let Some(kept) = self.tasks.get(task) {
+            kept.kill_grouped();
+        }
+        self.kill_den(task);
+        if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
+            give_up(&error);
+        }
+        self.watch_strays();
+        self.children_changed = true;
+    }
+
+    /// Nothing more is launched, and what ends is not tidied up behind.
+    fn begin_stopping(&mut self, task: u32) {
+        self.queued.retain(|(other, _)| *other != task);
+        for run in self.runs.iter_mut().filter(|run| run.key.task == task) {
+            run.stopping = true;
+        }
+    }
+
+    /// Notes who has not stopped although the task was asked to: a notice a process, and one for
+    /// what belongs to none. `prospect` says what will happen to them.
+    pub(super) fn tell_lingering(&mut self, task: u32, prospect: &str) {
+        let Ok(snapshot) = Snapshot::take() else {
+            return;
+        };
+        let mut left = self.everything(task, &snapshot);
+        left.retain(|stat| !stat.is_dead());
+        let runs: Vec<(Key, i32)> = self
+            .runs
+            .iter()
+            .filter(|(_, run)| run.key.task == task)
+            .map(|(_, run)| (run.key, run.pid))
+            .collect();
+        for (key, first) in runs {
+            let mut its = Vec::new();
+            left.retain(|stat| {
+                let is_its = stat.pid == first
+                    || stat.session == first
+                    || snapshot.is_below(stat.pid, first);
+                its.extend(is_its.then_some(*stat));
+                !is_its
+            });
+            // Its first process, then what that one started.
+            its.sort_by_key(|stat| (stat.pid != first, stat.start_ticks));
+            if !its.is_empty() {
+                let text = format!("has not stopped yet: {}; {prospect}", shown(&its));
+                self.notice(text, key);
+            }
+        }
+        if !left.is_empty() {
+            let text = format!("has not stopped yet: {}; {prospect}", shown(&left));
+            self.notice_of(task, text, None);
+        }
+    }
+}
+
+/// A keeper that cannot see its processes can neither stop nor end them: it gives way to its successor,
+/// which has nothing open yet.
+pub(super) fn give_up(error: &std::io::Error) -> ! {
+    tracing::error!("cannot look at our processes: {error}; giving up");
+    std::process::exit(70);
+}
+
+/// `pid 7 (sleep 1000), pid 8 (cat)`.
+fn shown(stats: &[Stat]) -> String {
+    let named = stats.iter().take(NAMED);
+    let mut names: Vec<String> = named
+        .map(|stat| format!("pid {} ({})", stat.pid, process::command(stat.pid)))
+        .collect();
+    if stats.len() > NAMED {
+        names.push(format!("and {} more", stats.len() - NAMED));
+    }
+    names.join(", ")
+}
+
+fn signal_of(process: u32, signals: &[StopSignal]) -> Signal {
+    let own = signals.iter().find(|signal| signal.process == process);
+    own.map_or(Signal::TERM, |signal| named(signal.signal))
+}
+
+/// A number that this kernel does not know is SIGTERM: something has to be sent.
+fn named(number: u32) -> Signal {
+    let number = i32::try_from(number).ok();
+    number
+        .and_then(Signal::from_named_raw)
+        .unwrap_or(Signal::TERM)
+}
+
+/// The first process of a run, while it lives.
+fn identity(run: &Run) -> Option<Stat> {
+    let stat = process::stat(run.pid)?;
+    (stat.start_ticks == run.start_ticks && !stat.is_dead()).then_some(stat)
+}

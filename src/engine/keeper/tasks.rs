@@ -1,0 +1,184 @@
+//! The tasks that a keeper looks after, and which process belongs to which of them.
+//!
+//! Locally there is one, and everything below the keeper is its. Under Mesos there may be several;
+//! a process is then known by the run that it descends from, and one that left its ancestors by
+//! its session, its HOME or the log file that it writes to. Task 0 is the group's own: the only
+//! task, or the executor, which has no processes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+};
+
+use super::{output, runs::Runs};
+use crate::{
+    journal::Header,
+    resources::TaskGroup,
+    sys::{process::Stat, tree::Snapshot},
+};
+
+/// What the keeper knows of a task beside its runs.
+#[derive(Debug)]
+pub(super) struct KeptTask {
+    /// Where its journal is.
+    pub directory: String,
+    pub task_id: String,
+    /// Its cgroup, once a run of it needs one.
+    pub group: Option<TaskGroup>,
+    mark: Mark,
+    has_processes: bool,
+    /// The runner wants to know when nothing is left.
+    pub awaiting_empty: bool,
+    pub killing_all: bool,
+    /// It is over when this record is on disk.
+    pub closing: Option<u64>,
+}
+
+impl KeptTask {
+    pub fn new(directory: String, header: &Header) -> KeptTask {
+        KeptTask {
+            directory,
+            task_id: header.task_id.clone(),
+            group: None,
+            mark: Mark::of(&header.sandbox),
+            has_processes: header.executor.is_none(),
+            awaiting_empty: false,
+            killing_all: false,
+            closing: None,
+        }
+    }
+}
+
+/// By what a process of a task is known wherever it went.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    /// What HOME is for every process of the task.
+    home: Vec<u8>,
+    /// Where the logs of the task are: who writes there with its output is the task's.
+    logs: String,
+}
+
+impl Mark {
+    pub fn of(sandbox: &str) -> Mark {
+        Mark {
+            home: format!("HOME={sandbox}").into_bytes(),
+            logs: format!("{sandbox}/{}/", output::LOGS),
+        }
+    }
+
+    /// Its standard output or error is a log file of the task.
+    pub fn writes_logs(&self, pid: i32) -> bool {
+        [1, 2].iter().any(|number| {
+            let target = fs::read_link(format!("/proc/{pid}/fd/{number}"));
+            target.is_ok_and(|target| target.to_string_lossy().starts_with(&self.logs))
+        })
+    }
+
+    /// Its HOME is the task's sandbox.
+    pub fn has_home(&self, pid: i32) -> bool {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == self.home)
+    }
+}
+
+/// All of them, by number.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    all: BTreeMap<u32, KeptTask>,
+    /// Whose run the leader of a session was.
+    sessions: HashMap<i32, u32>,
+}
+
+impl Tasks {
+    pub fn insert(&mut self, task: u32, kept: KeptTask) {
+        self.all.insert(task, kept);
+    }
+
+    pub fn remove(&mut self, task: u32) {
+        self.all.remove(&task);
+        self.sessions.retain(|_, owner| *owner != task);
+    }
+
+    pub fn get(&self, task: u32) -> Option<&KeptTask> {
+        self.all.get(&task)
+    }
+
+    pub fn get_mut(&mut self, task: u32) -> Option<&mut KeptTask> {
+        self.all.get_mut(&task)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &KeptTask)> + Clone {
+        self.all.iter().map(|(task, kept)| (*task, kept))
+    }
+
+    /// The first process of a run of `task` leads this session.
+    pub fn add_session(&mut self, session: i32, task: u32) {
+        // With one task there is nothing to tell apart.
+        if self.all.len() > 1 {
+            self.sessions.insert(session, task);
+        }
+    }
+
+    /// The task that has all processes, when there is only one that has any.
+    fn only(&self) -> Option<u32> {
+        let mut with_processes = self.iter().filter(|(_, kept)| kept.has_processes);
+        let only = with_processes.next().map(|(task, _)| task);
+        only.filter(|_| with_processes.next().is_none())
+    }
+
+    /// Whose a child of the keeper is that is no first process of a run. A process that hides from
+    /// all marks is nobody's until one task is left.
+    pub fn owner(&self, orphan: &Stat) -> Option<u32> {
+        if let Some(only) = self.only() {
+            return Some(only);
+        }
+        if let Some(task) = self.sessions.get(&orphan.session) {
+            return Some(*task);
+        }
+        let is_of = |(_, kept): &(u32, &KeptTask)| {
+            kept.has_processes
+                && (kept.mark.has_home(orphan.pid) || kept.mark.writes_logs(orphan.pid))
+        };
+        self.iter().find(is_of).map(|(task, _)| task)
+    }
+
+    /// What of the tree below `keeper` is the task's: parents before their children.
+    pub fn processes(
+        &self,
+        task: u32,
+        runs: &Runs,
+        snapshot: &Snapshot,
+        keeper: i32,
+        (spared, init): (Option<i32>, Option<i32>),
+    ) -> Vec<Stat> {
+        let mut all = snapshot.below(keeper, spared);
+        // Who is in its cgroup is its, wherever it went.
+        let add_grouped = |found: &mut Vec<Stat>| {
+            let grouped = self.get(task).map_or_else(Vec::new, KeptTask::grouped);
+            for pid in grouped {
+                if !found.iter().any(|stat| stat.pid == pid) {
+                    found.extend(snapshot.get(pid));
+                }
+            }
+        };
+        if self.only() == Some(task) {
+            add_grouped(&mut all);
+            return all;
+        }
+        let mut found = Vec::new();
+        if let Some(init) = init {
+            found.extend(snapshot.below(init, None));
+        }
+        for child in all.iter().filter(|stat| stat.parent == keeper) {
+            let owner = runs.task_of(child.pid).or_else(|| self.owner(child));
+            if owner == Some(task) {
+                found.push(*child);
+                found.extend(snapshot.below(child.pid, None));
+            }
+        }
+        add_grouped(&mut found);
+        found
+    }
+}

@@ -1,0 +1,343 @@
+//! From a process of the task to what the keeper needs to launch it.
+//!
+//! The environment is clean: HOME (the sandbox), LOGNAME, USER, PATH, what `--preserve-env` kept,
+//! the process' `env_file` and `env`, and BASH_ENV once the sandbox has a `.thermos_profile`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    engine::keeper::try_private,
+    journal::Header,
+    protocols::dewar::{
+        link as wire,
+        link::{Identity, Launch, Log, Rlimit, StopSignal},
+    },
+    resources::{Limits, NO_GPU, check_rlimits, needs_group, rlimit_numbers},
+    sandbox::{self, Account, EnvFileError, Reader},
+    task::{Level, LogMode, Process, Resources, Rlimits, Task, VolumeKind},
+};
+
+type Variables = BTreeMap<String, String>;
+
+/// The file that every later bash of the sandbox reads first.
+const PROFILE: &str = ".thermos_profile";
+const SHELL: &str = "/bin/bash";
+
+/// Builds launches, remembering accounts: looking one up may ask a network.
+#[derive(Debug)]
+pub(super) struct Launches {
+    header: Header,
+    accounts: HashMap<String, (Account, Vec<u32>)>,
+    /// What is for a console goes to the container's output: nobody follows the task's.
+    echoes: bool,
+}
+
+impl Launches {
+    pub fn new(mut header: Header, echoes: bool) -> Launches {
+        // The task is known in its decoded form; its text may be most of the header.
+        header.task = String::new();
+        Launches {
+            header,
+            accounts: HashMap::new(),
+            echoes,
+        }
+    }
+
+    /// The launch of a run. An account that is gone by now makes a launch that the keeper fails
+    /// with the reason.
+    pub fn of(&mut self, task: &Task, process: usize, run: u32) -> Launch {
+        let spec = &task.processes[process];
+        let identity = self.identity(spec);
+        let sandbox = self.sandbox();
+        let directory = match &spec.working_dir {
+            Some(directory) => sandbox.join(directory),
+            None => sandbox.to_path_buf(),
+        };
+        let mut refusal = None;
+        let mut environment = match self.environment(task, spec, identity.as_ref()) {
+            Ok(environment) => environment,
+            Err(error) => {
+                refusal = Some(error.to_string());
+                BTreeMap::new()
+            }
+        };
+        let profile = sandbox.join(PROFILE);
+        if is_there(&profile, task) {
+            environment.insert("BASH_ENV".to_owned(), profile.display().to_string());
+        }
+        Launch {
+            process: process as u32,
+            run,
+            name: spec.name.clone(),
+            argv: argv(spec).into_iter().map(String::into_bytes).collect(),
+            environment: environment
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}").into_bytes())
+                .collect(),
+            directory: directory.display().to_string().into_bytes(),
+            sandbox: self.header.sandbox.clone().into_bytes(),
+            identity,
+            umask: spec.umask,
+            log: Some(log(spec, self.echoes)),
+            refusal,
+            ..bounds(task, spec)
+        }
+    }
+
+    /// The task's own directory.
+    pub fn sandbox(&self) -> &Path {
+        Path::new(&self.header.sandbox)
+    }
+
+    /// The launch of a health check's script: as the process that it is about, or as the task.
+    pub fn of_probe(&mut self, task: &Task, subject: Option<(usize, u32)>, script: &str) -> Launch {
+        let own = Process::named("health".to_owned());
+        let spec = match subject {
+            Some((process, _)) => &task.processes[process],
+            None => &own,
+        };
+        let (process, run) = subject.map_or((0, 0), |(process, run)| (process as u32, run));
+        let identity = self.identity(spec);
+        // A script that lacks a variable fails and says so: that is what a check is for.
+        let environment = self.environment(task, spec, identity.as_ref());
+        Launch {
+            process,
+            run,
+            name: spec.name.clone(),
+            argv: [SHELL, "-c", script]
+                .map(|word| word.as_bytes().to_vec())
+                .to_vec(),
+            environment: environment
+                .unwrap_or_else(|_| self.own_environment(spec))
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}").into_bytes())
+                .collect(),
+            directory: self.header.sandbox.clone().into_bytes(),
+            sandbox: self.header.sandbox.clone().into_bytes(),
+            identity,
+            private: (task.isolation.level == Level::Private).then(|| private(task)),
+            ..Launch::default()
+        }
+    }
+
+    /// The signals that ask processes to stop, where it is not SIGTERM.
+    pub fn stop_signals(&self, task: &Task) -> Vec<StopSignal> {
+        let numbered = task.processes.iter().enumerate();
+        numbered
+            .filter_map(|(process, spec)| {
+                Some(StopSignal {
+                    process: process as u32,
+                    signal: spec.stop_signal?.number(),
+                })
+            })
+            .collect()
+    }
+
+    /// What a process gets, its files of variables included.
+    fn environment(
+        &self,
+        task: &Task,
+        spec: &Process,
+        identity: Option<&Identity>,
+    ) -> Result<Variables, EnvFileError> {
+        let mut environment = self.own_environment(spec);
+        let reader = identity.map(|identity| Reader {
+            uid: identity.uid,
+            gid: identity.gid,
+            groups: &identity.groups,
+        });
+        let tops = self.writable(task);
+        for file in &spec.env_file {
+            let path = self.sandbox().join(file);
+            environment.extend(sandbox::read_env_file(&path, reader, &tops)?);
+        }
+        environment.extend(spec.env.clone());
+        Ok(environment)
+    }
+
+    /// Where a private task could make links to what it does not see.
+    fn writable(&self, task: &Task) -> Vec<PathBuf> {
+        if task.isolation.level == Level::Directory {
+            return Vec::new();
+        }
+        let volumes = task.volumes.iter().filter_map(|volume| match &volume.kind {
+            VolumeKind::Host {
+                host_path,
+                writable: true,
+            } => Some(PathBuf::from(host_path)),
+            _ => None,
+        });
+        volumes.chain([self.sandbox().to_path_buf()]).collect()
+    }
+
+    fn own_environment(&self, spec: &Process) -> Variables {
+        let kept = self.header.environment.iter();
+        let mut environment: Variables = kept
+            .filter_map(|entry| entry.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        if let Some(user) = &spec.user {
+            for name in ["USER", "LOGNAME"] {
+                environment.insert(name.to_owned(), user.clone());
+            }
+        }
+        environment.extend(spec.env.clone());
+        environment
+    }
+
+    fn identity(&mut self, spec: &Process) -> Option<Identity> {
+        let own = nix::unistd::geteuid().as_raw();
+        if spec.user.is_none() && self.header.uid == own {
+            // Nobody to become, so nobody is looked up.
+            return None;
+        }
+        let name = spec.user.as_ref().unwrap_or(&self.header.user);
+        let (account, groups) = match self.accounts.get(name) {
+            Some(known) => known.clone(),
+            None => {
+                let account = Account::named(name).unwrap_or_else(|_| Account {
+                    name: name.clone(),
+                    uid: self.header.uid,
+                    gid: self.header.gid,
+                });
+                let groups = account.groups();
+                let known = (account, groups);
+                self.accounts.insert(name.clone(), known.clone());
+                known
+            }
+        };
+        (account.uid != own).then_some(Identity {
+            uid: account.uid,
+            gid: account.gid,
+            groups,
+        })
+    }
+}
+
+/// Builds what a private task would have, and takes it away again: what cannot be built is known before
+/// anything begins. Nothing is done for a task that is not private.
+///
+/// # Errors
+/// The step that failed, and on what.
+pub fn check_isolation(task: &Task, sandbox: &Path) -> Result<(), String> {
+    match task.isolation.level {
+        Level::Directory => Ok(()),
+        Level::Private => try_private(sandbox, &private(task)),
+    }
+}
+
+/// What a process may use, and what it may see.
+fn bounds(task: &Task, spec: &Process) -> Launch {
+    let of_task = task.resources.as_ref().filter(|_| task.enforce);
+    let mut launch = Launch {
+        task_limits: of_task.map(limits),
+        private: (task.isolation.level == Level::Private).then(|| private(task)),
+        ..Launch::default()
+    };
+    if let Some(resources) = &spec.resources {
+        launch.limits = needs_group(spec).then(|| limits(resources));
+        own_limits(resources, &mut launch);
+    }
+    launch
+}
+
+/// Limits of the kernel's own kind; what we may not set is left out if that is enough.
+fn own_limits(resources: &Resources, launch: &mut Launch) {
+    let problems = match resources.best_effort {
+        true => check_rlimits(resources),
+        false => Vec::new(),
+    };
+    let may = |what: &str| !problems.iter().any(|problem| problem.what == what);
+    let rlimits = rlimit_numbers(&resources.rlimits).into_iter();
+    let rlimits = rlimits.filter(|(number, ..)| {
+        let name = Rlimits::NAMES[*number as usize];
+        may(&format!("rlimits.{name}"))
+    });
+    launch.rlimits = rlimits
+        .map(|(resource, soft, hard)| Rlimit {
+            resource,
+            soft,
+            hard,
+        })
+        .collect();
+    launch.nice = resources.nice.filter(|_| may("nice"));
+    launch.oom_score_adj = resources.oom_score_adj.filter(|_| may("oom_score_adj"));
+    launch.unenforced = problems.iter().map(ToString::to_string).collect();
+    if resources.gpu > 0 && resources.best_effort {
+        launch.unenforced.push(NO_GPU.to_owned());
+    }
+}
+
+fn limits(resources: &Resources) -> wire::Limits {
+    let limits = Limits::of(resources);
+    wire::Limits {
+        cpu: limits.cpu,
+        cpu_weight: limits.cpu_weight,
+        ram: limits.ram,
+        ram_high: limits.ram_high,
+        swap: limits.swap,
+        pids: limits.pids,
+        io_weight: limits.io_weight,
+        best_effort: resources.best_effort,
+    }
+}
+
+fn private(task: &Task) -> wire::Private {
+    let without = task.isolation.without.iter();
+    let volumes = task.volumes.iter().map(|volume| match &volume.kind {
+        VolumeKind::Host {
+            host_path,
+            writable,
+        } => wire::Volume {
+            container_path: volume.container_path.clone().into_bytes(),
+            host_path: host_path.clone().into_bytes(),
+            writable: *writable,
+            size: 0,
+        },
+        VolumeKind::Tmpfs { size } => wire::Volume {
+            container_path: volume.container_path.clone().into_bytes(),
+            host_path: Vec::new(),
+            writable: true,
+            size: size.0,
+        },
+    });
+    wire::Private {
+        without: without.fold(0, |mask, one| mask | 1 << *one as u32),
+        volumes: volumes.collect(),
+    }
+}
+
+/// A private task must not learn through a link what is there that it does not see.
+pub(super) fn is_there(path: &Path, task: &Task) -> bool {
+    match task.isolation.level {
+        Level::Directory => path.exists(),
+        Level::Private => path.symlink_metadata().is_ok_and(|meta| meta.is_file()),
+    }
+}
+
+fn argv(spec: &Process) -> Vec<String> {
+    if let Some(argv) = &spec.argv {
+        return argv.clone();
+    }
+    let shell = spec.shell.as_deref().unwrap_or(SHELL);
+    let words = shell.split_whitespace().map(str::to_owned);
+    let script = spec.cmdline.clone().unwrap_or_default();
+    words.chain(["-c".to_owned(), script]).collect()
+}
+
+fn log(spec: &Process, echoes: bool) -> Log {
+    let rotates = spec.logger.mode == LogMode::Rotate;
+    Log {
+        keep: spec.logger.destination != crate::task::Destination::None,
+        rotate_bytes: if rotates {
+            spec.logger.rotate.log_size.0
+        } else {
+            0
+        },
+        backups: spec.logger.rotate.backups,
+        echo: echoes && spec.logger.destination.is_shown(),
+    }
+}

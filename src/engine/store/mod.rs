@@ -1,0 +1,12 @@
+//! The tasks of this machine: listing, measuring and removing them.
+//!
+//! It reads what tasks left on the disk, and removes what is over. It changes nothing of a living task.
+
+mod gc;
+mod store;
+mod usage;
+
+pub use gc::{Policy, collect};
+pub use store::{Store, StoreError, Stored, is_task_id};
+pub(crate) use usage::out_of_memory;
+pub use usage::{Measure, UsageStatus, measure};

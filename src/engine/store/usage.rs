@@ -1,0 +1,177 @@
+//! What runs use, for whoever looks: of those that live by a look at the machine, of those that are over
+//! by their end's record.
+
+use std::{collections::HashMap, fs};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::history::TaskStatus,
+    journal,
+    resources::{Group, Site, Usage, own_usage},
+    sys::stat::ProcessStat,
+    task::shown_bytes,
+};
+
+/// What a run uses or used; null is not known. Without a cgroup it is the sum of what its living
+/// processes say of themselves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UsageStatus {
+    /// Time on the processor.
+    pub cpu_seconds: Option<f64>,
+    /// Time that it had to wait because of its `cpu`.
+    pub throttled_seconds: Option<f64>,
+    /// Bytes now.
+    pub memory: Option<u64>,
+    /// Bytes at most.
+    pub memory_peak: Option<u64>,
+    /// Bytes that it may use.
+    pub memory_limit: Option<u64>,
+    /// Processes that were killed because memory was out.
+    pub oom_kills: Option<u64>,
+    /// Processes and threads now.
+    pub pids: Option<u64>,
+    /// Processes and threads at most.
+    pub pids_peak: Option<u64>,
+    /// Forks that were refused.
+    pub pids_refused: Option<u64>,
+}
+
+fn seconds(us: Option<u64>) -> Option<f64> {
+    us.map(|us| us as f64 / 1e6)
+}
+
+impl From<&journal::Usage> for UsageStatus {
+    fn from(usage: &journal::Usage) -> UsageStatus {
+        UsageStatus {
+            cpu_seconds: seconds(usage.cpu_us),
+            throttled_seconds: seconds(usage.throttled_us),
+            memory: None,
+            memory_peak: usage.memory_peak,
+            memory_limit: usage.memory_limit,
+            oom_kills: usage.oom_kills,
+            pids: None,
+            pids_peak: usage.pids_peak,
+            pids_refused: usage.pids_refused,
+        }
+    }
+}
+
+impl From<Usage> for UsageStatus {
+    fn from(usage: Usage) -> UsageStatus {
+        UsageStatus {
+            cpu_seconds: seconds(usage.cpu_us),
+            throttled_seconds: seconds(usage.throttled_us),
+            memory: usage.memory,
+            memory_peak: usage.memory_peak,
+            memory_limit: usage.memory_limit,
+            oom_kills: usage.oom_kills,
+            pids: usage.pids,
+            pids_peak: usage.pids_peak,
+            pids_refused: usage.pids_refused,
+        }
+    }
+}
+
+/// How much of what there is to know is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Time, memory and processes.
+    Brief,
+    /// Everything.
+    Whole,
+}
+
+/// Looks at the runs of `status` that live.
+pub fn measure(status: &mut TaskStatus, how: Measure) {
+    let lives =
+        |run: &crate::engine::history::RunStatus| run.stopped_at.is_none() && run.pid.is_some();
+    let mut live = status
+        .processes
+        .iter_mut()
+        .flat_map(|process| process.runs.last_mut());
+    if !live.any(|run| lives(run)) {
+        return;
+    }
+    // One look each for all of them, and only if somebody needs it.
+    let mut site: Option<Group> = None;
+    let mut trees: Option<Trees> = None;
+    for process in &mut status.processes {
+        let Some(run) = process.runs.last_mut().filter(|run| lives(run)) else {
+            continue;
+        };
+        let usage = match &run.cgroup {
+            Some(name) => {
+                let group = site.get_or_insert_with(|| Group::of(&Site::find(), &status.cgroups));
+                let group = group.below(name);
+                match how {
+                    Measure::Brief => group.usage_now(),
+                    Measure::Whole => group.usage(),
+                }
+            }
+            None => {
+                let trees = trees.get_or_insert_with(Trees::look);
+                own_usage(&trees.of(run.pid.unwrap_or_default() as i32))
+            }
+        };
+        run.usage = Some(Box::new(usage.into()));
+    }
+}
+
+/// Who descends from whom, and who is in whose session.
+#[derive(Debug, Default)]
+struct Trees {
+    children: HashMap<i32, Vec<i32>>,
+    sessions: HashMap<i32, Vec<i32>>,
+}
+
+impl Trees {
+    fn look() -> Trees {
+        let mut trees = Trees::default();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            let Ok(Some(stat)) = ProcessStat::read(pid) else {
+                continue;
+            };
+            if let (Some(parent), Some(session)) = (stat.field(4), stat.field(6)) {
+                trees.children.entry(parent).or_default().push(pid);
+                trees.sessions.entry(session).or_default().push(pid);
+            }
+        }
+        trees
+    }
+
+    /// The tree of a run's first process.
+    fn of(&self, first: i32) -> Vec<i32> {
+        let mut found = vec![first];
+        found.extend(self.sessions.get(&first).into_iter().flatten());
+        let mut at = 0;
+        while let Some(pid) = found.get(at) {
+            let children = self.children.get(pid).into_iter().flatten();
+            let fresh: Vec<i32> = children
+                .filter(|pid| !found.contains(pid))
+                .copied()
+                .collect();
+            found.extend(fresh);
+            at += 1;
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+/// Why a run that was killed for memory was: `out of memory: limit 64 MiB, peak 64 MiB`.
+pub(crate) fn out_of_memory(usage: &journal::Usage) -> String {
+    let limit = match usage.memory_limit {
+        Some(limit) => format!("limit {}", shown_bytes(limit)),
+        None => "the limit is the task's, its container's or the machine's".to_owned(),
+    };
+    match usage.memory_peak {
+        Some(peak) => format!("out of memory: {limit}, peak {}", shown_bytes(peak)),
+        None => format!("out of memory: {limit}"),
+    }
+}

@@ -1,0 +1,15 @@
+//! An agent for tests and for people without Mesos: real HTTP, behaving as a Mesos 1.11 agent does
+//! towards one executor, with faults on demand.
+//!
+//! The core decides what the agent answers (pure); the server speaks HTTP; the container is where
+//! the executor runs. It is never used by what runs in production.
+
+mod agent;
+mod container;
+mod core;
+mod faults;
+mod server;
+
+pub use agent::{FakeAgent, Options};
+pub use container::Container;
+pub use faults::{Fault, ScheduledFault};

@@ -1,0 +1,13 @@
+//! A master for tests: real HTTP, agents that are only names, faults on demand.
+//!
+//! Production paths do not come here.
+
+mod core;
+mod faults;
+mod master;
+mod resource_totals;
+mod server;
+
+pub use core::{AgentSpec, Master};
+pub use faults::Fault;
+pub use master::{FakeMaster, Options};

@@ -1,0 +1,19 @@
+//! Mesos' v1 HTTP API: messages, RecordIO, both wire formats, a client, the agent's environment.
+//!
+//! This room knows how Mesos speaks, not what is said: it knows no task of ours.
+
+mod client;
+mod convenience;
+mod duration;
+mod environment;
+mod recordio;
+mod wire;
+
+pub use client::{Calls, Client, ClientError, Stream};
+pub use convenience::{is_terminal, ports};
+pub use environment::{AgentEnvironment, EnvironmentError};
+pub use recordio::{Decoder, encode_record};
+pub use wire::Wire;
+
+/// The messages, generated from `proto/mesos`.
+pub use crate::protocols::mesos::v1 as messages;

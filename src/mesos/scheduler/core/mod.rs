@@ -1,0 +1,37 @@
+//! The scheduler's decisions: a function from state, event and time to state, facts and calls.
+//!
+//! Invariants: what lasts changes by facts only; calls may leave when the facts of the same decision
+//! are on disk; every offer is answered in the decision that it came to; an instance has at most one task
+//! that is not superseded; the same history gives the same decisions.
+//! It reads no clock and no file, and knows nothing of HTTP.
+
+mod agents;
+mod amounts;
+mod apply;
+mod core;
+mod decision;
+mod matching;
+mod pending_reasons;
+mod placing;
+#[cfg(test)]
+mod properties;
+mod quotas;
+mod reconciliation;
+mod requests;
+mod settings;
+mod snapshot;
+mod state;
+mod status_updates;
+#[cfg(test)]
+mod tests;
+mod updates;
+mod views;
+
+pub use agents::Offer;
+pub use amounts::{Amounts, NAMES, Ports, UNLIMITED, mib, thousandths};
+pub use core::{Core, task_id};
+pub use decision::{Call, Decision, Event, Heard, Measure};
+pub use requests::{Answer, Refusal, Request, Sort};
+pub use settings::Settings;
+pub use state::{Fact, Flapping, Key, Kind, State, Task, Version};
+pub use views::{AgentView, InstanceView, JobView, QuotaView, Totals, UpdateView};

@@ -1,0 +1,194 @@
+//! Why an instance waits, in words for people.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    agents::Agent,
+    amounts::{Amounts, NAMES, shown},
+    core::Core,
+    matching::{Veto, veto},
+    placing::value_of,
+    state::{Version, limits},
+};
+
+impl Core {
+    /// What stands in the way of placing an instance of this version, as far as the agents are known.
+    pub(super) fn why_waiting(&self, version: &Version) -> String {
+        self.obstacle(version)
+            .unwrap_or_else(|| self.no_room(version))
+    }
+
+    /// Which agent has most room left for us, as far as our own tasks tell.
+    fn no_room(&self, version: &Version) -> String {
+        let needed = version.amounts + self.settings.overhead;
+        let allowed = self.agents.values().filter(|agent| {
+            let is_drained = self.state.drained.contains(&*agent.hostname);
+            agent.has_offered && veto(agent, &version.config, is_drained).is_none()
+        });
+        let roomiest = allowed.max_by_key(|agent| agent.most.less(agent.used).cpus);
+        let Some(agent) = roomiest else {
+            return "waits for an offer".to_owned();
+        };
+        let free = agent.most.less(agent.used);
+        let short = needed.each().into_iter().zip(free.each());
+        let lacks: Vec<String> = short
+            .enumerate()
+            .filter(|(_, (wants, has))| has < wants)
+            .map(|(index, (wants, has))| {
+                let (wants, has) = (shown(index, wants), shown(index, has));
+                format!("{} {has} of {wants}", NAMES[index])
+            })
+            .collect();
+        match lacks.is_empty() {
+            true => format!("waits for an offer ({} has room)", agent.hostname),
+            false => format!(
+                "waits for room: {} has most left, {}",
+                agent.hostname,
+                lacks.join(", ")
+            ),
+        }
+    }
+
+    /// What waiting alone will not mend.
+    pub(super) fn obstacle(&self, version: &Version) -> Option<String> {
+        if self.connected.is_none() {
+            return Some("there is no master to ask".to_owned());
+        }
+        if self.agents.is_empty() {
+            return Some("no agent has offered anything yet".to_owned());
+        }
+        if self.agents.values().any(|agent| !agent.has_offered) {
+            // Nobody knows what it has, and for whom.
+            return None;
+        }
+        let mut vetoes: BTreeMap<Veto, usize> = BTreeMap::new();
+        let mut allowed: Vec<&Agent> = Vec::new();
+        for agent in self.agents.values() {
+            let is_drained = self.state.drained.contains(&*agent.hostname);
+            match veto(agent, &version.config, is_drained) {
+                Some(veto) => *vetoes.entry(veto).or_default() += 1,
+                None => allowed.push(agent),
+            }
+        }
+        if allowed.is_empty() {
+            let all = vetoes.into_iter().map(|(veto, count)| worded(&veto, count));
+            let all = all.collect::<Vec<_>>().join("; ");
+            return Some(format!("no agent may have it: {all}"));
+        }
+        never(&allowed, version, self.settings.overhead).or_else(|| self.full(&allowed, version))
+    }
+
+    /// As [`obstacle`](Self::obstacle), but only what no end of other instances would mend.
+    pub(super) fn never_fits(&self, version: &Version) -> Option<String> {
+        // Who is lost may come back, and who is drained be used again.
+        let allowed: Vec<&Agent> = self
+            .agents
+            .values()
+            .filter(|agent| {
+                let veto = veto(agent, &version.config, false);
+                veto.is_none() || veto == Some(Veto::Lost)
+            })
+            .collect();
+        let is_known = !self.agents.is_empty() && self.agents.values().all(|one| one.has_offered);
+        match (is_known, allowed.is_empty()) {
+            (false, _) => None,
+            (true, true) => self.obstacle(version),
+            (true, false) => never(&allowed, version, self.settings.overhead),
+        }
+    }
+
+    /// A limit that is reached wherever it could run.
+    fn full(&self, allowed: &[&Agent], version: &Version) -> Option<String> {
+        let key = version.config.key();
+        let job = self.state.jobs.get(key.as_str())?;
+        let counts = self.counts(&key, job, version);
+        let (_, (attribute, most)) = limits(&version.config).enumerate().find(|(index, one)| {
+            allowed.iter().all(|agent| {
+                let value = value_of(agent, one.0);
+                counts.get(&(*index, value)).copied().unwrap_or(0) >= one.1
+            })
+        })?;
+        Some(format!(
+            "its limit of {most} by `{attribute}` is reached on every agent that it may have ({})",
+            allowed.len()
+        ))
+    }
+}
+
+/// What it needs that no agent of these ever had.
+fn never(allowed: &[&Agent], version: &Version, overhead: Amounts) -> Option<String> {
+    let needed = version.amounts + overhead;
+    let ports = version.config.ports.len();
+    let fits = |agent: &&&Agent| agent.most.fits(&needed) && agent.most_ports >= ports;
+    if allowed.iter().find(fits).is_some() {
+        return None;
+    }
+    let mut lines = Vec::new();
+    for (index, name) in NAMES.into_iter().enumerate() {
+        // Of several the first.
+        let agents = allowed.iter().rev();
+        let best = agents.max_by_key(|agent| agent.most.each()[index]);
+        let Some(best) = best else { continue };
+        let (has, wants) = (best.most.each()[index], needed.each()[index]);
+        if has < wants {
+            let of_executor = match overhead.each()[index] {
+                0 => String::new(),
+                part => format!(" ({} of it for its executor)", shown(index, part)),
+            };
+            lines.push(format!(
+                "{name}: it needs {}{of_executor}, the most that any agent has offered is {} ({})",
+                shown(index, wants),
+                shown(index, has),
+                best.hostname
+            ));
+        }
+    }
+    let most_ports = allowed.iter().map(|agent| agent.most_ports).max();
+    if most_ports.unwrap_or(0) < ports {
+        let most = most_ports.unwrap_or(0);
+        lines.push(format!(
+            "ports: it needs {ports}, the most that any agent has offered is {most}"
+        ));
+    }
+    if lines.is_empty() {
+        let text = "every resource is there, but no agent has enough of all of them at once";
+        return Some(format!("it can never fit: {text} ({needed})"));
+    }
+    Some(format!("it can never fit: {}", lines.join("; ")))
+}
+
+fn worded(veto: &Veto, count: usize) -> String {
+    let agents = if count == 1 { "agent" } else { "agents" };
+    match veto {
+        Veto::Lost => format!("{count} {agents} lost"),
+        Veto::Without(attribute) => {
+            format!(
+                "{count} {agents} without the attribute `{attribute}` that its constraint asks for"
+            )
+        }
+        Veto::Drained => format!("{count} {agents} drained"),
+        Veto::Dedicated => format!("{count} {agents} dedicated to other jobs"),
+        Veto::Value(attribute) => {
+            format!("{count} {agents} with another `{attribute}` than its constraint wants")
+        }
+    }
+}
+
+/// The name among these that was probably meant.
+pub(super) fn near<'k>(
+    written: &str,
+    known: impl Iterator<Item = &'k Arc<str>>,
+) -> Option<&'k Arc<str>> {
+    let last = |key: &str| key.rsplit('/').next().unwrap_or_default().to_owned();
+    let distance = |key: &str| {
+        let whole = strsim::damerau_levenshtein(written, key);
+        // Who writes only the name means its job.
+        whole.min(strsim::damerau_levenshtein(&last(written), &last(key)))
+    };
+    let close = known.map(|key| (distance(key), key));
+    let most = last(written).chars().count().max(3) / 3;
+    close
+        .filter(|(distance, _)| *distance <= most)
+        .min()
+        .map(|(_, key)| key)
+}

@@ -1,0 +1,261 @@
+//! Rolling updates: from one version to another, some instances at a time, and back when that fails.
+
+use std::sync::Arc;
+
+use super::{
+    core::{Core, Timer},
+    state::{JobState, Key, Kind, Outcome, Step, Update, UpdateStage},
+};
+use crate::{
+    config::UpdateConfig,
+    mesos::protocol::messages::TaskState,
+    protocols::dewar::scheduler::{Doomed, Unwant, UpdateState, UpdateStep, Want},
+};
+
+/// How an instance stands that is being changed.
+enum Standing {
+    Done,
+    /// Nothing to do but to look again then.
+    At(u64),
+    /// Nothing to do but to wait for news.
+    Wait,
+}
+
+impl Core {
+    /// How the job's present update replaces instances: as its target says.
+    pub(super) fn update_config(&self, key: &Key) -> UpdateConfig {
+        let Some(job) = self.state.jobs.get(key) else {
+            return UpdateConfig::default();
+        };
+        let version = job.update.as_ref().map(|update| update.version);
+        let version = version.and_then(|version| job.versions.get(&version));
+        let version = version.or(job.current());
+        version.map_or_else(UpdateConfig::default, |version| {
+            version.config.update.clone()
+        })
+    }
+
+    /// Takes the next steps of a job's update, if it has one that is not paused. While no master hears us
+    /// nobody can say how the last ones went, and it stands still.
+    pub(super) fn advance_update(&mut self, key: &Key) {
+        if self.connected.is_none() || self.running_update(key).is_none() {
+            return;
+        }
+        let config = self.update_config(key);
+        self.finish_steps(key, &config);
+        let Some(update) = self.running_update(key) else {
+            return;
+        };
+        let working = update.at(Step::Working).len();
+        let failed = update.at(Step::Failed).len();
+        let waiting = update.at(Step::Waiting);
+        let is_back = update.is_back();
+        if failed > config.max_total_failures as usize {
+            let reason = self.failed_because(key);
+            let can_go_back = config.rollback_on_failure && !is_back && !update.is_restart;
+            let stage = match can_go_back {
+                true => UpdateStage::RollingBack,
+                false => UpdateStage::UpdateFailed,
+            };
+            return self.set_stage(key, stage, &reason);
+        }
+        if working == 0 && waiting.is_empty() {
+            let (stage, reason) = match is_back {
+                true => (UpdateStage::RolledBack, update.reason.clone()),
+                false => (UpdateStage::RolledForward, String::new()),
+            };
+            return self.set_stage(key, stage, &reason);
+        }
+        let room = match config.wait_for_batch && working > 0 {
+            true => 0,
+            false => (config.batch_size as usize).saturating_sub(working),
+        };
+        let next: Vec<u32> = match is_back {
+            true => waiting.iter().rev().take(room).copied().collect(),
+            false => waiting.iter().take(room).copied().collect(),
+        };
+        for number in next {
+            self.take_in_hand(key, number);
+        }
+    }
+
+    fn running_update(&self, key: &Key) -> Option<&Update> {
+        let update = self.state.jobs.get(key)?.update.as_ref()?;
+        let runs = matches!(
+            update.stage,
+            UpdateStage::RollingForward | UpdateStage::RollingBack
+        );
+        runs.then_some(update)
+    }
+
+    /// Looks at every instance that is being changed, and notes those that are done.
+    fn finish_steps(&mut self, key: &Key, config: &UpdateConfig) {
+        let Some(update) = self.running_update(key) else {
+            return;
+        };
+        let working: Vec<(u32, Option<u32>, u32)> = update
+            .at(Step::Working)
+            .iter()
+            .filter_map(|number| {
+                let change = update.changes.get(number)?;
+                Some((*number, update.target(change), change.failures))
+            })
+            .collect();
+        let watch_ms = config.watch.as_micros() / 1000;
+        for (number, target, failures) in working {
+            let Some(job) = self.state.jobs.get(key) else {
+                return;
+            };
+            match self.standing(job, number, target, watch_ms) {
+                Standing::Done => self.fact(Kind::UpdateStep(UpdateStep {
+                    job: key.to_string(),
+                    instance: number,
+                    step: Step::Done.into(),
+                    failures,
+                })),
+                Standing::At(at) => self.at(at, Timer::Job(Arc::clone(key))),
+                Standing::Wait => {}
+            }
+        }
+    }
+
+    fn standing(
+        &self,
+        job: &JobState,
+        number: u32,
+        target: Option<u32>,
+        watch_ms: u64,
+    ) -> Standing {
+        let instance = job.instances.get(&number);
+        let Some(target) = target else {
+            return match instance {
+                None => Standing::Done,
+                Some(_) => Standing::Wait,
+            };
+        };
+        let Some(instance) = instance else {
+            return Standing::Wait;
+        };
+        // One that failed for good has failed its step, or was so before and is put back.
+        if instance.outcome != Outcome::Open && instance.wanted == Some(target) {
+            return Standing::Done;
+        }
+        if instance
+            .task
+            .is_some_and(|serial| self.is_unconfirmed(serial))
+        {
+            return Standing::Wait;
+        }
+        let task = instance
+            .task
+            .and_then(|serial| self.state.tasks.get(&serial));
+        let Some(task) = task.filter(|task| task.version == target && !task.doomed) else {
+            return Standing::Wait;
+        };
+        match task.working_since {
+            Some(since) if task.state == TaskState::TaskRunning => {
+                let at = since + watch_ms;
+                match at <= self.now {
+                    true => Standing::Done,
+                    false => Standing::At(at),
+                }
+            }
+            _ => Standing::Wait,
+        }
+    }
+
+    /// Begins to change one instance. That it is in hand is said last: a journal that ends before that makes
+    /// it begin again.
+    fn take_in_hand(&mut self, key: &Key, number: u32) {
+        let Some(job) = self.state.jobs.get(key) else {
+            return;
+        };
+        let Some(update) = &job.update else { return };
+        let Some(change) = update.changes.get(&number) else {
+            return;
+        };
+        let to = update.target(change);
+        let outcome = match update.is_back() {
+            true => change.outcome,
+            false => Outcome::Open,
+        };
+        let task = job
+            .instances
+            .get(&number)
+            .and_then(|instance| instance.task);
+        let task = task.and_then(|serial| Some((serial, self.state.tasks.get(&serial)?)));
+        if let Some((serial, task)) = task
+            && Some(task.version) != to
+        {
+            self.doom(vec![serial]);
+        }
+        match to {
+            Some(version) => self.fact(Kind::Want(Want {
+                job: key.to_string(),
+                instances: vec![number],
+                version,
+                outcome: outcome.number(),
+            })),
+            None => self.fact(Kind::Unwant(Unwant {
+                job: key.to_string(),
+                instances: vec![number],
+            })),
+        }
+        // Where nothing was there is nothing to wait for.
+        let job = self.state.jobs.get(key);
+        let is_there = job.is_some_and(|job| job.instances.contains_key(&number));
+        let step = match is_there {
+            true => Step::Working,
+            false => Step::Done,
+        };
+        self.fact(Kind::UpdateStep(UpdateStep {
+            job: key.to_string(),
+            instance: number,
+            step: step.into(),
+            failures: 0,
+        }));
+    }
+
+    pub(super) fn set_stage(&mut self, key: &Key, stage: UpdateStage, reason: &str) {
+        self.fact(Kind::UpdateState(UpdateState {
+            job: key.to_string(),
+            stage: stage.into(),
+            reason: reason.to_owned(),
+        }));
+    }
+
+    /// These tasks are to end.
+    pub(super) fn doom(&mut self, serials: Vec<u64>) {
+        if serials.is_empty() {
+            return;
+        }
+        self.fact(Kind::Doomed(Doomed {
+            serials: serials.clone(),
+        }));
+        for serial in serials {
+            self.consider_task(serial);
+        }
+    }
+
+    /// Which instances failed, and the words of the last one's end.
+    fn failed_because(&self, key: &Key) -> String {
+        let Some(job) = self.state.jobs.get(key) else {
+            return String::new();
+        };
+        let Some(update) = &job.update else {
+            return String::new();
+        };
+        let failing = update.at(Step::Failed);
+        let last = failing
+            .iter()
+            .filter_map(|number| job.instances.get(number)?.last.as_ref())
+            .max_by_key(|last| last.at);
+        let why = last.map_or_else(String::new, |last| format!(": {}", last.message));
+        let named: Vec<String> = failing.iter().take(5).map(u32::to_string).collect();
+        let what = match failing.len() {
+            1 => "instance",
+            _ => "instances",
+        };
+        format!("{what} {} failed{why}", named.join(", "))
+    }
+}

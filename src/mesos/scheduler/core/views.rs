@@ -1,0 +1,472 @@
+//! What people and programs are shown of jobs, agents and quotas.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    amounts::{Amounts, UNLIMITED, thousandths},
+    core::{Core, id_of, needs_place, task_id},
+    quotas::sum,
+    state::{Change, Ended, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
+};
+use crate::mesos::protocol::messages::TaskState;
+
+/// Nobody wonders before.
+const PATIENCE_MS: u64 = 5_000;
+
+/// Quantities as numbers; absent: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantities {
+    /// Cores.
+    pub cpus: Option<f64>,
+    /// MiB.
+    pub mem: Option<f64>,
+    /// MiB.
+    pub disk: Option<f64>,
+    /// Devices.
+    pub gpus: Option<f64>,
+}
+
+impl From<Amounts> for Quantities {
+    fn from(amounts: Amounts) -> Quantities {
+        let number = |amount: u64| (amount < UNLIMITED).then(|| amount as f64 / 1000.0);
+        let [cpus, mem, disk, gpus] = amounts.each().map(number);
+        Quantities {
+            cpus,
+            mem,
+            disk,
+            gpus,
+        }
+    }
+}
+
+impl std::fmt::Display for Quantities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let amount = |number: Option<f64>| number.map_or(UNLIMITED, thousandths);
+        let each = [self.cpus, self.mem, self.disk, self.gpus].map(amount);
+        Amounts::of(each).fmt(f)
+    }
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// `ROLE/ENVIRONMENT/NAME`.
+    pub key: String,
+    /// It is run for ever.
+    pub service: bool,
+    /// A master hears us; else all this is from before.
+    pub connected: bool,
+    /// The version that instances get which are added.
+    pub current: u32,
+    /// Instances by state.
+    pub totals: Totals,
+    /// All of them, in the order of their numbers.
+    pub instances: Vec<InstanceView>,
+    /// The last update.
+    pub update: Option<UpdateView>,
+    /// Why some instance waits, where waiting alone will not help.
+    pub why: Option<String>,
+    /// How the task ended that failed last, of instances that have not recovered since.
+    pub trouble: Option<String>,
+}
+
+/// How many instances there are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// That are to be.
+    pub wanted: u32,
+    /// That run and are not unhealthy.
+    pub running: u32,
+    /// On their way.
+    pub starting: u32,
+    /// Waiting for a place.
+    pub pending: u32,
+    /// Waiting for their time, after short runs.
+    pub backing_off: u32,
+    /// Being ended.
+    pub killing: u32,
+    /// Nobody hears of them.
+    pub unreachable: u32,
+    /// Ended well.
+    pub finished: u32,
+    /// Failed for good.
+    pub failed: u32,
+}
+
+/// One instance. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// Its number.
+    pub instance: u32,
+    /// PENDING, BACKING_OFF, STAGING, STARTING, RUNNING, UNHEALTHY, KILLING, UNREACHABLE, FINISHED or FAILED.
+    pub state: String,
+    /// Since when, where that is known.
+    pub since: u64,
+    /// Its version; none when it is to be no more.
+    pub version: Option<u32>,
+    /// Of its task.
+    pub task_id: Option<String>,
+    /// Where that is.
+    pub host: Option<String>,
+    /// By name.
+    pub ports: BTreeMap<String, u16>,
+    /// Failures, of a job that counts them.
+    pub failures: u32,
+    /// Short runs, one after the other.
+    pub short_runs: u32,
+    /// Why it waits.
+    pub why: Option<String>,
+    /// It is launched again then.
+    pub until: Option<u64>,
+    /// How its last task ended.
+    pub last: Option<Latest>,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Latest {
+    /// Its id: `dewar tail` on its agent's machine shows what it said.
+    pub task_id: String,
+    /// FINISHED, FAILED, KILLED, LOST, ...
+    pub state: String,
+    /// In words.
+    pub message: String,
+    /// Mesos' word.
+    pub reason: String,
+    /// Where it was.
+    pub host: String,
+    /// When; milliseconds since 1970.
+    pub at: u64,
+}
+
+/// A rolling update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdateView {
+    /// ROLLING_FORWARD, ROLL_FORWARD_PAUSED, ROLLING_BACK, ROLL_BACK_PAUSED, ROLLED_FORWARD, ROLLED_BACK, ABORTED
+    /// or FAILED.
+    pub state: String,
+    /// Why, if it did not go well.
+    pub reason: String,
+    /// It only restarts.
+    pub is_restart: bool,
+    /// It has not come to an end.
+    pub is_active: bool,
+    /// Instances that change.
+    pub total: u32,
+    /// Of them, in the present direction: done.
+    pub done: u32,
+    /// Being changed.
+    pub working: u32,
+    /// Given up.
+    pub failed: u32,
+}
+
+/// An agent, as far as it has shown itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentView {
+    /// The master's name for it.
+    pub id: String,
+    /// Its host.
+    pub host: String,
+    /// Nothing is to run there.
+    pub drained: bool,
+    /// The master has given it up.
+    pub lost: bool,
+    /// Its attributes.
+    pub attributes: BTreeMap<String, Vec<String>>,
+    /// Tasks of ours.
+    pub tasks: usize,
+    /// The most that was to be had for us.
+    pub most: Quantities,
+    /// What our tasks use.
+    pub used: Quantities,
+}
+
+/// What a role may have, and has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuotaView {
+    /// Whose.
+    pub role: String,
+    /// None: everything.
+    pub quota: Option<Quantities>,
+    /// What its jobs have.
+    pub used: Quantities,
+}
+
+impl Core {
+    /// The job with this key.
+    pub fn job(&self, key: &str) -> Option<JobView> {
+        let mut view = self.brief(key)?;
+        let job = self.state.jobs.get(key)?;
+        let mut whys: BTreeMap<u32, String> = BTreeMap::new();
+        let instances = job.instances.iter();
+        view.instances = instances
+            .map(|(number, instance)| self.instance(key, *number, instance, job, &mut whys))
+            .collect();
+        Some(view)
+    }
+
+    /// The job without its instances, which may be many.
+    pub fn brief(&self, key: &str) -> Option<JobView> {
+        let job = self.state.jobs.get(key)?;
+        let mut totals = Totals::default();
+        let mut trouble: Option<(u32, &Ended)> = None;
+        for (number, instance) in &job.instances {
+            let state = self.state_of(instance);
+            totals.count(instance.wanted.is_some(), state);
+            let is_bad = |last: &&Ended| {
+                let ended = matches!(
+                    last.state(),
+                    TaskState::TaskFinished | TaskState::TaskKilled
+                );
+                !ended
+            };
+            // Of one that is on its way again the next one tells.
+            if let Some(last) = instance.last.as_ref().filter(is_bad)
+                && instance.task.is_none()
+                && trouble.is_none_or(|(_, other)| other.at < last.at)
+            {
+                trouble = Some((*number, last));
+            }
+        }
+        Some(JobView {
+            key: key.to_owned(),
+            service: job.current().is_some_and(|version| version.config.service),
+            connected: self.is_connected(),
+            current: job.current,
+            totals,
+            why: self.first_obstacle(job),
+            trouble: trouble.map(|(number, last)| {
+                let message = last.message.lines().next().unwrap_or_default();
+                let state = short(last.state());
+                format!("instance {number} {state} on {}: {message}", last.hostname)
+            }),
+            instances: Vec::new(),
+            update: job.update.as_ref().map(Update::view),
+        })
+    }
+
+    /// All jobs, briefly.
+    pub fn jobs(&self) -> Vec<JobView> {
+        let keys = self.state.jobs.keys();
+        keys.filter_map(|key| self.brief(key)).collect()
+    }
+
+    /// All agents that have shown themselves.
+    pub fn agents(&self) -> Vec<AgentView> {
+        let agents = self.agents.iter();
+        agents
+            .map(|(id, agent)| AgentView {
+                id: id.to_string(),
+                host: agent.hostname.to_string(),
+                drained: self.state.drained.contains(&*agent.hostname),
+                tasks: agent.jobs.values().sum(),
+                lost: agent.is_lost,
+                attributes: agent.attributes.clone(),
+                most: agent.most.into(),
+                used: agent.used.into(),
+            })
+            .collect()
+    }
+
+    /// Every role that has jobs or a quota.
+    pub fn quotas(&self) -> Vec<QuotaView> {
+        let mut used: BTreeMap<&str, Amounts> = self
+            .state
+            .quotas
+            .keys()
+            .map(|role| (role.as_str(), Amounts::default()))
+            .collect();
+        for job in self.state.jobs.values() {
+            if let Some(version) = job.current() {
+                *used.entry(&version.config.role).or_default() += sum(job);
+            }
+        }
+        let used = used.into_iter();
+        used.map(|(role, used)| QuotaView {
+            role: role.to_owned(),
+            quota: self.state.quotas.get(role).copied().map(Quantities::from),
+            used: used.into(),
+        })
+        .collect()
+    }
+
+    fn instance(
+        &self,
+        key: &str,
+        number: u32,
+        instance: &Instance,
+        job: &JobState,
+        whys: &mut BTreeMap<u32, String>,
+    ) -> InstanceView {
+        let task = instance
+            .task
+            .and_then(|serial| Some((serial, self.state.tasks.get(&serial)?)));
+        let mut view = InstanceView {
+            instance: number,
+            state: self.state_of(instance).to_owned(),
+            since: instance.since,
+            version: instance.wanted,
+            task_id: task.map(|(serial, task)| task_id(serial, task)),
+            host: task.map(|(_, task)| task.hostname.to_string()),
+            ports: BTreeMap::new(),
+            failures: instance.failures,
+            short_runs: instance.streak,
+            why: None,
+            until: None,
+            last: instance.last.as_ref().map(|last| Latest {
+                task_id: id_of(key, number, last.serial),
+                state: short(last.state()).to_owned(),
+                message: last.message.clone(),
+                reason: last.reason.clone(),
+                host: last.hostname.clone(),
+                at: last.at,
+            }),
+        };
+        if let Some((_, task)) = task {
+            view.since = task.since;
+            let version = job.versions.get(&task.version);
+            let names = version.into_iter().flat_map(|one| &one.config.ports);
+            view.ports = names.cloned().zip(task.ports.iter().copied()).collect();
+            return view;
+        }
+        let waits = needs_place(instance);
+        if let Some(version) = waits {
+            match instance.not_before > self.now {
+                true => view.until = Some(instance.not_before),
+                false => view.why = Some(self.why(version, job, whys)),
+            }
+        }
+        view
+    }
+
+    fn state_of(&self, instance: &Instance) -> &'static str {
+        let task = instance.task;
+        if let Some(task) = task.and_then(|serial| self.state.tasks.get(&serial)) {
+            return state_of(task);
+        }
+        match instance.outcome {
+            Outcome::Finished => "FINISHED",
+            Outcome::Failed => "FAILED",
+            Outcome::Open if instance.not_before > self.now => "BACKING_OFF",
+            Outcome::Open => "PENDING",
+        }
+    }
+
+    /// Why the first one waits that does: at once where waiting alone will not help, else when it has waited
+    /// for a while.
+    fn first_obstacle(&self, job: &JobState) -> Option<String> {
+        let waiting = |one: &&Instance| one.not_before <= self.now && needs_place(one).is_some();
+        let first = job.instances.values().find(waiting)?;
+        let version = job.versions.get(&needs_place(first)?)?;
+        let waited = self.now.saturating_sub(first.since.max(first.not_before));
+        match waited > PATIENCE_MS {
+            true => Some(self.why_waiting(version)),
+            false => self.obstacle(version),
+        }
+    }
+
+    /// The same for all instances of a version, so it is worked out once.
+    fn why(&self, version: u32, job: &JobState, whys: &mut BTreeMap<u32, String>) -> String {
+        let known = whys.entry(version).or_insert_with(|| {
+            let config: Option<&Version> = job.versions.get(&version).map(|one| &**one);
+            config.map_or_else(String::new, |config| self.why_waiting(config))
+        });
+        known.clone()
+    }
+}
+
+impl Totals {
+    /// Adds another job's.
+    pub fn add(&mut self, other: &Totals) {
+        self.wanted += other.wanted;
+        self.running += other.running;
+        self.starting += other.starting;
+        self.pending += other.pending;
+        self.backing_off += other.backing_off;
+        self.killing += other.killing;
+        self.unreachable += other.unreachable;
+        self.finished += other.finished;
+        self.failed += other.failed;
+    }
+
+    /// Every state that instances are counted by, and how many there are.
+    pub fn by_state(&self) -> [(&'static str, u32); 8] {
+        [
+            ("running", self.running),
+            ("starting", self.starting),
+            ("pending", self.pending),
+            ("backing off", self.backing_off),
+            ("killing", self.killing),
+            ("unreachable", self.unreachable),
+            ("finished", self.finished),
+            ("failed", self.failed),
+        ]
+    }
+
+    fn count(&mut self, is_wanted: bool, state: &str) {
+        self.wanted += u32::from(is_wanted);
+        let counter = match state {
+            "RUNNING" => &mut self.running,
+            "STAGING" | "STARTING" | "UNHEALTHY" => &mut self.starting,
+            "KILLING" => &mut self.killing,
+            "UNREACHABLE" => &mut self.unreachable,
+            "FINISHED" => &mut self.finished,
+            "FAILED" => &mut self.failed,
+            "BACKING_OFF" => &mut self.backing_off,
+            _ => &mut self.pending,
+        };
+        *counter += 1;
+    }
+}
+
+impl Update {
+    fn view(&self) -> UpdateView {
+        // What was never touched does not go back.
+        let goes_back = self.is_back() || self.stage == UpdateStage::RolledBack;
+        let concerned = |change: &&Change| change.touched || !goes_back;
+        let count = |step: Step| {
+            let changes = self.changes.values().filter(concerned);
+            changes.filter(|change| change.step == step).count() as u32
+        };
+        UpdateView {
+            state: match self.stage {
+                UpdateStage::UpdateFailed => "FAILED".to_owned(),
+                stage => stage.as_str_name().to_owned(),
+            },
+            reason: self.reason.clone(),
+            is_restart: self.is_restart,
+            is_active: self.is_active(),
+            total: self.changes.values().filter(concerned).count() as u32,
+            done: count(Step::Done),
+            working: count(Step::Working),
+            failed: count(Step::Failed),
+        }
+    }
+}
+
+fn state_of(task: &Task) -> &'static str {
+    if !task.is_reachable() {
+        return "UNREACHABLE";
+    }
+    if task.doomed {
+        return "KILLING";
+    }
+    match task.state {
+        TaskState::TaskRunning if task.healthy == Some(false) => "UNHEALTHY",
+        state => short(state),
+    }
+}
+
+/// Mesos' name without its beginning.
+fn short(state: TaskState) -> &'static str {
+    state.as_str_name().trim_start_matches("TASK_")
+}
+
+impl Ended {
+    fn state(&self) -> TaskState {
+        TaskState::try_from(self.state).unwrap_or(TaskState::TaskUnknown)
+    }
+}

@@ -1,0 +1,351 @@
+//! The scheduler's loop: everything that happens goes to the core one after the other; what it decides goes
+//! to the journal, and when that is durable to the master and to whoever asked.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use thiserror::Error;
+use tokio::{
+    io::AsyncReadExt,
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    core::{Answer, Core, Decision, Event, Key, Kind, Refusal, Request},
+    journal::{Store, StoreError, Written},
+    master_link::{News, Outgoing},
+    metrics::Metrics,
+    translate::{Meaning, Translator},
+    watchers::Watchers,
+};
+use crate::{
+    journal::Moment, mesos::protocol::messages::TaskState, protocols::dewar::scheduler::Status,
+    sys::clock,
+};
+
+/// Nothing is due for so long at most; nobody waits that long for nothing.
+const LONG: Duration = Duration::from_secs(86_400);
+
+/// Watchers hear of us at least so often.
+const BEAT: Duration = Duration::from_secs(15);
+
+/// Why a scheduler ended that should not have.
+#[derive(Debug, Error)]
+pub enum SchedulerError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal cannot be written any more.
+    #[error("the journal cannot be written: {0}")]
+    Journal(String),
+    /// The system said no.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What could not be done.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The master does not want us.
+    #[error("the master refuses us: {0}")]
+    Refused(String),
+}
+
+/// Runs when what it tells is durable.
+type Later = Box<dyn FnOnce() + Send>;
+/// Looks at the core now, and tells later.
+pub(super) type Look = Box<dyn FnOnce(&Core, &Metrics) -> Later + Send>;
+
+/// What the API asks.
+pub(super) enum Ask {
+    Look(Look),
+    Request(Request, oneshot::Sender<Result<Answer, Refusal>>),
+    /// Lines of a job's brief view, from now on.
+    Watch(
+        String,
+        oneshot::Sender<Result<mpsc::Receiver<Bytes>, Refusal>>,
+    ),
+}
+
+/// A decision that waits for the journal.
+struct Waiting {
+    ticket: u64,
+    calls: Vec<Outgoing>,
+    later: Option<Later>,
+}
+
+pub(super) struct Shell {
+    core: Core,
+    translator: Translator,
+    store: Store,
+    metrics: Metrics,
+    clock: Clock,
+    /// The number of the stream that we are subscribed on.
+    stream: u64,
+    calls: mpsc::UnboundedSender<Outgoing>,
+    durable: u64,
+    waiting: VecDeque<Waiting>,
+    watchers: Watchers,
+    /// Jobs of which the watchers are to be told.
+    changed: BTreeSet<Key>,
+}
+
+/// Milliseconds since 1970 as of the start, and from then on by a clock that nobody sets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    wall_minus_boot_us: u64,
+}
+
+impl Clock {
+    pub fn start() -> Clock {
+        let now = clock::now();
+        Clock {
+            wall_minus_boot_us: now.wall_us.saturating_sub(now.boot_us),
+        }
+    }
+
+    pub fn moment(self) -> Moment {
+        let now = clock::now();
+        // Whole milliseconds: what is decided and what is replayed agree on them.
+        let wall_ms = (self.wall_minus_boot_us + now.boot_us) / 1000;
+        Moment {
+            boot_us: now.boot_us,
+            wall_us: wall_ms * 1000,
+        }
+    }
+}
+
+/// Where everything comes from.
+pub(super) struct Sources {
+    pub news: mpsc::UnboundedReceiver<News>,
+    pub written: mpsc::UnboundedReceiver<Written>,
+    pub asks: mpsc::UnboundedReceiver<Ask>,
+}
+
+impl Shell {
+    pub fn new(
+        core: Core,
+        translator: Translator,
+        store: Store,
+        clock: Clock,
+        calls: mpsc::UnboundedSender<Outgoing>,
+    ) -> Shell {
+        Shell {
+            core,
+            translator,
+            store,
+            metrics: Metrics::new(),
+            clock,
+            stream: 0,
+            calls,
+            durable: 0,
+            waiting: VecDeque::new(),
+            watchers: Watchers::default(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// Runs until a signal asks it to stop.
+    ///
+    /// # Errors
+    /// What makes it impossible to go on.
+    pub async fn run(mut self, mut from: Sources) -> Result<(), SchedulerError> {
+        let mut stop = Stop::watch()?;
+        let mut beat = Instant::now() + BEAT;
+        loop {
+            let now = self.clock.moment().wall_us / 1000;
+            let due = self.core.next_due().map_or(LONG, |at| {
+                Duration::from_millis(at.saturating_sub(now)).min(LONG)
+            });
+            tokio::select! {
+                Some(written) = from.written.recv() => self.written(written)?,
+                Some(news) = from.news.recv() => self.news(news)?,
+                Some(ask) = from.asks.recv() => self.ask(ask),
+                () = sleep(due) => self.handle(Event::Tick),
+                () = sleep_until(beat), if !self.watchers.is_empty() => {
+                    self.watchers.beat(&self.core);
+                    beat = Instant::now() + BEAT;
+                }
+                stopped = stop.asked() => return stopped,
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.clock.moment();
+        let decision = self.core.handle(event, now.wall_us / 1000);
+        self.carry_out(decision, now, None);
+    }
+
+    fn carry_out(&mut self, decision: Decision, now: Moment, later: Option<Later>) {
+        self.metrics.decided(&decision);
+        log(&decision);
+        let stream = self.stream;
+        let calls = decision.calls.into_iter();
+        let calls = calls
+            .map(|call| (stream, self.translator.call(call, &self.core)))
+            .collect();
+        let ticket = self.store.push(decision.facts, now);
+        if self.store.wants_snapshot() {
+            self.store.compact(self.core.state(), now);
+        }
+        self.changed.extend(self.core.take_changed());
+        self.waiting.push_back(Waiting {
+            ticket,
+            calls,
+            later,
+        });
+        self.flush();
+    }
+
+    /// Lets out what is durable.
+    fn flush(&mut self) {
+        while let Some(first) = self.waiting.front()
+            && first.ticket <= self.durable
+            && let Some(first) = self.waiting.pop_front()
+        {
+            for call in first.calls {
+                // Without a link there is no stream, and a call means nothing.
+                let _ = self.calls.send(call);
+            }
+            if let Some(later) = first.later {
+                later();
+            }
+        }
+        if self.waiting.is_empty() && !self.changed.is_empty() {
+            let changed = std::mem::take(&mut self.changed);
+            self.watchers.tell(&self.core, &changed);
+        }
+    }
+
+    fn written(&mut self, written: Written) -> Result<(), SchedulerError> {
+        match written {
+            Written::Durable(count) => self.durable = count,
+            Written::Failed(why) => return Err(SchedulerError::Journal(why)),
+        }
+        self.flush();
+        Ok(())
+    }
+
+    fn news(&mut self, news: News) -> Result<(), SchedulerError> {
+        match news {
+            News::Event(number, event) => match self.translator.event(*event) {
+                Meaning::Subscribed(event) => {
+                    self.stream = number;
+                    self.handle(event);
+                    let id = self.core.state().framework.as_deref().unwrap_or_default();
+                    tracing::info!("subscribed as framework {id}");
+                }
+                // What an earlier stream still says was said before its loss.
+                Meaning::Event(event) if number == self.stream => {
+                    if let Event::AgentLost(id) = &event {
+                        tracing::warn!("the master has given up agent {id}");
+                    }
+                    self.handle(event);
+                }
+                Meaning::Event(_) | Meaning::Nothing => {}
+                Meaning::Error(why) => return Err(SchedulerError::Refused(why)),
+            },
+            News::Lost(why) => {
+                tracing::warn!("no master: {why}");
+                self.metrics.lost();
+                self.handle(Event::Disconnected);
+            }
+            News::Refused(why) => return Err(SchedulerError::Refused(why)),
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let now = self.clock.moment();
+        match ask {
+            Ask::Look(look) => {
+                let later = look(&self.core, &self.metrics);
+                self.carry_out(Decision::default(), now, Some(later));
+            }
+            Ask::Request(request, reply) => {
+                let asked = request.to_string();
+                let (answer, decision) = self.core.request(request, now.wall_us / 1000);
+                match &answer {
+                    Ok(Answer::Begun(_, what) | Answer::Done(what)) => {
+                        tracing::info!("asked to {asked}: {what}");
+                    }
+                    Err(refusal) => {
+                        tracing::info!("asked to {asked}, refused: {}", refusal.message);
+                    }
+                }
+                // Whoever asked may be gone.
+                let later = move || drop(reply.send(answer));
+                self.carry_out(decision, now, Some(Box::new(later)));
+            }
+            Ask::Watch(key, reply) => {
+                let watched = self.core.known(&key);
+                let watched = watched.map(|key| self.watchers.add(key, &self.core));
+                let later = move || drop(reply.send(watched));
+                self.carry_out(Decision::default(), now, Some(Box::new(later)));
+            }
+        }
+    }
+}
+
+/// What an operator looks for afterwards: tasks that ended badly, agents that are not heard of, updates.
+fn log(decision: &Decision) {
+    for fact in &decision.facts {
+        match &fact.kind {
+            Some(Kind::Status(status))
+                if !status.reason.is_empty() || !status.message.is_empty() =>
+            {
+                let state = TaskState::try_from(status.state);
+                let state = state.map_or("?", |state| state.as_str_name());
+                if state != "TASK_FINISHED" && state != "TASK_KILLED" {
+                    let Status {
+                        serial, message, ..
+                    } = status;
+                    tracing::info!("task number {serial}: {state} {}: {message}", status.reason);
+                }
+            }
+            Some(Kind::Superseded(one)) => {
+                tracing::info!("task number {} is given up: nobody hears of it", one.serial);
+            }
+            Some(Kind::UpdateState(update)) => {
+                let stage = update.stage().as_str_name();
+                tracing::info!("update of {}: {stage} {}", update.job, update.reason);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// SIGTERM and SIGINT, as something to wait for.
+struct Stop(tokio::net::UnixStream);
+
+impl Stop {
+    fn watch() -> Result<Stop, SchedulerError> {
+        let watch = || {
+            let (read, write) = UnixStream::pair()?;
+            signal_hook::low_level::pipe::register(SIGINT, write.try_clone()?)?;
+            signal_hook::low_level::pipe::register(SIGTERM, write)?;
+            read.set_nonblocking(true)?;
+            tokio::net::UnixStream::from_std(read)
+        };
+        watch().map(Stop).map_err(|source| SchedulerError::Io {
+            what: "watch for signals".to_owned(),
+            source,
+        })
+    }
+
+    async fn asked(&mut self) -> Result<(), SchedulerError> {
+        let read = self.0.read_u8().await;
+        read.map(drop).map_err(|source| SchedulerError::Io {
+            what: "read signals".to_owned(),
+            source,
+        })
+    }
+}

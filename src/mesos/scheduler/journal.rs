@@ -1,0 +1,451 @@
+//! The scheduler's journal: the lock that makes it the only one, the replay, and a thread that writes.
+//!
+//! Everything that is waiting is written as one frame and made durable by one sync. The journal and its
+//! format are those of tasks (`journal/`).
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg, OFlag, open, openat},
+    sys::stat::Mode,
+};
+use prost::Message;
+use thiserror::Error;
+
+use super::core::{Fact, Flapping, Kind as FactKind, State};
+use crate::{
+    journal::{
+        Compacted, FileStorage, Header, Journal, JournalError, Kind, Moment, Record, Snapshot, read,
+    },
+    protocols::dewar::scheduler::Serial,
+};
+
+const JOURNAL: &str = "journal";
+const LOCK: &str = "lock";
+/// What its header says that it is about.
+const NAME: &str = "scheduler";
+/// A journal of fewer facts is not worth replacing.
+const FEW: u64 = 10_000;
+/// Bytes of one frame, unless a single decision is larger.
+const LARGE_FRAME: usize = 8 << 20;
+
+/// Why there is no store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The system said no.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What could not be done.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The journal is bad.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal has something that this version does not understand.
+    #[error("the journal has what this dewar cannot read, so its jobs are not touched: {0}")]
+    Unreadable(String),
+}
+
+/// What is asked of the thread.
+enum Order {
+    Write(Vec<Record>),
+    /// Replaces everything that was written before this order.
+    Compact(Box<Record>),
+}
+
+/// News of the thread.
+#[derive(Debug)]
+pub enum Written {
+    /// So many facts are durable, in all.
+    Durable(u64),
+    /// Nothing can be made durable any more.
+    Failed(String),
+}
+
+/// The journal, open.
+pub struct Store {
+    orders: mpsc::Sender<Order>,
+    /// Facts ever handed to the thread.
+    pushed: u64,
+    /// Records in the journal, the header and what snapshots stand for included.
+    records: u64,
+    /// Since the last snapshot.
+    fresh: u64,
+    /// As many as then were needed.
+    needed: u64,
+}
+
+/// Where the scheduler keeps its things.
+pub fn directory(root: &Path) -> PathBuf {
+    root.join("scheduler")
+}
+
+/// The only scheduler of a directory.
+#[derive(Debug)]
+pub struct Locked {
+    path: PathBuf,
+    directory: OwnedFd,
+    lock: Flock<OwnedFd>,
+}
+
+/// Takes the lock of the directory; `waits` is called first when another scheduler has it, and then
+/// this returns when that one is gone.
+///
+/// # Errors
+/// What the system says.
+pub fn lock(path: &Path, waits: impl FnOnce()) -> Result<Locked, StoreError> {
+    let fail = |what| {
+        let path = path.to_path_buf();
+        move |source| StoreError::Io { what, path, source }
+    };
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(fail("make"))?;
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = open(path, flags, Mode::empty()).map_err(io::Error::from);
+    let directory = directory.map_err(fail("open"))?;
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let file = openat(&directory, LOCK, flags, Mode::from_bits_truncate(0o600));
+    let file = file
+        .map_err(io::Error::from)
+        .map_err(fail("open the lock of"))?;
+    let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((file, Errno::EWOULDBLOCK)) => {
+            waits();
+            wait_for(file)
+        }
+        Err((_, errno)) => Err(errno),
+    };
+    Ok(Locked {
+        path: path.to_path_buf(),
+        directory,
+        lock: lock.map_err(io::Error::from).map_err(fail("lock"))?,
+    })
+}
+
+fn wait_for(mut file: OwnedFd) -> Result<Flock<OwnedFd>, Errno> {
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusive) {
+            Err((same, Errno::EINTR)) => file = same,
+            Err((_, errno)) => return Err(errno),
+            Ok(lock) => return Ok(lock),
+        }
+    }
+}
+
+impl Locked {
+    /// Replays the journal and begins to write it; `tell` is called by the thread that writes.
+    ///
+    /// # Errors
+    /// What the system says, or what is wrong with the journal.
+    pub fn open(
+        self,
+        now: Moment,
+        flapping: &Flapping,
+        tell: impl Fn(Written) + Send + 'static,
+    ) -> Result<(Store, State), StoreError> {
+        let path = self.path.join(JOURNAL);
+        let fail = |what| {
+            let path = path.clone();
+            move |source| StoreError::Io { what, path, source }
+        };
+        let copy = self.directory.as_fd().try_clone_to_owned();
+        let storage = copy.and_then(|directory| FileStorage::open(directory, JOURNAL));
+        let storage = storage.map_err(fail("open"))?;
+        let mut state = State::default();
+        let replay = read(&path)?;
+        let (journal, records, fresh) = match replay {
+            None => {
+                let mut journal = Journal::create(storage).map_err(fail("write"))?;
+                let header = Header {
+                    version: 1,
+                    task_id: NAME.to_owned(),
+                    ..Header::default()
+                };
+                let header = Record::new(now, Kind::Header(header));
+                // Two schedulers of one cluster must not give the same ids.
+                let serial = Serial {
+                    serial: first_serial(),
+                };
+                let begun = Fact {
+                    kind: Some(FactKind::Serial(serial)),
+                };
+                state.apply(&begun, now.wall_us / 1000, flapping);
+                let begun = Record::new(now, Kind::Fact(begun));
+                let records = vec![header, begun];
+                journal.append(records).map_err(fail("write"))?;
+                (journal, 2, 0)
+            }
+            Some(replay) => {
+                if let Some((offset, why)) = replay.torn {
+                    tracing::warn!("the journal's end is cut at byte {offset}: {why}");
+                }
+                if replay.header.task_id != NAME || replay.header.version != 1 {
+                    let what = format!("it is the journal of {:?}", replay.header.task_id);
+                    return Err(StoreError::Unreadable(what));
+                }
+                for record in &replay.records {
+                    match &record.kind {
+                        Some(Kind::Fact(fact)) => {
+                            state.apply(fact, record.wall_us / 1000, flapping);
+                        }
+                        Some(Kind::Header(_) | Kind::Snapshot(_)) => {}
+                        _ => {
+                            state.unreadable = Some("a record of a later version".to_owned());
+                        }
+                    }
+                }
+                if let Some(why) = state.unreadable {
+                    return Err(StoreError::Unreadable(why));
+                }
+                let total = replay.total();
+                let fresh = total - replay.compacted_through();
+                let journal = Journal::resume(storage, replay.end).map_err(fail("write"))?;
+                (journal, total, fresh)
+            }
+        };
+        let (orders, receive) = mpsc::channel();
+        let writer = Writer {
+            journal,
+            durable: 0,
+            tell: Box::new(tell),
+            _lock: self.lock,
+        };
+        thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run(&receive))
+            .map_err(fail("start a thread for"))?;
+        let store = Store {
+            orders,
+            pushed: 0,
+            records,
+            fresh,
+            needed: 0,
+        };
+        Ok((store, state))
+    }
+}
+
+impl Store {
+    /// Hands facts of `now` over; they are durable when [`Written::Durable`] reaches the number that is
+    /// returned.
+    pub fn push(&mut self, facts: Vec<Fact>, now: Moment) -> u64 {
+        if facts.is_empty() {
+            return self.pushed;
+        }
+        let count = facts.len() as u64;
+        (self.pushed, self.records) = (self.pushed + count, self.records + count);
+        self.fresh += count;
+        let records = facts
+            .into_iter()
+            .map(|fact| Record::new(now, Kind::Fact(fact)));
+        self.order(Order::Write(records.collect()));
+        self.pushed
+    }
+
+    /// True when the journal is mostly history.
+    pub fn wants_snapshot(&self) -> bool {
+        self.fresh > FEW.max(self.needed * 2)
+    }
+
+    /// Puts the state as of the last push in the place of all that was pushed.
+    pub fn compact(&mut self, state: &State, now: Moment) {
+        let facts = state.snapshot(now.wall_us / 1000);
+        self.needed = facts.len() as u64;
+        self.fresh = 0;
+        let kept = facts.into_iter().map(|(at, fact)| {
+            let at = Moment {
+                boot_us: 0,
+                wall_us: at * 1000,
+            };
+            Record::new(at, Kind::Fact(fact))
+        });
+        let snapshot = Snapshot {
+            dropped: Vec::new(),
+            kept: kept.collect(),
+            through: self.records,
+        };
+        let record = Record::new(now, Kind::Snapshot(snapshot));
+        self.order(Order::Compact(Box::new(record)));
+        // The snapshot itself is a record, and what it keeps is numbered before it.
+    }
+
+    fn order(&self, order: Order) {
+        // A thread that is gone has said why.
+        if self.orders.send(order).is_err() {
+            tracing::debug!("the journal's thread is gone");
+        }
+    }
+}
+
+/// The thread's own.
+struct Writer {
+    journal: Journal,
+    durable: u64,
+    tell: Box<dyn Fn(Written) + Send>,
+    /// Whoever writes has it, to the last byte.
+    _lock: Flock<OwnedFd>,
+}
+
+impl Writer {
+    fn run(mut self, orders: &mpsc::Receiver<Order>) {
+        while let Ok(first) = orders.recv() {
+            let mut decisions = Vec::new();
+            let mut next = Some(first);
+            let mut snapshot = None;
+            while let Some(order) = next {
+                match order {
+                    Order::Write(records) => decisions.push(records),
+                    Order::Compact(record) => {
+                        snapshot = Some(record);
+                        break;
+                    }
+                }
+                next = orders.try_recv().ok();
+            }
+            let written = self.write(decisions, snapshot);
+            if let Err(error) = written {
+                return (self.tell)(Written::Failed(error.to_string()));
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        decisions: Vec<Vec<Record>>,
+        snapshot: Option<Box<Record>>,
+    ) -> io::Result<()> {
+        for frame in frames(decisions) {
+            self.durable += frame.len() as u64;
+            self.journal.append(frame)?;
+            (self.tell)(Written::Durable(self.durable));
+        }
+        if let Some(snapshot) = snapshot
+            && let Compacted::Not(why) = self.journal.compact(*snapshot)?
+        {
+            tracing::warn!("the journal is not compacted: {why}");
+        }
+        Ok(())
+    }
+}
+
+/// Somewhere among a hundred million places, each with room for a million tasks.
+fn first_serial() -> u64 {
+    let random = uuid::Uuid::new_v4().as_u128();
+    (random % 100_000_000) as u64 * 1_000_000
+}
+
+/// A frame has a largest size, but what one decision says stays together.
+fn frames(decisions: Vec<Vec<Record>>) -> Vec<Vec<Record>> {
+    let mut frames: Vec<Vec<Record>> = Vec::new();
+    let mut size = 0;
+    for decision in decisions {
+        let length: usize = decision.iter().map(Message::encoded_len).sum();
+        match frames.last_mut() {
+            Some(frame) if size + length <= LARGE_FRAME => {
+                frame.extend(decision);
+                size += length;
+            }
+            _ => {
+                frames.push(decision);
+                size = length;
+            }
+        }
+    }
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Condvar, Mutex};
+
+    use super::*;
+    use crate::mesos::scheduler::core::Kind as Word;
+    use crate::protocols::dewar::scheduler::{Framework, Quota};
+
+    fn fact(kind: Word) -> Fact {
+        Fact { kind: Some(kind) }
+    }
+
+    type Shared = Arc<(Mutex<u64>, Condvar)>;
+
+    fn opened(path: &Path, durable: &Shared) -> (Store, State) {
+        let durable = Arc::clone(durable);
+        let tell = move |written| match written {
+            Written::Durable(count) => {
+                *durable.0.lock().unwrap() = count;
+                durable.1.notify_all();
+            }
+            Written::Failed(why) => panic!("{why}"),
+        };
+        let flapping = crate::mesos::scheduler::core::Settings::default().flapping;
+        // The thread of the one before may still be about to leave.
+        let locked = lock(path, || ()).unwrap();
+        locked.open(Moment::default(), &flapping, tell).unwrap()
+    }
+
+    fn wait(durable: &Shared, count: u64) {
+        let guard = durable.0.lock().unwrap();
+        drop(durable.1.wait_while(guard, |seen| *seen < count).unwrap());
+    }
+
+    #[test]
+    fn what_is_durable_is_there_again_also_after_a_snapshot() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("s");
+        let quota = |index: u64| {
+            fact(Word::Quota(Quota {
+                role: format!("role{index}"),
+                cpus: index,
+                ..Quota::default()
+            }))
+        };
+        let durable = Shared::default();
+        let (mut store, state) = opened(&path, &durable);
+        assert!(state.framework.is_none());
+        let id = "f-1".to_owned();
+        store.push(
+            vec![fact(Word::Framework(Framework { id }))],
+            Moment::default(),
+        );
+        let last = store.push((0..5).map(quota).collect(), Moment::default());
+        wait(&durable, last);
+        drop(store);
+
+        let durable = Shared::default();
+        let (mut store, mut state) = opened(&path, &durable);
+        assert_eq!(state.framework.as_deref(), Some("f-1"));
+        assert_eq!(state.quotas.len(), 5);
+        for round in 0..2 {
+            store.compact(&state, Moment::default());
+            let more = quota(10 + round);
+            state.apply(
+                &more,
+                0,
+                &crate::mesos::scheduler::core::Settings::default().flapping,
+            );
+            let last = store.push(vec![more], Moment::default());
+            wait(&durable, last);
+        }
+        drop(store);
+        let (_store, state) = opened(&path, &Shared::default());
+        assert_eq!(state.quotas.len(), 7);
+    }
+}

@@ -1,0 +1,190 @@
+//! Starting a scheduler: the lock, the journal, the sockets, the link, and then the loop.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use tokio::{runtime, sync::mpsc};
+
+use super::{
+    api,
+    core::{Core, Settings, State},
+    event_loop::{Clock, SchedulerError, Shell, Sources},
+    journal::{self, Store},
+    master_link::Link,
+    translate::{ExecutorCommand, Framework, Translator},
+};
+use crate::{
+    mesos::protocol::Wire,
+    web::{Address, Guard, Listener},
+};
+
+/// The socket of the scheduler's directory.
+pub const SOCKET: &str = "socket";
+/// The file of the token, beside it.
+pub const TOKEN: &str = "token";
+
+/// How a scheduler is set up.
+#[derive(Debug)]
+pub struct Options {
+    /// Masters, `host:port`; any of them knows the leading one.
+    pub masters: Vec<String>,
+    /// Where it keeps its things; others with the same root wait.
+    pub root: PathBuf,
+    /// Where it listens beside its socket.
+    pub listen: Option<Address>,
+    /// Other names under which it may be spoken to.
+    pub hosts: Vec<String>,
+    /// What clients must say; `None`: one is made, and kept beside the socket.
+    pub token: Option<String>,
+    /// Who it is to the master; its id comes from the journal.
+    pub framework: Framework,
+    /// The value of Authorization towards the master.
+    pub authorization: Option<String>,
+    /// How it speaks to the master.
+    pub wire: Wire,
+    /// What agents start.
+    pub executor: ExecutorCommand,
+    /// How it decides.
+    pub settings: Settings,
+    /// The master has removed the framework; begin as another one.
+    pub forget_framework: bool,
+}
+
+/// What there is to say when a scheduler begins.
+#[derive(Debug)]
+pub enum Beginning {
+    /// Another one has the lock.
+    Waits,
+    /// It can be spoken to here.
+    Listens(Vec<Address>),
+}
+
+/// Runs a scheduler until it is asked to stop.
+///
+/// # Errors
+/// What made it impossible to begin, or to go on.
+pub fn run(options: Options, tell: impl Fn(Beginning)) -> Result<(), SchedulerError> {
+    let directory = journal::directory(&options.root);
+    let locked = journal::lock(&directory, || tell(Beginning::Waits))?;
+    let clock = Clock::start();
+    let (send, written) = mpsc::unbounded_channel();
+    // Nobody listens when the loop is over.
+    let told = move |news| drop(send.send(news));
+    let flapping = options.settings.flapping;
+    let (store, state) = locked.open(clock.moment(), &flapping, told)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| SchedulerError::Io {
+            what: "start".to_owned(),
+            source,
+        })?;
+    runtime.block_on(begin(
+        options, directory, clock, store, state, written, tell,
+    ))
+}
+
+async fn begin(
+    options: Options,
+    directory: PathBuf,
+    clock: Clock,
+    store: Store,
+    mut state: State,
+    written: mpsc::UnboundedReceiver<journal::Written>,
+    tell: impl Fn(Beginning),
+) -> Result<(), SchedulerError> {
+    if options.forget_framework {
+        state.framework = None;
+    }
+    let (send, asks) = mpsc::unbounded_channel();
+    let mut addresses = Vec::new();
+    let socket = Address::Unix(directory.join(SOCKET));
+    for address in [Some(socket), options.listen].into_iter().flatten() {
+        let listener = Listener::bind(&address).await;
+        let listener = listener.map_err(|source| SchedulerError::Io {
+            what: format!("listen at {address}"),
+            source,
+        })?;
+        let guard = guard(&listener, &options.token, &options.hosts, &directory)?;
+        addresses.extend(listener.address());
+        tokio::spawn(api::serve(listener, send.clone(), guard));
+    }
+    let framework = Framework {
+        id: state.framework.clone(),
+        ..options.framework
+    };
+    let link = Link {
+        masters: options.masters,
+        authorization: options.authorization,
+        framework,
+        wire: options.wire,
+    };
+    let now = clock.moment().wall_us / 1000;
+    let core = Core::new(options.settings, state, now);
+    let (calls, outgoing) = mpsc::unbounded_channel();
+    let (send, news) = mpsc::unbounded_channel();
+    tokio::spawn(link.run(outgoing, send));
+    let shell = Shell::new(core, Translator::new(options.executor), store, clock, calls);
+    tell(Beginning::Listens(addresses));
+    let sources = Sources {
+        news,
+        written,
+        asks,
+    };
+    shell.run(sources).await
+}
+
+/// Whoever reaches a socket of ours owns it; whoever reaches a port may be anybody.
+fn guard(
+    listener: &Listener,
+    token: &Option<String>,
+    hosts: &[String],
+    directory: &Path,
+) -> Result<Guard, SchedulerError> {
+    let Some(Address::Tcp(address)) = listener.address() else {
+        return Ok(Guard::default());
+    };
+    let token = match token {
+        Some(token) => token.clone(),
+        None => kept_token(&directory.join(TOKEN)).map_err(|source| SchedulerError::Io {
+            what: format!("keep a token in {}", directory.display()),
+            source,
+        })?,
+    };
+    let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+    let mut names = vec![address.clone()];
+    for name in ["localhost", "127.0.0.1", "[::1]"] {
+        names.push(format!("{name}:{port}"));
+    }
+    names.extend(hosts.iter().cloned());
+    Ok(Guard {
+        token: Some(token),
+        hosts: names,
+    })
+}
+
+/// The token of this directory; made when there is none.
+fn kept_token(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let token = format!(
+        "{}{}",
+        uuid::Uuid::new_v4().simple(),
+        uuid::Uuid::new_v4().simple()
+    );
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(format!("{token}\n").as_bytes())?;
+    Ok(token)
+}

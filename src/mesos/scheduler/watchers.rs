@@ -1,0 +1,157 @@
+//! Who wants to know how a job goes on, line by line.
+//!
+//! A watcher that does not read keeps only a few lines waiting here; the newest one follows when there is room.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use super::core::{Core, Key};
+
+/// Lines that wait for a reader.
+const WAITING: usize = 16;
+
+struct Watcher {
+    key: Key,
+    /// The last line that it was sent.
+    last: Bytes,
+    send: mpsc::Sender<Bytes>,
+    /// A line did not fit.
+    is_behind: bool,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Watchers(Vec<Watcher>);
+
+impl Watchers {
+    /// Another one; the first line is how the job is now.
+    pub fn add(&mut self, key: Key, core: &Core) -> mpsc::Receiver<Bytes> {
+        self.0.retain(|watcher| !watcher.send.is_closed());
+        let (send, receive) = mpsc::channel(WAITING);
+        let mut watcher = Watcher {
+            last: Bytes::new(),
+            key,
+            send,
+            is_behind: false,
+        };
+        watcher.send(line(&watcher.key, core));
+        self.0.push(watcher);
+        receive
+    }
+
+    /// True when nobody watches.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tells those of the jobs that changed; whoever is gone, or whose job is, is forgotten.
+    pub fn tell(&mut self, core: &Core, changed: &BTreeSet<Key>) {
+        let mut lines: BTreeMap<Key, Bytes> = BTreeMap::new();
+        self.0.retain_mut(|watcher| {
+            if watcher.send.is_closed() {
+                return false;
+            }
+            if !changed.contains(&watcher.key) {
+                return true;
+            }
+            let known = lines.entry(Arc::clone(&watcher.key));
+            let line = known.or_insert_with(|| line(&watcher.key, core));
+            watcher.send(line.clone());
+            watcher.is_behind || core.state().jobs.contains_key(&watcher.key)
+        });
+    }
+
+    /// A sign of life for everybody, or the line that they have missed.
+    pub fn beat(&mut self, core: &Core) {
+        self.0.retain_mut(|watcher| {
+            if watcher.is_behind {
+                watcher.send(line(&watcher.key, core));
+                return watcher.is_behind || core.state().jobs.contains_key(&watcher.key);
+            }
+            // One that is full hears of us anyway.
+            let sent = watcher.send.try_send(Bytes::from_static(b"\n"));
+            !matches!(sent, Err(TrySendError::Closed(_)))
+        });
+    }
+}
+
+impl Watcher {
+    fn send(&mut self, line: Bytes) {
+        if line == self.last && !self.is_behind {
+            return;
+        }
+        self.is_behind = match self.send.try_send(line.clone()) {
+            Ok(()) => {
+                self.last = line;
+                false
+            }
+            Err(TrySendError::Full(_)) => true,
+            Err(TrySendError::Closed(_)) => false,
+        };
+    }
+}
+
+/// The job as a line of JSON; of one that is gone, that.
+fn line(key: &Key, core: &Core) -> Bytes {
+    let value = match &core.brief(key) {
+        Some(view) => serde_json::to_string(view),
+        None => serde_json::to_string(&serde_json::json!({"key": key.to_string(), "gone": true})),
+    };
+    // Views have only texts and numbers.
+    Bytes::from(value.unwrap_or_default() + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Job, JobSource},
+        mesos::scheduler::core::{Event, Request, Settings, State},
+    };
+
+    const KEY: &str = "www/devel/web";
+
+    fn core() -> Core {
+        let source = JobSource {
+            job: "name: web\ntask: {resources: {cpu: 1, ram: 1MiB, disk: 1MiB}, processes: []}",
+            role: "www",
+            ..JobSource::default()
+        };
+        let job = Job::read(&source).unwrap().0;
+        let mut core = Core::new(Settings::default(), State::default(), 0);
+        core.handle(Event::Subscribed("f".to_owned()), 0);
+        core.request(Request::Create(Box::new(job)), 0).0.unwrap();
+        core
+    }
+
+    #[test]
+    fn who_does_not_read_keeps_little_and_gets_the_newest_line_later() {
+        let mut core = core();
+        let mut watchers = Watchers::default();
+        let key: Key = KEY.into();
+        let mut lines = watchers.add(Arc::clone(&key), &core);
+        for count in 2..100 {
+            let request = Request::Scale(KEY.to_owned(), count);
+            core.request(request, 0).0.unwrap();
+            watchers.tell(&core, &[Arc::clone(&key)].into());
+        }
+        let mut kept = Vec::new();
+        while let Ok(line) = lines.try_recv() {
+            kept.push(line);
+        }
+        assert_eq!(kept.len(), WAITING);
+        watchers.beat(&core);
+        let last = lines.try_recv().unwrap();
+        assert!(String::from_utf8_lossy(&last).contains("\"wanted\":99"));
+        watchers.beat(&core);
+        assert_eq!(lines.try_recv().unwrap(), Bytes::from_static(b"\n"));
+        drop(lines);
+        watchers.beat(&core);
+        assert!(watchers.is_empty());
+    }
+}

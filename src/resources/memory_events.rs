@@ -1,0 +1,38 @@
+//! Being told when the kernel kills for memory: an eventfd in cgroup v1, inotify in v2.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
+};
+
+use nix::sys::{
+    eventfd::{EfdFlags, EventFd},
+    inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+
+use super::{controllers::Version, hierarchies::write};
+
+/// A descriptor that is readable when something has happened to the memory of the group in `path`; what, its
+/// usage tells.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn watch(version: Version, path: &Path) -> io::Result<OwnedFd> {
+    match version {
+        Version::V1 => {
+            let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+            let control = File::open(path.join("memory.oom_control"))?;
+            // See cgroup_event_listener in the kernel's documentation of cgroup v1.
+            let word = format!("{} {}", event.as_fd().as_raw_fd(), control.as_raw_fd());
+            write(&path.join("cgroup.event_control"), &word)?;
+            Ok(event.into())
+        }
+        Version::V2 => {
+            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            inotify.add_watch(&path.join("memory.events"), AddWatchFlags::IN_MODIFY)?;
+            inotify.as_fd().try_clone_to_owned()
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The operating system's small things: clocks, /proc, timers, memory, retries, tracing.
+//!
+//! Everything may use this room; it uses no other.
+
+pub mod clock;
+pub mod memory;
+pub mod process;
+pub mod retry;
+pub mod stat;
+pub mod timer;
+pub mod trace;
+pub mod tree;

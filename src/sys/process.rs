@@ -1,0 +1,136 @@
+//! What /proc says about processes: identity, parents, sessions.
+
+use std::{fs, io};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::stat::ProcessStat;
+
+/// The fields of /proc/PID/stat that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub pid: i32,
+    pub state: u8,
+    pub parent: i32,
+    pub session: i32,
+    /// Clock ticks since boot: with the pid and the boot id, a process' identity.
+    pub start_ticks: u64,
+}
+
+impl Stat {
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+/// Descriptors that only [`looking`] uses: whoever has no other left must still see its processes.
+pub(crate) const RESERVE: u64 = 8;
+
+/// Looks, with the reserve if it has to be.
+fn looking<T>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match look() {
+        Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+            let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+            let found = look();
+            setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+            found
+        }
+        other => other,
+    }
+}
+
+/// Reads /proc/PID/stat; `None` when there is no such process.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    let line = looking(|| ProcessStat::read(pid)).ok()??;
+    taken_apart(pid, &line)
+}
+
+fn taken_apart(pid: i32, line: &ProcessStat) -> Option<Stat> {
+    Some(Stat {
+        pid,
+        state: u8::try_from(line.field::<char>(3)?).ok()?,
+        parent: line.field(4)?,
+        session: line.field(6)?,
+        start_ticks: line.field(22)?,
+    })
+}
+
+/// Every process of the machine, as one pass over /proc sees them.
+pub(crate) fn all() -> io::Result<Vec<Stat>> {
+    let mut stats = Vec::new();
+    for entry in looking(|| fs::read_dir("/proc"))? {
+        let name = entry?.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        stats.extend(pid.and_then(stat));
+    }
+    Ok(stats)
+}
+
+/// Our own children, living and dead.
+pub(crate) fn children() -> io::Result<Vec<i32>> {
+    // Orphans are given to the thread group's first thread, and only that one forks.
+    children_of(std::process::id() as i32)
+}
+
+/// The children of a process with one thread, living and dead; none when it is gone.
+pub(crate) fn children_of(parent: i32) -> io::Result<Vec<i32>> {
+    match looking(|| fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))) {
+        Ok(text) => Ok(text
+            .split_ascii_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect()),
+        // A kernel without CONFIG_PROC_CHILDREN.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(all()?
+            .into_iter()
+            .filter(|stat| stat.parent == parent)
+            .map(|stat| stat.pid)
+            .collect()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A short name for people: the command line, else the command.
+pub(crate) fn command(pid: i32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<String> = line
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    let text = match words.is_empty() {
+        true => fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default(),
+        false => words.join(" "),
+    };
+    text.trim_end()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(60)
+        .collect()
+}
+
+/// The identity of the running kernel; pids and boot times mean nothing under another one.
+pub fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_spaces_and_parentheses_is_no_trap() {
+        let line = b"7 (a) b) S 3 7 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
+        let line = ProcessStat::parse(line).unwrap();
+        let stat = taken_apart(7, &line).unwrap();
+        assert_eq!((stat.parent, stat.session, stat.start_ticks), (3, 5, 4711));
+    }
+
+    #[test]
+    fn we_are_a_process_ourselves() {
+        let me = std::process::id() as i32;
+        assert_eq!(stat(me).unwrap().pid, me);
+        assert!(all().unwrap().iter().any(|stat| stat.pid == me));
+    }
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use dewar::{
-    config::{Job, JobSource},
+    config::JobSource,
     journal,
     mesos::{
         protocol::messages::TaskState,
@@ -23,6 +23,7 @@ use dewar::{
         },
     },
     sys::clock,
+    task::Job,
 };
 
 use super::{Bench, pss, row};

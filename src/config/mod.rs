@@ -7,8 +7,8 @@
 mod check;
 mod decode;
 mod diagnostic;
-mod job;
 mod load;
+mod read_job;
 mod schema;
 mod template;
 #[cfg(test)]
@@ -16,9 +16,7 @@ mod tests;
 mod text;
 
 pub use diagnostic::Diagnostics;
-pub use job::{
-    Job, JobMistakes, JobSource, MOST_INSTANCES, Placement, Rule, UpdateConfig, is_name, job_sets,
-};
 pub use load::{Document, Resolved, Wrapper};
+pub use read_job::{JobMistakes, JobSource, job_sets};
 pub use schema::{job_schema, json_schema};
 pub use template::Bindings;

@@ -9,9 +9,10 @@ use std::{cell::RefCell, io, path::Path, rc::Rc};
 use super::{
     file::{Compacted, Journal},
     read::parse,
-    records::{Header, Kind, Moment, Notice, Record, Snapshot},
+    records::{Header, Kind, Notice, Record, Snapshot},
     storage::Storage,
 };
+use crate::sys::clock::Moment;
 
 #[derive(Clone, Debug)]
 enum Op {

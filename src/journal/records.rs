@@ -1,6 +1,6 @@
 //! The record types, generated from `proto/journal.proto`, and what makes them pleasant to build.
 
-use crate::engine::plan;
+use crate::{engine::plan, sys::clock::Moment};
 
 pub use crate::protocols::dewar::journal::{
     Accepted, Acknowledged, Again, Checked, Closed, Cover, End, Exceeded, Exec, Executor, Frame,
@@ -8,15 +8,6 @@ pub use crate::protocols::dewar::journal::{
     Restart, Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut, Totals,
     Update, Usage, end::How, record::Kind,
 };
-
-/// A moment, on the clock that only moves forward (and counts sleep) and on the one people read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moment {
-    /// CLOCK_BOOTTIME, microseconds.
-    pub boot_us: u64,
-    /// CLOCK_REALTIME, microseconds since 1970.
-    pub wall_us: u64,
-}
 
 impl Record {
     /// A record of `kind` that happened at `at`.

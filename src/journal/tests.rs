@@ -9,12 +9,12 @@ use super::{
     frame::{FRAME_HEADER, PREAMBLE},
     read::{JournalError, Replay, parse, read},
     records::{
-        Again, Cover, End, Exec, Header, How, KillRequest, Kind, LaunchFailure, Lost, Moment,
-        Notice, Record, Restart, Signal, Snapshot, Stage, Start, TaskState, Tenure, TimedOut,
-        Totals,
+        Again, Cover, End, Exec, Header, How, KillRequest, Kind, LaunchFailure, Lost, Notice,
+        Record, Restart, Signal, Snapshot, Stage, Start, TaskState, Tenure, TimedOut, Totals,
     },
     storage::FileStorage,
 };
+use crate::sys::clock::Moment;
 
 fn header() -> Header {
     Header {

@@ -2,8 +2,6 @@
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::journal::Moment;
-
 /// This moment on both clocks. 0 for a clock that the kernel does not have.
 pub fn now() -> Moment {
     let read = |clock| {
@@ -15,4 +13,13 @@ pub fn now() -> Moment {
         boot_us: read(ClockId::CLOCK_BOOTTIME),
         wall_us: read(ClockId::CLOCK_REALTIME),
     }
+}
+
+/// A moment, on the clock that only moves forward (and counts sleep) and on the one people read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// CLOCK_BOOTTIME, microseconds.
+    pub boot_us: u64,
+    /// CLOCK_REALTIME, microseconds since 1970.
+    pub wall_us: u64,
 }

@@ -2,17 +2,23 @@
 //!
 //! Nothing here reads text or decides anything; it serialises to the JSON that journals and people have.
 
+mod health;
+mod isolation;
+mod job;
+mod logger;
+mod resources;
 mod shown_bytes;
 mod signals;
 mod task;
 mod units;
 
+pub use health::{Health, HttpProbe, Lifecycle, Probe, TcpProbe};
+pub use isolation::{Isolation, Level, Protection, Volume, VolumeKind};
+pub use job::{Job, MOST_INSTANCES, PartitionPolicy, Placement, Rule, UpdateConfig, is_name};
+pub use logger::{Destination, LogMode, Logger, Rotate};
+pub use resources::{Resources, Rlimit, Rlimits};
 pub use shown_bytes::shown_bytes;
 pub use signals::StopSignal;
-pub use task::{
-    Backoff, Condition, Constraint, Destination, Health, HttpProbe, Isolation, Level, Lifecycle,
-    LogMode, Logger, Probe, Process, Protection, Resources, Rlimit, Rlimits, Rotate, Task,
-    TcpProbe, Volume, VolumeKind,
-};
+pub use task::{Backoff, Condition, Constraint, Process, Task};
 pub(crate) use task::{FINALIZATION_WAIT, MAX_RUNS, MIN_DURATION};
 pub use units::{Bytes, Period};

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dewar::journal::{End, Exec, FileStorage, How, Journal, Kind, Moment, Record, Start, read};
+use dewar::{
+    journal::{End, Exec, FileStorage, How, Journal, Kind, Record, Start, read},
+    sys::clock::Moment,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

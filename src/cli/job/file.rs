@@ -7,9 +7,10 @@ use crate::{
         failure::Failure,
         terminal::{Style, complain},
     },
-    config::{Job, JobSource},
+    config::JobSource,
     mesos::scheduler::Submission,
     sandbox::Account,
+    task::Job,
 };
 
 /// Files that are larger are no job files.

@@ -9,12 +9,14 @@ use super::{
 use crate::{
     config::{
         diagnostic::Diagnostics,
-        job::{
-            Job, MOST_INSTANCES, PartitionPolicy, Placement, Rule, UpdateConfig, is_name, to_json,
+        text::{
+            node::{Node, Span, Value},
+            to_json::to_json,
         },
-        text::node::{Node, Span, Value},
     },
-    task::{Bytes, Period},
+    task::{
+        Bytes, Job, MOST_INSTANCES, PartitionPolicy, Period, Placement, Rule, UpdateConfig, is_name,
+    },
 };
 
 pub(crate) const JOB: [&str; 15] = [

@@ -2,4 +2,5 @@
 
 pub mod json;
 pub mod node;
+pub mod to_json;
 pub mod yaml;

@@ -238,8 +238,9 @@ mod tests {
         engine::history::replay::Model,
         journal::{
             Again, Checked, End, Exec, FileStorage, Header, Health, How, Journal, KillRequest,
-            Moment, Notice, Restart, Signal, Stage, Start, TaskState, Tenure, TimedOut, read,
+            Notice, Restart, Signal, Stage, Start, TaskState, Tenure, TimedOut, read,
         },
+        sys::clock::Moment,
         task::{Backoff, Condition, Period, Process},
     };
 

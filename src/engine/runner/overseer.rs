@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::running_task::Running;
-use crate::journal::{Header, Kind, Moment, Record};
+use crate::{
+    journal::{Header, Kind, Record},
+    sys::clock::Moment,
+};
 
 /// The tasks of a group, by number; 0 is never among them.
 pub type Members = BTreeMap<u32, Running>;

@@ -100,8 +100,9 @@ pub(super) fn needed(records: &[Record]) -> Vec<Record> {
 mod tests {
     use super::*;
     use crate::{
-        journal::{Accepted, Acknowledged, Closed, Moment, Opened, Update},
+        journal::{Accepted, Acknowledged, Closed, Opened, Update},
         mesos::protocol::messages::{TaskId, TaskState},
+        sys::clock::Moment,
     };
 
     fn record(kind: Kind) -> Record {

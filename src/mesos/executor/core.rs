@@ -14,7 +14,7 @@ use super::{
     updates::Update,
 };
 use crate::{
-    journal::{self, Kind, Moment, Record},
+    journal::{self, Kind, Record},
     mesos::protocol::{
         is_terminal,
         messages::{
@@ -23,6 +23,7 @@ use crate::{
             task_status::{Reason, Source},
         },
     },
+    sys::clock::Moment,
 };
 
 /// No task after this time: the launch went elsewhere. Microseconds.

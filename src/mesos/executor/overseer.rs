@@ -23,7 +23,7 @@ use crate::{
         runner::{Members, Overseer, Want},
         store::Store,
     },
-    journal::{Kind, Moment, Record},
+    journal::{Kind, Record},
     mesos::protocol::{
         AgentEnvironment, Client, EnvironmentError, Wire,
         messages::{
@@ -31,7 +31,7 @@ use crate::{
             executor::{Call, Event},
         },
     },
-    sys::clock::now,
+    sys::clock::{Moment, now},
 };
 
 pub(super) struct MesosOverseer {

@@ -7,11 +7,12 @@ use super::{
     interface::{Action, News, Setting, Standing, Words, World},
 };
 use crate::{
-    journal::{Kind, Moment, Record},
+    journal::{Kind, Record},
     mesos::protocol::messages::{
         AgentId, AgentInfo, ExecutorId, ExecutorInfo, FrameworkInfo, TaskId, TaskInfo, TaskState,
         executor::{Call, Event, event},
     },
+    sys::clock::Moment,
 };
 
 const SECOND: u64 = 1_000_000;

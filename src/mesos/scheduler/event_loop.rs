@@ -26,8 +26,9 @@ use super::{
     watchers::Watchers,
 };
 use crate::{
-    journal::Moment, mesos::protocol::messages::TaskState, protocols::dewar::scheduler::Status,
-    sys::clock,
+    mesos::protocol::messages::TaskState,
+    protocols::dewar::scheduler::Status,
+    sys::clock::{self, Moment},
 };
 
 /// Nothing is due for so long at most; nobody waits that long for nothing.

@@ -25,9 +25,10 @@ use thiserror::Error;
 use super::core::{Fact, Flapping, Kind as FactKind, State};
 use crate::{
     journal::{
-        Compacted, FileStorage, Header, Journal, JournalError, Kind, Moment, Record, Snapshot, read,
+        Compacted, FileStorage, Header, Journal, JournalError, Kind, Record, Snapshot, read,
     },
     protocols::dewar::scheduler::Serial,
+    sys::clock::Moment,
 };
 
 const JOURNAL: &str = "journal";

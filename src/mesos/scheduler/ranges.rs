@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::MOST_INSTANCES;
+use crate::task::MOST_INSTANCES;
 
 /// Reads them; at least one.
 ///

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::core::{self, Amounts, Core, NAMES, Ports, Task, Version, task_id, thousandths};
 use crate::{
-    config::Job,
     mesos::protocol::{
         self,
         messages::{
@@ -20,6 +19,7 @@ use crate::{
             value,
         },
     },
+    task::Job,
 };
 
 /// How agents get our executor going.

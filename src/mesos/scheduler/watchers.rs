@@ -110,8 +110,9 @@ fn line(key: &Key, core: &Core) -> Bytes {
 mod tests {
     use super::*;
     use crate::{
-        config::{Job, JobSource},
+        config::JobSource,
         mesos::scheduler::core::{Event, Request, Settings, State},
+        task::Job,
     };
 
     const KEY: &str = "www/devel/web";

@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Job, JobMistakes, JobSource, is_name},
+    config::{JobMistakes, JobSource},
     mesos::scheduler::{
         core::{
             Amounts, Answer, Core, Refusal, Request as Wish, Sort, UNLIMITED, mib, thousandths,
@@ -38,7 +38,7 @@ use crate::{
         metrics::Metrics,
         ranges::parse_instances,
     },
-    task::Bytes,
+    task::{Bytes, Job, is_name},
     web::{Guard, Listener, Pieces, Reply, Socket, plain},
 };
 

@@ -5,7 +5,7 @@ use std::{
     ops::{Add, AddAssign, Mul},
 };
 
-use crate::{config::Job, task::Bytes};
+use crate::task::{Bytes, Job};
 
 /// Cores, MiB of memory, MiB of disk and devices, each in thousandths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,9 +9,7 @@ use super::{
         Update, UpdateStage, Version, is_over,
     },
 };
-use crate::{
-    config::Job, mesos::protocol::messages::TaskState, protocols::dewar::scheduler as wire,
-};
+use crate::{mesos::protocol::messages::TaskState, protocols::dewar::scheduler as wire, task::Job};
 
 /// Agents that an instance keeps in mind.
 const AVOIDED: usize = 3;

@@ -1,7 +1,7 @@
 //! Whether an agent may have an instance of a job, whatever it has free.
 
 use super::agents::Agent;
-use crate::config::{Job, Rule};
+use crate::task::{Job, Rule};
 
 /// Agents with this attribute are only for jobs that ask for its value.
 const DEDICATED: &str = "dedicated";
@@ -29,7 +29,7 @@ pub(super) fn veto(agent: &Agent, job: &Job, is_drained: bool) -> Option<Veto> {
     if is_drained {
         return Some(Veto::Drained);
     }
-    let names_it = |placement: &crate::config::Placement| {
+    let names_it = |placement: &crate::task::Placement| {
         placement.attribute == DEDICATED && matches!(placement.rule, Rule::In(_))
     };
     let is_dedicated = !agent.values(DEDICATED).is_empty();

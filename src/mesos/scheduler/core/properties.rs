@@ -20,7 +20,6 @@ use super::{
     tests::job,
 };
 use crate::{
-    config::Rule,
     mesos::{
         fakes::master::{AgentSpec, Master},
         protocol::messages::{
@@ -29,6 +28,7 @@ use crate::{
         },
         scheduler::translate::{ExecutorCommand, Meaning, Translator},
     },
+    task::Rule,
 };
 
 type Op = (u8, u8, u8);

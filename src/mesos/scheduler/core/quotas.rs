@@ -6,7 +6,7 @@ use super::{
     requests::{Refusal, Sort},
     state::JobState,
 };
-use crate::{config::Job, protocols::dewar::scheduler::Change};
+use crate::{protocols::dewar::scheduler::Change, task::Job};
 
 impl Core {
     /// What all jobs of a role have, but for the one with this key.

@@ -14,11 +14,11 @@ use super::{
     state::{JobState, Key, Kind, Update, UpdateStage, Version as Known},
 };
 use crate::{
-    config::{Job, MOST_INSTANCES},
     protocols::dewar::{
         scheduler as wire,
         scheduler::{Change, Unwant, Version, Want},
     },
+    task::{Job, MOST_INSTANCES},
 };
 
 /// What an operator asks for. Jobs are named by their keys, instances by their numbers; no numbers

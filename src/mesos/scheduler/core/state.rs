@@ -7,9 +7,9 @@ use std::{
 
 use super::amounts::Amounts;
 use crate::{
-    config::{Job, Rule},
     mesos::protocol::{is_terminal, messages::TaskState},
     protocols::dewar::scheduler as wire,
+    task::{Job, Rule},
 };
 
 pub use wire::{Ended, Fact, Step, UpdateStage, fact::Kind};

@@ -11,10 +11,7 @@ use super::{
     settings::Settings,
     state::State,
 };
-use crate::{
-    config::{Job, JobSource},
-    mesos::protocol::messages::TaskState,
-};
+use crate::{config::JobSource, mesos::protocol::messages::TaskState, task::Job};
 
 /// A job of one small service, with these fields more.
 pub(super) fn job(more: &str) -> Job {

@@ -7,9 +7,9 @@ use super::{
     state::{JobState, Key, Kind, Outcome, Step, Update, UpdateStage},
 };
 use crate::{
-    config::UpdateConfig,
     mesos::protocol::messages::TaskState,
     protocols::dewar::scheduler::{Doomed, Unwant, UpdateState, UpdateStep, Want},
+    task::UpdateConfig,
 };
 
 /// How an instance stands that is being changed.

@@ -1,0 +1,68 @@
+//! Where output goes and when a log is rotated, as types.
+
+use serde::{Deserialize, Serialize};
+
+use super::units::Bytes;
+
+/// Where output goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Logger {
+    /// Which readers.
+    pub destination: Destination,
+    /// How the files grow.
+    pub mode: LogMode,
+    /// The sizes that `mode: rotate` uses.
+    #[serde(default)]
+    pub rotate: Rotate,
+}
+
+/// Who gets the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Destination {
+    /// Files only.
+    #[default]
+    File,
+    /// Shown by whoever follows the task; locally there are files too.
+    Console,
+    /// Files, and shown.
+    Both,
+    /// Nobody.
+    None,
+}
+
+impl Destination {
+    /// Followers show it.
+    pub fn is_shown(self) -> bool {
+        matches!(self, Destination::Console | Destination::Both)
+    }
+}
+
+/// How log files grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogMode {
+    /// Without bounds; the process writes them itself.
+    #[default]
+    Standard,
+    /// Up to `rotate.log_size`, then anew, keeping `rotate.backups` old ones.
+    Rotate,
+}
+
+/// The sizes of rotated logs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rotate {
+    /// A file that has reached this size becomes a backup.
+    pub log_size: Bytes,
+    /// Old files kept.
+    pub backups: u32,
+}
+
+impl Default for Rotate {
+    fn default() -> Rotate {
+        Rotate {
+            log_size: Bytes(100 << 20),
+            backups: 5,
+        }
+    }
+}

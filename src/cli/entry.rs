@@ -16,9 +16,8 @@ use super::{
 };
 use crate::{
     engine::{
-        keeper::{
-            ForkedRoot, ROOT_VERB, RUNNER_VERB, RunnerKind, RunnerSetup, fork_root, root_main,
-        },
+        ipc::{ROOT_VERB, RUNNER_VERB, RunnerKind, RunnerSetup},
+        keeper::{ForkedRoot, fork_root, root_main},
         runner::LOCAL,
         store::Store,
     },

@@ -26,7 +26,7 @@ use super::{
 use crate::engine::{
     client::{Line, LogFollower, Opened, Session, Watched},
     history::{Event, TaskStatus},
-    runner::Request,
+    ipc::Request,
 };
 
 /// Whose output is shown while following.

@@ -94,7 +94,7 @@ impl Loads {
 mod tests {
     use super::*;
     use crate::cli::live::frame::tests::status;
-    use crate::engine::store::UsageStatus;
+    use crate::engine::history::UsageStatus;
 
     #[test]
     fn the_share_is_what_was_used_since_the_last_look() {

@@ -9,7 +9,7 @@ use crate::{
     },
     engine::{
         client::{Opened, Session, Watched},
-        runner::Request,
+        ipc::Request,
         store::Store,
     },
 };

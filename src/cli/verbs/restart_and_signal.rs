@@ -10,7 +10,7 @@ use crate::{
     engine::{
         client::{Opened, Session},
         history::{Event, NoticeKind, RunEvent, TaskStatus},
-        runner::Request,
+        ipc::Request,
         store::Store,
     },
 };

@@ -18,7 +18,8 @@ use crate::{
     config::Bindings,
     engine::{
         client::{Opened, Session, Watched},
-        keeper::{ForkedRoot, JOURNAL},
+        ipc::JOURNAL,
+        keeper::ForkedRoot,
         runner::check_isolation,
         store::{Store, StoreError, Stored},
     },

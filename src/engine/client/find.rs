@@ -20,9 +20,8 @@ use nix::{
 
 use crate::{
     engine::{
-        ipc::{Go, frame_message},
-        keeper::{SOCKET, exec_root},
-        runner::Request,
+        ipc::{Go, Request, SOCKET, frame_message},
+        keeper::exec_root,
     },
     journal::Header,
 };

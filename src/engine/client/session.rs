@@ -12,7 +12,7 @@ use crate::{
     cli::{self, Code, Failure, is_distrust},
     engine::{
         history::{Event, TaskStatus},
-        runner::{Request, write_request},
+        ipc::{Request, write_request},
         store::{Store, Stored},
     },
     journal::Header,

@@ -6,17 +6,15 @@ use std::{
 };
 
 use super::{
-    replay::{exit_of, past_of},
+    past::{exit_of, past_of},
     status::{
         Event, NoticeEvent, NoticeKind, ProcessStatus, RunEvent, RunStatus, StateStatus, TaskEvent,
         TaskStatus, signal_name, time,
     },
+    usage_status::out_of_memory,
 };
 use crate::{
-    engine::{
-        plan::{Plan, RunState, Standing, Totals},
-        store::out_of_memory,
-    },
+    engine::plan::{Plan, RunState, Standing, Totals},
     journal::{Cover, Header, How, Kind, Record, Usage},
     sys::clock::now,
     task::{Period, Task},

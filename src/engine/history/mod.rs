@@ -6,8 +6,10 @@ mod compaction;
 mod explain;
 mod graph;
 mod history;
+mod past;
 mod replay;
 mod status;
+mod usage_status;
 
 pub(crate) use compaction::{Growth, snapshot};
 pub use explain::{Explanation, explain};
@@ -18,3 +20,4 @@ pub use status::{
     Event, NoticeKind, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList, TaskEvent,
     TaskStatus,
 };
+pub use usage_status::UsageStatus;

@@ -3,10 +3,13 @@
 //! The runner, `status` and whoever else looks use this one fold, so the same journal gives the
 //! same state everywhere.
 
-use super::history::History;
+use super::{
+    history::History,
+    past::{exit_of, past_of},
+};
 use crate::{
-    engine::plan::{Exit, Fact, Past, Plan, Totals},
-    journal::{self, How, Kind, Record, Replay},
+    engine::plan::{Fact, Plan},
+    journal::{self, Kind, Record, Replay},
     task::Task,
 };
 
@@ -147,41 +150,6 @@ pub(super) fn disk_exceeded(exceeded: &journal::Exceeded) -> String {
 /// What makes a task's pauses its own: the same for ever, another one for another id.
 fn seed_of(task_id: &str) -> u64 {
     u64::from(crc32c::crc32c(task_id.as_bytes()))
-}
-
-pub(super) fn past_of(past: &journal::Totals) -> Past {
-    Past {
-        totals: Totals {
-            success: past.success,
-            failed: past.failed,
-            killed: past.killed,
-            lost: past.lost,
-        },
-        forgiven: Totals {
-            success: past.forgiven_success,
-            failed: past.forgiven_failed,
-            killed: past.forgiven_killed,
-            lost: past.forgiven_lost,
-        },
-        streak: past.streak,
-        started: past.started,
-        healthy: past.healthy,
-        finished: past.finished,
-        failed: past.failed_for_good,
-        skipped: past.skipped,
-    }
-}
-
-pub(super) fn exit_of(how: Option<&How>, out_of_memory: bool) -> Exit {
-    match how {
-        Some(How::Signaled(signal)) if *signal as i32 == libc::SIGKILL && out_of_memory => {
-            Exit::OutOfMemory
-        }
-        Some(How::Exited(code)) => Exit::Code(*code as u8),
-        Some(How::Signaled(signal)) => Exit::Signal(*signal as i32),
-        Some(How::LaunchFailed(_)) => Exit::LaunchFailed,
-        Some(How::Lost(_)) | None => Exit::Lost,
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{plan::Totals, store::UsageStatus};
+use super::usage_status::UsageStatus;
+use crate::engine::plan::Totals;
 
 /// All tasks of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ use std::{
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use crate::engine::keeper::Key;
+use super::run_key::Key;
 
 const SIZE: usize = 16 << 10;
 const WORDS: usize = SIZE / 4;

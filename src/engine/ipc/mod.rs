@@ -4,10 +4,19 @@
 //! nothing and decides nothing.
 
 mod frames;
+mod layout;
 mod live;
+mod requests;
+mod run_key;
+mod runner_setup;
 mod startup;
 
 pub use frames::{LinkBuffer, frame_message, messages};
+pub(crate) use layout::ENGINE_LOG;
+pub use layout::{JOURNAL, LIVE, SOCKET, open_directory};
 pub(crate) use live::{Gate, Pass};
 pub use live::{Holder, Live, LiveView};
+pub use requests::{Request, write_request};
+pub(crate) use run_key::Key;
+pub use runner_setup::{DISTRUST, ROOT_VERB, RUNNER_VERB, RunnerKind, RunnerSetup};
 pub use startup::{Go, GoError};

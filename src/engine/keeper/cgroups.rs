@@ -7,10 +7,11 @@ use std::os::fd::AsFd;
 
 use super::{
     keeper::{Keeper, Token},
-    runs::{Key, Memory, Run},
+    runs::{Memory, Run},
     tasks::KeptTask,
 };
 use crate::{
+    engine::ipc::Key,
     journal::{Groups, How, Kind, Usage},
     protocols::dewar::link as wire,
     resources::{Group, GroupError, Limits, Site, TaskGroup, group_name},

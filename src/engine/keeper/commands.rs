@@ -3,17 +3,17 @@
 //! A start is done at most once per (process, run), so a new runner may repeat what it wants.
 //! Signals wait until the notes before them are on disk, unless there is nobody to signal.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use super::{
     journal_writer::Also,
     keeper::{Keeper, Token, sync_directories},
     output::{Part, Pump},
-    root::JOURNAL,
-    runs::{Key, Phase, Run},
+    runs::{Phase, Run},
     spawn::{Bounds, Launched, launch},
 };
 use crate::{
+    engine::ipc::{JOURNAL, Key, open_directory},
     journal::{
         self, Again, Cover, End, FileStorage, How, Journal, Kind, LaunchFailure, Lost, Opened,
         Start,
@@ -25,13 +25,7 @@ use crate::{
         tree::Snapshot,
     },
 };
-use nix::{
-    fcntl::{OFlag, open},
-    sys::{
-        stat::Mode,
-        wait::{Id, WaitPidFlag, waitid},
-    },
-};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 impl Keeper {
     pub(super) fn take_command(&mut self, task: u32, command: Command) {
@@ -409,15 +403,6 @@ fn journal_in(path: &str) -> std::io::Result<(Journal, Also)> {
     }
     let journal = Journal::create(storage)?;
     Ok((journal, Some(sync_directories(directory, path)?)))
-}
-
-/// Opens a directory.
-///
-/// # Errors
-/// What open says.
-pub fn open_directory(path: &str) -> std::io::Result<OwnedFd> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(open(path, flags, Mode::empty())?)
 }
 
 /// What is executed, for an error message.

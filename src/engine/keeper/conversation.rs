@@ -19,11 +19,11 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{
     keeper::{Keeper, Token},
-    runner_process::{DISTRUST, RunnerProcess, exec_runner},
+    runner_process::{RunnerProcess, exec_runner},
     tasks::KeptTask,
 };
 use crate::{
-    engine::ipc::{Holder, LinkBuffer, frame_message, messages},
+    engine::ipc::{DISTRUST, Holder, LinkBuffer, frame_message, messages},
     protocols::dewar::{link as wire, link::command::Kind as Order},
     sys::{clock::now, process, retry::again},
 };

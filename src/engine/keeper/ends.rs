@@ -20,13 +20,13 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use super::{
     exit_info,
     keeper::{DRAIN_US, Keeper, Token, UNREAD_US},
-    runs::{Key, Phase},
+    runs::Phase,
     spawn::explain,
     stopping::give_up,
     tasks::KeptTask,
 };
 use crate::{
-    engine::ipc::Gate,
+    engine::ipc::{Gate, Key},
     journal::{End, Exec, How, Kind, LaunchFailure, Lost},
     sys::{
         clock::now,

@@ -30,15 +30,15 @@ use super::{
     journal_writer::Writer,
     output::{Pump, PumpEvent},
     private_tasks::Dens,
-    root::{IGNORED, JOURNAL, Shared},
+    root::{IGNORED, Shared},
     runner_process::fork_runner,
-    runs::{Key, Phase, Run, Runs},
+    runs::{Phase, Run, Runs},
     spawn::Setting,
     takeover::Strays,
     tasks::{KeptTask, Tasks},
 };
 use crate::{
-    engine::ipc::{GoError, Holder},
+    engine::ipc::{GoError, Holder, JOURNAL, Key},
     journal::{Cover, FileStorage, Header, Journal},
     protocols::dewar::link as wire,
     resources::{Group, Site},

@@ -25,10 +25,5 @@ mod stopping;
 mod takeover;
 mod tasks;
 
-pub use commands::open_directory;
 pub use private_tasks::try_private;
-pub use root::{
-    ForkedRoot, JOURNAL, LIVE, ROOT_VERB, SOCKET, become_root, exec_root, fork_root, root_main,
-};
-pub use runner_process::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup};
-pub(crate) use runs::Key;
+pub use root::{ForkedRoot, become_root, exec_root, fork_root, root_main};

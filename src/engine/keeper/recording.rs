@@ -3,11 +3,10 @@
 
 use super::{
     keeper::{Keeper, LAZY_US, LEAVE_US},
-    root::SOCKET,
-    runs::Key,
     tasks::KeptTask,
 };
 use crate::{
+    engine::ipc::{Key, SOCKET},
     journal::{Closed, Cover, Header, Kind, Notice, Record, Tenure},
     protocols::dewar::link as wire,
     sys::{clock::now, process},

@@ -31,24 +31,15 @@ use nix::{
 use super::{
     keeper::Keeper,
     output::{self, Holdings, Pipes, Slot, Vault},
-    runner_process::RunnerKind,
-    runs::Key,
 };
 use crate::{
-    engine::ipc::{Go, GoError, Holder, Live},
+    engine::ipc::{
+        ENGINE_LOG, Go, GoError, Holder, JOURNAL, Key, LIVE, Live, ROOT_VERB, RunnerKind, SOCKET,
+    },
     journal::{self, Cover, Header},
     protocols::dewar::link as wire,
     sys::process,
 };
-
-/// The journal's name in the task's directory.
-pub const JOURNAL: &str = "journal";
-/// The name of the shared mapping's file.
-pub const LIVE: &str = "live";
-/// The name of the socket that clients connect to.
-pub const SOCKET: &str = "socket";
-/// What root, keeper and runner have to say about themselves.
-const ENGINE_LOG: &str = "engine.log";
 
 /// Signals that must not end us: a terminal that closes, an init that stops services.
 pub(super) const IGNORED: [Signal; 5] = [
@@ -124,9 +115,6 @@ pub fn fork_root(runner: &'static RunnerKind) -> io::Result<ForkedRoot> {
         }),
     }
 }
-
-/// The hidden verb by which a root is exec'ed, with the socket as its standard input.
-pub const ROOT_VERB: &str = "__root";
 
 /// Execs a root, for a process that cannot fork one any more.
 ///

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     os::unix::process::CommandExt,
     process::{Command, Stdio},
 };
@@ -18,33 +18,7 @@ use nix::{
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// What a runner needs to live.
-#[derive(Debug)]
-pub struct RunnerSetup {
-    /// To its keeper.
-    pub link: OwnedFd,
-    /// Where clients connect.
-    pub listener: OwnedFd,
-    /// The task's directory.
-    pub directory: OwnedFd,
-    /// A client that is connected already.
-    pub client: Option<OwnedFd>,
-}
-
-/// The hidden verb by which a local runner is exec'ed, followed by three descriptor numbers.
-pub const RUNNER_VERB: &str = "__runner";
-
-/// What becomes a runner.
-#[derive(Debug)]
-pub struct RunnerKind {
-    /// The verb of our binary by which it is exec'ed.
-    pub verb: &'static str,
-    /// What runs in its process; it returns the exit code.
-    pub main: fn(RunnerSetup) -> u8,
-}
-
-/// The exit code of a runner that cannot believe its journal.
-pub const DISTRUST: u8 = 71;
+use crate::engine::ipc::{RunnerKind, RunnerSetup};
 
 /// The keeper's side of a runner.
 #[derive(Debug)]
@@ -126,37 +100,6 @@ pub(super) fn exec_runner(
         pidfd: pidfd(pid)?,
         link: ours,
     })
-}
-
-impl RunnerSetup {
-    /// Takes over the descriptors named on the command line of an exec'ed runner.
-    ///
-    /// # Errors
-    /// `InvalidInput` unless there are three numbers of open descriptors.
-    pub fn from_arguments(arguments: &[String]) -> io::Result<RunnerSetup> {
-        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
-        let take = |text: &String| -> io::Result<OwnedFd> {
-            let fd: RawFd = text.parse().map_err(|_| invalid())?;
-            // SAFETY: only checked for being open; ownership is taken below, once.
-            let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-            if fd < 3 || fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_err() {
-                return Err(invalid());
-            }
-            // SAFETY: our keeper left this descriptor open for us and nobody else here knows it.
-            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-        };
-        match arguments {
-            [link, listener, directory] if link != listener && listener != directory => {
-                Ok(RunnerSetup {
-                    link: take(link)?,
-                    listener: take(listener)?,
-                    directory: take(directory)?,
-                    client: None,
-                })
-            }
-            _ => Err(invalid()),
-        }
-    }
 }
 
 fn link_pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -2,11 +2,9 @@
 
 use rustix::process::Signal;
 
-use super::{
-    keeper::Keeper,
-    runs::{Key, Run},
-};
+use super::{keeper::Keeper, runs::Run};
 use crate::{
+    engine::ipc::Key,
     protocols::dewar::link::StopSignal,
     sys::{
         process::{self, Stat},

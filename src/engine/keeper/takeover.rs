@@ -18,15 +18,14 @@ use rustix::{
 };
 
 use super::{
-    commands::open_directory,
     exit_info, health_scripts,
     keeper::{Keeper, Token, journal_file},
-    root::{JOURNAL, Shared},
-    runs::{Key, Phase, Run},
+    root::Shared,
+    runs::{Phase, Run},
     tasks::Mark,
 };
 use crate::{
-    engine::ipc::{Gate, GoError},
+    engine::ipc::{Gate, GoError, JOURNAL, Key, open_directory},
     journal::{self, Cover, FileStorage, Init, Journal, Kind, Record, Replay},
     resources::{Group, Site},
     sys::{

@@ -3,14 +3,8 @@
 //! A client that does not read is cut off, never waited for: it may come again and starts with a
 //! fresh status. A client that leaves is forgotten at once. Only our own user and root are served.
 
-use std::{
-    collections::HashMap,
-    io::{self, Write},
-    os::unix::net::UnixStream as StdStream,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
@@ -18,87 +12,14 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::engine::ipc::Request;
+
 /// Lines that wait for a slow client before it is cut off.
 const BACKLOG: usize = 4096;
 /// A request is never longer than this.
 const LONGEST_LINE: u64 = 4096;
 /// Clients at a time; more wait in the socket's queue.
 const MOST: usize = 256;
-
-/// What a client may ask for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase")]
-pub enum Request {
-    /// The status, then every event until the task is over.
-    Follow {
-        /// The task's id, where several may run.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        task: Option<String>,
-    },
-    /// The status, once.
-    Status {
-        /// The task's id, where several may run.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        task: Option<String>,
-    },
-    /// Run a process anew.
-    Restart {
-        /// The task's id, where several may run.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        task: Option<String>,
-        /// Its name.
-        process: String,
-    },
-    /// Send a signal to a process.
-    Signal {
-        /// The task's id, where several may run.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        task: Option<String>,
-        /// Its name.
-        process: String,
-        /// The kernel's number.
-        signal: u32,
-    },
-    /// End the task.
-    Kill {
-        /// The task's id, where several may run.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        task: Option<String>,
-        /// SIGKILL at once, no finalizers.
-        #[serde(default)]
-        now: bool,
-        /// Instead of finalization_wait, microseconds.
-        #[serde(default)]
-        budget_us: Option<u64>,
-    },
-}
-
-impl Request {
-    /// As it is sent.
-    pub(crate) fn line(&self) -> io::Result<Vec<u8>> {
-        let mut line = serde_json::to_vec(self)?;
-        line.push(b'\n');
-        Ok(line)
-    }
-
-    /// The task that it is about.
-    pub fn task(&self) -> Option<&str> {
-        let (Request::Follow { task }
-        | Request::Status { task }
-        | Request::Restart { task, .. }
-        | Request::Signal { task, .. }
-        | Request::Kill { task, .. }) = self;
-        task.as_deref()
-    }
-}
-
-/// Sends a request to a runner.
-///
-/// # Errors
-/// What write says.
-pub fn write_request(mut socket: &StdStream, request: &Request) -> io::Result<()> {
-    socket.write_all(&request.line()?)
-}
 
 /// A client's number.
 pub(super) type ClientId = u64;

@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    clients::{ClientId, Clients, Heard, Request},
+    clients::{ClientId, Clients, Heard},
     health_check::Outcome,
     overseer::{Members, Overseer, Want},
     probe,
@@ -24,8 +24,7 @@ use super::{
 use crate::{
     engine::{
         history::{Event, Growth},
-        ipc::{Holder, LiveView, frame_message},
-        keeper::{JOURNAL, LIVE},
+        ipc::{Holder, JOURNAL, LIVE, LiveView, Request, frame_message},
         plan,
     },
     journal::{self, Kind, Record, Snapshot},

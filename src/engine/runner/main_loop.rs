@@ -21,10 +21,7 @@ use super::{
     overseer::Overseer,
 };
 use crate::{
-    engine::{
-        ipc::{LinkBuffer, messages},
-        keeper::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup},
-    },
+    engine::ipc::{DISTRUST, LinkBuffer, RUNNER_VERB, RunnerKind, RunnerSetup, messages},
     protocols::dewar::link as wire,
     sys::{
         clock::now,

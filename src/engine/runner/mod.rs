@@ -14,7 +14,6 @@ mod overseer;
 mod probe;
 mod running_task;
 
-pub use clients::{Request, write_request};
 pub use launch_orders::check_isolation;
 pub use main_loop::{LOCAL, runner_main};
 pub use overseer::{Members, Overseer, Want};

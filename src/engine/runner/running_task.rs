@@ -15,7 +15,7 @@ use super::{
 use crate::{
     engine::{
         history::{Event, Growth, Model, TaskStatus, next_start_at, snapshot},
-        keeper::JOURNAL,
+        ipc::JOURNAL,
         plan::{self, Command, Decision, Fact, NoRestart, Note},
     },
     journal::{self, KillRequest, Kind, Record, Replay, Restart, Stage, TaskState, TimedOut},

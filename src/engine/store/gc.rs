@@ -13,7 +13,7 @@ use std::{
 use super::store::{Store, StoreError};
 use crate::{
     engine::{
-        keeper::{LIVE, open_directory},
+        ipc::{LIVE, open_directory},
         plan::TaskState,
     },
     journal::open_locked,

@@ -8,5 +8,4 @@ mod usage;
 
 pub use gc::{Policy, collect};
 pub use store::{Store, StoreError, Stored, is_task_id};
-pub(crate) use usage::out_of_memory;
-pub use usage::{Measure, UsageStatus, measure};
+pub use usage::{Measure, measure};

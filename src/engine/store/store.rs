@@ -13,8 +13,7 @@ use thiserror::Error;
 use crate::{
     engine::{
         history::{Model, TaskStatus},
-        ipc::{Holder, LiveView},
-        keeper::{JOURNAL, LIVE},
+        ipc::{Holder, JOURNAL, LIVE, LiveView},
     },
     journal::{self, Header, JournalError},
 };

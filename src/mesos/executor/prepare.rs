@@ -11,7 +11,7 @@ use super::{interface::Words, start::Bounds};
 use crate::{
     config::{Bindings, Diagnostics, Document, Wrapper, job_sets},
     engine::{
-        keeper::{LIVE, SOCKET},
+        ipc::{LIVE, SOCKET},
         runner::check_isolation,
         store::is_task_id,
     },

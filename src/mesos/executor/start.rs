@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::overseer::MesosOverseer;
 use crate::{
     engine::{
-        ipc::Go,
-        keeper::{JOURNAL, RunnerKind, become_root},
+        ipc::{Go, JOURNAL, RunnerKind},
+        keeper::become_root,
         runner::{Overseer, runner_main},
     },
     journal::{Executor, Header},

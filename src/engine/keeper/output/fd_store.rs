@@ -16,7 +16,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
-use crate::engine::keeper::runs::Key;
+use crate::engine::ipc::Key;
 
 /// Which output of which run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -31,7 +31,7 @@ use super::{
     stream::{Moved, Stream, Tools},
 };
 use crate::{
-    engine::keeper::runs::Key,
+    engine::ipc::Key,
     sys::{process, retry::wake},
 };
 

@@ -470,7 +470,7 @@ mod tests {
     use std::{fs, io::Write};
 
     use super::*;
-    use crate::engine::keeper::runs::Key;
+    use crate::engine::ipc::Key;
 
     #[test]
     fn a_file_is_full_at_the_first_newline_at_its_size_or_when_a_line_is_too_long() {

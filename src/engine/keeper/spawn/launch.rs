@@ -15,12 +15,11 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use super::child::{ChildPlan, Gated, STEP_EXEC, STEPS, fork_gated};
 use crate::{
     engine::{
-        ipc::Live,
+        ipc::{Key, Live},
         keeper::{
             cgroups::rlimits_of,
             output::{self, Pipes, Policy, Slot, Source, Stream},
             private_tasks::Entrance,
-            runs::Key,
         },
     },
     protocols::dewar::link as wire,

@@ -8,15 +8,15 @@ use std::os::fd::AsFd;
 use super::{
     keeper::{Keeper, Token},
     runs::{Memory, Run},
+    spawn::{bytes, limits_of},
     tasks::KeptTask,
 };
 use crate::{
     engine::ipc::Key,
     journal::{Groups, How, Kind, Usage},
     protocols::dewar::link as wire,
-    resources::{Group, GroupError, Limits, Site, TaskGroup, group_name},
+    resources::{Group, GroupError, Site, TaskGroup, group_name},
     sys::{clock::now, process},
-    task::shown_bytes,
 };
 
 /// The group of a run that is being launched, and its name below the task's.
@@ -365,32 +365,4 @@ impl KeptTask {
 fn killed_for_memory(count: u64, limit: Option<u64>, peak: Option<u64>) -> String {
     let (limit, peak) = (bytes(limit), bytes(peak));
     format!("out of memory: the kernel killed {count} of its processes; limit {limit}, peak {peak}")
-}
-
-fn bytes(bytes: Option<u64>) -> String {
-    bytes.map_or_else(|| "unknown".to_owned(), shown_bytes)
-}
-
-fn limits_of(wanted: &wire::Limits) -> Limits {
-    Limits {
-        cpu: wanted.cpu,
-        cpu_weight: wanted.cpu_weight,
-        ram: wanted.ram,
-        ram_high: wanted.ram_high,
-        swap: wanted.swap,
-        pids: wanted.pids,
-        io_weight: wanted.io_weight,
-    }
-}
-
-/// The limits of the kernel's own kind, as the child sets them.
-pub(super) fn rlimits_of(command: &wire::Launch) -> Vec<(u32, libc::rlimit)> {
-    let of = |limit: &wire::Rlimit| {
-        let bounds = libc::rlimit {
-            rlim_cur: limit.soft,
-            rlim_max: limit.hard,
-        };
-        (limit.resource, bounds)
-    };
-    command.rlimits.iter().map(of).collect()
 }

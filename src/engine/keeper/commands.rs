@@ -6,8 +6,9 @@
 use std::os::fd::AsFd;
 
 use super::{
+    begin::sync_directories,
     journal_writer::Also,
-    keeper::{Keeper, Token, sync_directories},
+    keeper::{Keeper, Token},
     output::{Part, Pump},
     runs::{Phase, Run},
     spawn::{Bounds, Launched, launch},

@@ -19,6 +19,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{
     keeper::{Keeper, Token},
+    runner_link::Runner,
     runner_process::{RunnerProcess, exec_runner},
     tasks::KeptTask,
 };
@@ -27,15 +28,6 @@ use crate::{
     protocols::dewar::{link as wire, link::command::Kind as Order},
     sys::{clock::now, process, retry::again},
 };
-
-/// The connection to the present runner.
-pub(super) struct Runner {
-    pub process: RunnerProcess,
-    inbox: LinkBuffer,
-    outbox: Vec<u8>,
-    writable: bool,
-    born: u64,
-}
 
 impl Runner {
     /// A large batch must not cost memory for ever.

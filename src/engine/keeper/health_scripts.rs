@@ -5,7 +5,7 @@
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd},
 };
 
 use nix::{
@@ -20,6 +20,7 @@ use nix::{
 
 use super::{
     keeper::{Keeper, Token},
+    probe::Probe,
     spawn::{Bounds, launch_probe},
     tasks::Mark,
 };
@@ -32,21 +33,6 @@ use crate::{
 const LARGEST: u64 = 1 << 20;
 /// Of its output, in the reason.
 const QUOTED: u64 = 200;
-
-/// A script that runs.
-#[derive(Debug)]
-pub(super) struct Probe {
-    about: wire::Probed,
-    pid: i32,
-    start_ticks: u64,
-    pidfd: OwnedFd,
-    slot: usize,
-    /// The gate, open for it all the time.
-    _gate: OwnedFd,
-    output: File,
-    until: u64,
-    is_overdue: bool,
-}
 
 impl Keeper {
     /// Starts a probe; one that cannot be started has failed.

@@ -4,109 +4,25 @@
 //! waited for, and dies last. What is orphaned in its pid namespace is its child, not ours.
 
 use std::{
-    collections::BTreeMap,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::{fd::AsFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use seccompiler::sock_filter;
 
 use super::{
     keeper::{Keeper, Token},
+    namespaces::{Entrance, KeptDen, blueprint, has},
     spawn::Confinement,
 };
 use crate::{
     journal::{Init, Kind},
     protocols::dewar::link as wire,
-    sandbox::private::{Blueprint, Den, KEPT_CAPABILITIES, Place, filters, landlock_abi, ruleset},
+    sandbox::private::{Den, KEPT_CAPABILITIES, filters, landlock_abi, ruleset},
     sys::{process, retry::again},
     task::Protection,
 };
-
-/// A private task's namespaces and rules.
-#[derive(Debug)]
-pub(super) struct KeptDen {
-    /// `None` when it has no namespaces of its own, only fewer rights.
-    den: Option<Den>,
-    rules: Option<OwnedFd>,
-    /// The record that makes the init known; it is confirmed when that is on disk.
-    known: Option<u64>,
-    /// What its events are numbered with.
-    serial: usize,
-}
-
-/// All of them, by task.
-#[derive(Debug, Default)]
-pub(super) struct Dens {
-    all: BTreeMap<u32, KeptDen>,
-    /// Inits that are dying while their tasks have others already.
-    dying: Vec<(usize, Den)>,
-    serials: usize,
-    /// The same for everybody, made when the first one needs it.
-    filters: Vec<Vec<sock_filter>>,
-}
-
-/// How a child enters its task's namespaces, and with which rights.
-pub(super) struct Entrance<'a> {
-    pub den: Option<&'a Den>,
-    pub confinement: Confinement<'a>,
-}
-
-fn has(private: &wire::Private, protection: Protection) -> bool {
-    private.without & 1 << protection as u32 == 0
-}
-
-/// The namespaces that are wanted, but for the user namespace.
-fn namespaces(private: &wire::Private) -> i32 {
-    let flags = [
-        (Protection::Mounts, libc::CLONE_NEWNS),
-        (Protection::Pids, libc::CLONE_NEWPID),
-        (Protection::Ipc, libc::CLONE_NEWIPC),
-        (Protection::Uts, libc::CLONE_NEWUTS),
-    ];
-    let wanted = flags.into_iter().filter(|(one, _)| has(private, *one));
-    wanted.fold(0, |all, (_, flag)| all | flag)
-}
-
-/// What a private task is shown.
-fn blueprint(sandbox: &Path, private: &wire::Private) -> Result<Blueprint, String> {
-    let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
-    let places: Vec<Place> = private
-        .volumes
-        .iter()
-        .map(|volume| match volume.host_path.is_empty() {
-            true => Place::Tmpfs {
-                to: path(&volume.container_path),
-                size: volume.size,
-            },
-            false => Place::Bound {
-                from: path(&volume.host_path),
-                to: path(&volume.container_path),
-                writable: volume.writable,
-            },
-        })
-        .collect();
-    let namespaces = namespaces(private);
-    Blueprint::new(sandbox, &places, namespaces).map_err(|error| error.to_string())
-}
-
-/// Builds the namespaces of a private task, and takes them away again.
-///
-/// # Errors
-/// The step that failed, and on what.
-pub fn try_private(sandbox: &Path, private: &wire::Private) -> Result<(), String> {
-    let blueprint = blueprint(sandbox, private)?;
-    if blueprint.namespaces() & !libc::CLONE_NEWUSER != 0 {
-        let den = Den::build(&blueprint).map_err(|error| error.to_string())?;
-        den.destroy();
-    }
-    Ok(())
-}
 
 impl Keeper {
     /// Makes sure that the namespaces of a private task are there.

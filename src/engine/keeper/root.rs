@@ -4,13 +4,10 @@
 #![allow(unsafe_code)]
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs::File,
     io,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     sync::Arc,
 };
 
@@ -18,73 +15,23 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, OFlag, open},
     sys::{
-        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
-        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
-        stat::{Mode, umask},
+        stat::Mode,
         wait::{Id, WaitPidFlag, WaitStatus, waitid},
     },
-    unistd::{
-        ForkResult, UnlinkatFlags, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid, unlinkat,
-    },
+    unistd::{ForkResult, fork, setsid},
 };
 
 use super::{
+    detach::{become_subreaper, detach, listen_at, prepare, raise_open_files, redirect_stdio},
     keeper::Keeper,
-    output::{self, Holdings, Pipes, Slot, Vault},
+    output::{self, Holdings},
+    shared::Shared,
 };
 use crate::{
-    engine::ipc::{
-        ENGINE_LOG, Go, GoError, Holder, JOURNAL, Key, LIVE, Live, ROOT_VERB, RunnerKind, SOCKET,
-    },
+    engine::ipc::{Go, GoError, Holder, JOURNAL, LIVE, Live, ROOT_VERB, RunnerKind, SOCKET},
     journal::{self, Cover, Header},
-    protocols::dewar::link as wire,
     sys::process,
 };
-
-/// Signals that must not end us: a terminal that closes, an init that stops services.
-pub(super) const IGNORED: [Signal; 5] = [
-    Signal::SIGTERM,
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGPIPE,
-    Signal::SIGQUIT,
-];
-
-/// All that root and keeper share.
-pub(super) struct Shared {
-    pub directory: OwnedFd,
-    /// Held by root and keeper as long as either lives: nobody else looks after the task.
-    pub _lock: OwnedFd,
-    pub listener: OwnedFd,
-    pub live: Live,
-    pub executable: String,
-    pub path: String,
-    pub runner: &'static RunnerKind,
-    /// What the user's programs may open, as we found it: we may open more.
-    pub open_files: (u64, u64),
-    /// Where the root holds what the keeper reads, while there are two of us.
-    pub vault: Option<Arc<Vault>>,
-    /// What a dead keeper was reading.
-    pub pipes: HashMap<Slot, Pipes>,
-}
-
-impl Shared {
-    /// Runs whose output a dead keeper read, and nobody since.
-    pub fn held(&self) -> Vec<wire::Held> {
-        let keys: HashSet<Key> = self.pipes.keys().map(|slot| slot.key).collect();
-        let held = keys.into_iter().map(|key| wire::Held {
-            process: key.process,
-            run: key.run,
-            task: key.task,
-        });
-        held.collect()
-    }
-
-    /// A dead keeper read the output of this run, and nobody has read on yet.
-    pub fn holds(&self, key: Key) -> bool {
-        self.pipes.keys().any(|slot| slot.key == key)
-    }
-}
 
 /// A root that waits for its [`Go`].
 #[derive(Debug)]
@@ -170,69 +117,6 @@ pub fn become_root(go: Go, runner: &'static RunnerKind) -> Result<u8, String> {
     Ok(supervise(shared, go.header, None))
 }
 
-/// A session of our own, no terminal, and children that come to us when their parents die.
-fn detach(client: &UnixStream) -> nix::Result<()> {
-    // Fails only for a process group leader, that is, when we were exec'ed as one: then the
-    // session is our own already.
-    match setsid() {
-        Ok(_) | Err(Errno::EPERM) => {}
-        Err(errno) => return Err(errno),
-    }
-    prepare("dewar-root", Some(client))?;
-    nix::unistd::chdir("/")
-}
-
-/// Children come to us when their parents die; nothing of the caller is kept but `client`: no lock
-/// that it thinks released, no signal that it ignored.
-fn prepare(name: &str, client: Option<&UnixStream>) -> nix::Result<()> {
-    become_subreaper(name)?;
-    close_all_but(client.map(AsRawFd::as_raw_fd));
-    default_dispositions();
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    for signal in IGNORED {
-        // SAFETY: no handler is installed.
-        unsafe { sigaction(signal, &ignore) }?;
-    }
-    SigSet::empty().thread_set_mask()?;
-    Ok(())
-}
-
-/// Closes every descriptor above standard error except `kept`.
-fn close_all_but(kept: Option<i32>) {
-    let kept = kept.map_or(2, |kept| kept as libc::c_uint);
-    let ranges = [(3, kept - 1), (kept + 1, libc::c_uint::MAX)];
-    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
-        // SAFETY: a root that was just forked or exec'ed owns no other descriptor yet.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    }
-}
-
-/// Whatever the caller ignored (nohup, a runtime) must not reach the user's programs. By the raw
-/// call, because the C library hides the signals that it uses itself.
-fn default_dispositions() {
-    /// The kernel's `struct sigaction` is four words; all zero is SIG_DFL.
-    const DEFAULT: [usize; 4] = [0; 4];
-    const LAST: i32 = 64;
-    for signal in 1..=LAST {
-        // SAFETY: no handler is installed; SIGKILL and SIGSTOP are refused, which is fine.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                DEFAULT.as_ptr(),
-                std::ptr::null_mut::<libc::c_void>(),
-                8,
-            );
-        }
-    }
-}
-
-pub(super) fn become_subreaper(name: &str) -> nix::Result<()> {
-    nix::sys::prctl::set_child_subreaper(true)?;
-    let name = std::ffi::CString::new(name).map_err(|_| Errno::EINVAL)?;
-    nix::sys::prctl::set_name(&name)
-}
-
 /// Opens everything that root and keeper share.
 fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Shared, GoError> {
     let path = &go.directory;
@@ -281,22 +165,11 @@ fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Sha
 }
 
 /// With a hard limit below this one the soft one is left as it is.
-const MODEST: u64 = 64;
-
-/// We hold descriptors of every process, and keep some back; returns what the limits were.
-fn raise_open_files() -> nix::Result<(u64, u64)> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let most = hard.saturating_sub(process::RESERVE);
-    if soft != most && most > soft.min(MODEST) {
-        setrlimit(Resource::RLIMIT_NOFILE, most, hard)?;
-    }
-    Ok((soft, hard))
-}
+pub(super) const MODEST: u64 = 64;
 
 /// The lock in another descriptor's keeping: it is let go when the last copy in root and keeper is closed,
 /// and not when one of them drops its own.
-fn held(lock: Flock<OwnedFd>) -> io::Result<OwnedFd> {
+pub(super) fn held(lock: Flock<OwnedFd>) -> io::Result<OwnedFd> {
     let copy = lock.try_clone()?;
     std::mem::forget(lock);
     Ok(copy)
@@ -315,36 +188,6 @@ fn has_begun(directory: &OwnedFd, path: &str) -> bool {
         journal::read_file(&File::from(file), path.as_ref(), own),
         Ok(None)
     )
-}
-
-fn redirect_stdio(directory: &OwnedFd) -> io::Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    let flags =
-        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mode = Mode::from_bits_truncate(0o600);
-    let log = nix::fcntl::openat(directory, ENGINE_LOG, flags, mode)?;
-    dup2_stdin(&null)?;
-    dup2_stdout(&null)?;
-    dup2_stderr(&log)?;
-    Ok(())
-}
-
-/// The path of a socket may be longer than a socket address: it is bound through the directory's
-/// descriptor.
-fn listen_at(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = bind(listener.as_raw_fd(), &UnixAddr::new(path.as_str())?);
-    umask(before);
-    bound?;
-    listen(&listener, Backlog::new(64)?)?;
-    Ok(listener)
 }
 
 fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> u8 {

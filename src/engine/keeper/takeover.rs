@@ -5,10 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
 };
 
@@ -18,45 +15,24 @@ use rustix::{
 };
 
 use super::{
+    begin::journal_file,
     exit_info, health_scripts,
-    keeper::{Keeper, Token, journal_file},
-    root::Shared,
+    keeper::{Keeper, Token},
+    recorded::{Open, first_processes, fold, groups, is_adoption, last_boot, last_init},
     runs::{Phase, Run},
+    shared::Shared,
+    strays::Strays,
     tasks::Mark,
 };
 use crate::{
     engine::ipc::{Gate, GoError, JOURNAL, Key, open_directory},
-    journal::{self, Cover, FileStorage, Init, Journal, Kind, Record, Replay},
+    journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay},
     resources::{Group, Site},
     sys::{
-        process::{self, Stat},
+        process::{self},
         tree::{self, Snapshot},
     },
 };
-
-/// A run that has begun and not ended, as the journal knows it.
-#[derive(Clone, Debug)]
-struct Open {
-    pid: i32,
-    start_ticks: u64,
-    exec: bool,
-    group: Option<Box<str>>,
-}
-
-/// Processes of this task that are not below us: their root and keeper died.
-#[derive(Debug)]
-pub(super) struct Strays {
-    /// First processes of runs: pid and start.
-    first: Vec<(i32, u64)>,
-    mark: Mark,
-    /// HOME is ours alone, so it marks a process as the task's wherever it went.
-    /// First processes of earlier runs are not in the journal any more.
-    is_cut: bool,
-    home_is_proof: bool,
-    /// Who is in it is the task's.
-    group: Group,
-    watched: Vec<OwnedFd>,
-}
 
 impl Keeper {
     /// Takes up the task whose journal is in `shared`.
@@ -297,45 +273,6 @@ impl Keeper {
     }
 }
 
-impl Strays {
-    /// The living ones. A process is only believed to be the task's by proof: it is the recorded
-    /// first process of a run or below one, or it is in such a run's session, or anywhere, with
-    /// the task's own HOME.
-    pub fn find(&self, snapshot: &Snapshot) -> Vec<Stat> {
-        let mut found: BTreeMap<i32, Stat> = BTreeMap::new();
-        let mut add = |stat: Stat| {
-            if !stat.is_dead() {
-                found.insert(stat.pid, stat);
-            }
-        };
-        let mut earliest = if self.is_cut { 0 } else { u64::MAX };
-        for (pid, start_ticks) in &self.first {
-            earliest = earliest.min(*start_ticks);
-            if let Some(first) = snapshot.get(*pid)
-                && first.start_ticks == *start_ticks
-            {
-                add(*first);
-                snapshot.below(*pid, None).into_iter().for_each(&mut add);
-            }
-            let session = snapshot.in_session(*pid);
-            session
-                .filter(|stat| stat.start_ticks >= *start_ticks && self.mark.has_home(stat.pid))
-                .for_each(&mut add);
-        }
-        let all = snapshot.iter();
-        all.filter(|stat| stat.start_ticks >= earliest)
-            .filter(|stat| {
-                (self.home_is_proof && self.mark.has_home(stat.pid))
-                    || self.mark.writes_logs(stat.pid)
-            })
-            .for_each(&mut add);
-        let grouped = self.group.processes();
-        let grouped = grouped.iter().filter_map(|pid| snapshot.get(*pid));
-        grouped.copied().for_each(&mut add);
-        found.into_values().collect()
-    }
-}
-
 /// A task of an executor that is not over: its number, its directory, what it did, its journal.
 type Member = (u32, String, Replay, Journal);
 
@@ -374,130 +311,9 @@ fn members(records: &[Record]) -> Result<Vec<Member>, String> {
     Ok(members)
 }
 
-/// (process, run), within one task.
-type OfTask = (u32, u32);
-
 /// Whose journals are believed.
 fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
-}
-
-/// The runs without an end, and per process the next run's number.
-fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32, u32>) {
-    let mut open = BTreeMap::new();
-    let mut next_run: BTreeMap<u32, u32> = BTreeMap::new();
-    for record in records {
-        match &record.kind {
-            Some(Kind::Start(start)) => {
-                let next = next_run.entry(start.process).or_default();
-                *next = (*next).max(start.run + 1);
-                let key = (start.process, start.run);
-                open.insert(key, begun(start.pid, start.start_ticks, &start.group));
-            }
-            Some(Kind::Again(again)) => {
-                let key = (again.process, again.run);
-                open.insert(key, begun(again.pid, again.start_ticks, &again.group));
-            }
-            Some(Kind::Exec(exec)) => {
-                if let Some(run) = open.get_mut(&(exec.process, exec.run)) {
-                    run.exec = true;
-                }
-            }
-            Some(Kind::End(end)) => {
-                open.remove(&(end.process, end.run));
-            }
-            Some(Kind::Snapshot(snapshot)) => {
-                let (kept_open, kept_next) = fold(&snapshot.kept);
-                open.extend(kept_open);
-                next_run.extend(kept_next);
-                for dropped in &snapshot.dropped {
-                    let runs = dropped.success + dropped.failed + dropped.killed + dropped.lost;
-                    let next = next_run.entry(dropped.process).or_default();
-                    *next = (*next).max(runs);
-                }
-            }
-            _ => {}
-        }
-    }
-    (open, next_run)
-}
-
-/// The last record since the machine was started for which `find` gives something.
-fn last_of_boot<'r, T>(
-    records: &'r [Record],
-    find: &dyn Fn(&'r Kind) -> Option<T>,
-) -> std::ops::ControlFlow<Option<T>> {
-    use std::ops::ControlFlow::{Break, Continue};
-    let boot_id = process::boot_id();
-    for record in records.iter().rev() {
-        match &record.kind {
-            // What is older is of another boot: names and pids are somebody else's now.
-            Some(Kind::Tenure(tenure)) if tenure.boot_id != boot_id => return Break(None),
-            Some(Kind::Snapshot(snapshot)) => last_of_boot(&snapshot.kept, find)?,
-            Some(kind) => {
-                if let Some(found) = find(kind) {
-                    return Break(Some(found));
-                }
-            }
-            None => {}
-        }
-    }
-    Continue(())
-}
-
-/// The cgroups that were made for the task, the last time: directories and inode numbers.
-fn groups(records: &[Record]) -> Option<Vec<(String, u64)>> {
-    let find = |kind: &Kind| match kind {
-        Kind::Groups(groups) => {
-            let inodes = groups.inodes.iter().copied().chain(std::iter::repeat(0));
-            Some(groups.directories.iter().cloned().zip(inodes).collect())
-        }
-        _ => None,
-    };
-    last_of_boot(records, &find).break_value().flatten()
-}
-
-/// The init of the task's namespaces, the last one.
-fn last_init(records: &[Record]) -> Option<Init> {
-    let find = |kind: &Kind| match kind {
-        Kind::Init(init) => Some(*init),
-        _ => None,
-    };
-    last_of_boot(records, &find).break_value().flatten()
-}
-
-fn begun(pid: u32, start_ticks: u64, group: &str) -> Open {
-    Open {
-        pid: pid as i32,
-        start_ticks,
-        exec: false,
-        group: (!group.is_empty()).then(|| group.into()),
-    }
-}
-
-fn first_processes(records: &[Record]) -> Vec<(i32, u64)> {
-    let begun = records.iter().filter_map(|record| match &record.kind {
-        Some(Kind::Start(start)) if start.pid != 0 => Some((start.pid as i32, start.start_ticks)),
-        Some(Kind::Again(again)) => Some((again.pid as i32, again.start_ticks)),
-        _ => None,
-    });
-    begun.collect()
-}
-
-/// A keeper with a fresh root above it: all but the first found processes that are not theirs.
-fn is_adoption(record: &&Record) -> bool {
-    matches!(&record.kind, Some(Kind::Tenure(tenure)) if tenure.cover() == Cover::Whole)
-}
-
-fn last_boot(records: &[Record]) -> Option<String> {
-    let tenures = records
-        .iter()
-        .rev()
-        .filter_map(|record| match &record.kind {
-            Some(Kind::Tenure(tenure)) => Some(tenure.boot_id.clone()),
-            _ => None,
-        });
-    tenures.into_iter().next()
 }
 
 /// Clearing the mapping forgets the root that is at work.

@@ -224,7 +224,7 @@ fn fork_inside(
         |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     match (read, number(0), number(4)) {
         (Ok(8), 0, error) => {
-            let (reason, _) = super::launch::explain(error, "");
+            let (reason, _) = super::steps::explain(error, "");
             Err(io::Error::other(reason))
         }
         (Ok(8), pid, _) => {

@@ -12,14 +12,16 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use super::child::{ChildPlan, Gated, STEP_EXEC, STEPS, fork_gated};
+use super::{
+    child::{ChildPlan, Gated, fork_gated},
+    limits::rlimits_of,
+};
 use crate::{
     engine::{
         ipc::{Key, Live},
         keeper::{
-            cgroups::rlimits_of,
+            namespaces::Entrance,
             output::{self, Pipes, Policy, Slot, Source, Stream},
-            private_tasks::Entrance,
         },
     },
     protocols::dewar::link as wire,
@@ -317,18 +319,4 @@ fn nul_byte() -> io::Error {
         io::ErrorKind::InvalidInput,
         "an argument, variable or path contains a NUL byte",
     )
-}
-
-/// What a failed slot says, for people, and exec's errno if it was exec that failed.
-pub(crate) fn explain(error: u32, command: &str) -> (String, u32) {
-    let (step, errno) = (error >> 16, error & 0xffff);
-    let cause = io::Error::from_raw_os_error(errno as i32);
-    let cause = cause.to_string();
-    let cause = cause.split(" (os error").next().unwrap_or_default();
-    if step == STEP_EXEC {
-        (format!("cannot execute {command}: {cause}"), errno)
-    } else {
-        let step = STEPS.get(step as usize).copied().unwrap_or("start");
-        (format!("cannot {step}: {cause}"), 0)
-    }
 }

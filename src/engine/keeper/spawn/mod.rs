@@ -5,6 +5,10 @@
 mod child;
 mod confine;
 mod launch;
+mod limits;
+mod steps;
 
 pub(crate) use confine::Confinement;
-pub(crate) use launch::{Bounds, Launched, Setting, explain, launch, launch_probe, reopen};
+pub(crate) use launch::{Bounds, Launched, Setting, launch, launch_probe, reopen};
+pub(crate) use limits::{bytes, limits_of};
+pub(crate) use steps::explain;

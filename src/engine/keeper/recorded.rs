@@ -1,0 +1,138 @@
+//! What a journal says of processes that may still live: pure, from records to runs, groups and inits.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    journal::{Cover, Init, Kind, Record},
+    sys::process,
+};
+
+/// A run that has begun and not ended, as the journal knows it.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    pub(super) pid: i32,
+    pub(super) start_ticks: u64,
+    pub(super) exec: bool,
+    pub(super) group: Option<Box<str>>,
+}
+
+/// (process, run), within one task.
+type OfTask = (u32, u32);
+
+/// The runs without an end, and per process the next run's number.
+pub(super) fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32, u32>) {
+    let mut open = BTreeMap::new();
+    let mut next_run: BTreeMap<u32, u32> = BTreeMap::new();
+    for record in records {
+        match &record.kind {
+            Some(Kind::Start(start)) => {
+                let next = next_run.entry(start.process).or_default();
+                *next = (*next).max(start.run + 1);
+                let key = (start.process, start.run);
+                open.insert(key, begun(start.pid, start.start_ticks, &start.group));
+            }
+            Some(Kind::Again(again)) => {
+                let key = (again.process, again.run);
+                open.insert(key, begun(again.pid, again.start_ticks, &again.group));
+            }
+            Some(Kind::Exec(exec)) => {
+                if let Some(run) = open.get_mut(&(exec.process, exec.run)) {
+                    run.exec = true;
+                }
+            }
+            Some(Kind::End(end)) => {
+                open.remove(&(end.process, end.run));
+            }
+            Some(Kind::Snapshot(snapshot)) => {
+                let (kept_open, kept_next) = fold(&snapshot.kept);
+                open.extend(kept_open);
+                next_run.extend(kept_next);
+                for dropped in &snapshot.dropped {
+                    let runs = dropped.success + dropped.failed + dropped.killed + dropped.lost;
+                    let next = next_run.entry(dropped.process).or_default();
+                    *next = (*next).max(runs);
+                }
+            }
+            _ => {}
+        }
+    }
+    (open, next_run)
+}
+
+/// The last record since the machine was started for which `find` gives something.
+fn last_of_boot<'r, T>(
+    records: &'r [Record],
+    find: &dyn Fn(&'r Kind) -> Option<T>,
+) -> std::ops::ControlFlow<Option<T>> {
+    use std::ops::ControlFlow::{Break, Continue};
+    let boot_id = process::boot_id();
+    for record in records.iter().rev() {
+        match &record.kind {
+            // What is older is of another boot: names and pids are somebody else's now.
+            Some(Kind::Tenure(tenure)) if tenure.boot_id != boot_id => return Break(None),
+            Some(Kind::Snapshot(snapshot)) => last_of_boot(&snapshot.kept, find)?,
+            Some(kind) => {
+                if let Some(found) = find(kind) {
+                    return Break(Some(found));
+                }
+            }
+            None => {}
+        }
+    }
+    Continue(())
+}
+
+/// The cgroups that were made for the task, the last time: directories and inode numbers.
+pub(super) fn groups(records: &[Record]) -> Option<Vec<(String, u64)>> {
+    let find = |kind: &Kind| match kind {
+        Kind::Groups(groups) => {
+            let inodes = groups.inodes.iter().copied().chain(std::iter::repeat(0));
+            Some(groups.directories.iter().cloned().zip(inodes).collect())
+        }
+        _ => None,
+    };
+    last_of_boot(records, &find).break_value().flatten()
+}
+
+/// The init of the task's namespaces, the last one.
+pub(super) fn last_init(records: &[Record]) -> Option<Init> {
+    let find = |kind: &Kind| match kind {
+        Kind::Init(init) => Some(*init),
+        _ => None,
+    };
+    last_of_boot(records, &find).break_value().flatten()
+}
+
+fn begun(pid: u32, start_ticks: u64, group: &str) -> Open {
+    Open {
+        pid: pid as i32,
+        start_ticks,
+        exec: false,
+        group: (!group.is_empty()).then(|| group.into()),
+    }
+}
+
+pub(super) fn first_processes(records: &[Record]) -> Vec<(i32, u64)> {
+    let begun = records.iter().filter_map(|record| match &record.kind {
+        Some(Kind::Start(start)) if start.pid != 0 => Some((start.pid as i32, start.start_ticks)),
+        Some(Kind::Again(again)) => Some((again.pid as i32, again.start_ticks)),
+        _ => None,
+    });
+    begun.collect()
+}
+
+/// A keeper with a fresh root above it: all but the first found processes that are not theirs.
+pub(super) fn is_adoption(record: &&Record) -> bool {
+    matches!(&record.kind, Some(Kind::Tenure(tenure)) if tenure.cover() == Cover::Whole)
+}
+
+pub(super) fn last_boot(records: &[Record]) -> Option<String> {
+    let tenures = records
+        .iter()
+        .rev()
+        .filter_map(|record| match &record.kind {
+            Some(Kind::Tenure(tenure)) => Some(tenure.boot_id.clone()),
+            _ => None,
+        });
+    tenures.into_iter().next()
+}

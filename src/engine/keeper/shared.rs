@@ -1,0 +1,60 @@
+//! What root and keeper share from before their fork.
+
+use std::{
+    collections::{HashMap, HashSet},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use nix::sys::signal::Signal;
+
+use super::output::{Pipes, Slot, Vault};
+use crate::{
+    engine::ipc::{Key, Live, RunnerKind},
+    protocols::dewar::link as wire,
+};
+
+/// All that root and keeper share.
+pub(super) struct Shared {
+    pub directory: OwnedFd,
+    /// Held by root and keeper as long as either lives: nobody else looks after the task.
+    pub _lock: OwnedFd,
+    pub listener: OwnedFd,
+    pub live: Live,
+    pub executable: String,
+    pub path: String,
+    pub runner: &'static RunnerKind,
+    /// What the user's programs may open, as we found it: we may open more.
+    pub open_files: (u64, u64),
+    /// Where the root holds what the keeper reads, while there are two of us.
+    pub vault: Option<Arc<Vault>>,
+    /// What a dead keeper was reading.
+    pub pipes: HashMap<Slot, Pipes>,
+}
+
+impl Shared {
+    /// Runs whose output a dead keeper read, and nobody since.
+    pub fn held(&self) -> Vec<wire::Held> {
+        let keys: HashSet<Key> = self.pipes.keys().map(|slot| slot.key).collect();
+        let held = keys.into_iter().map(|key| wire::Held {
+            process: key.process,
+            run: key.run,
+            task: key.task,
+        });
+        held.collect()
+    }
+
+    /// A dead keeper read the output of this run, and nobody has read on yet.
+    pub fn holds(&self, key: Key) -> bool {
+        self.pipes.keys().any(|slot| slot.key == key)
+    }
+}
+
+/// Signals that must not end us: a terminal that closes, an init that stops services.
+pub(super) const IGNORED: [Signal; 5] = [
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGPIPE,
+    Signal::SIGQUIT,
+];

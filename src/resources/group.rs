@@ -15,14 +15,13 @@ use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
 use super::{
+    cgroupfs::{OWN_LEAF, PREFIX, at, listed, processes, switch, write},
     controllers::{Controller, Version},
-    hierarchies::{OWN_LEAF, Site, at, listed, processes, switch, write},
+    hierarchies::Site,
     limits::{LimitError, Limits},
     usage::{Depth, Usage},
 };
 
-/// How the groups of tasks are called.
-pub(super) const PREFIX: &str = "dewar.";
 /// Of a name in a file system.
 const LONGEST: usize = 200;
 

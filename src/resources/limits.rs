@@ -11,8 +11,9 @@ use cgroups_rs::fs::{
 use thiserror::Error;
 
 use super::{
+    cgroupfs,
     controllers::{Controller, Version},
-    hierarchies::{self, Site},
+    hierarchies::Site,
 };
 use crate::task::Resources;
 
@@ -172,7 +173,7 @@ impl Limits {
             }
             "ram_high" => {
                 let high = self.ram_high.unwrap_or_default().to_string();
-                return hierarchies::write(&path.join("memory.high"), &high)
+                return cgroupfs::write(&path.join("memory.high"), &high)
                     .map_err(|error| error.to_string());
             }
             "pids" => {
@@ -193,12 +194,12 @@ impl Limits {
         let weight = self.io_weight.unwrap_or(100);
         let io = path.join("io.weight");
         if v2 && io.exists() {
-            return hierarchies::write(&io, &weight.to_string()).map_err(|error| error.to_string());
+            return cgroupfs::write(&io, &weight.to_string()).map_err(|error| error.to_string());
         }
         let bfq = path.join("blkio.bfq.weight");
         if !v2 && bfq.exists() {
             let weight = bfq_weight(weight).to_string();
-            return hierarchies::write(&bfq, &weight).map_err(|error| error.to_string());
+            return cgroupfs::write(&bfq, &weight).map_err(|error| error.to_string());
         }
         BlkIoController::new(path.to_path_buf(), PathBuf::new(), v2)
             .set_weight(bfq_weight(weight).into())
@@ -244,18 +245,6 @@ fn bfq_weight(weight: u32) -> u32 {
         0..=100 => weight.max(1),
         more => 100 + (more - 100) * 900 / 9_900,
     }
-}
-
-/// True when a disk of this machine is shared by weight.
-pub(super) fn knows_weights(version: Version) -> bool {
-    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let mut schedulers =
-        disks.filter_map(|disk| fs::read_to_string(disk.path().join("queue/scheduler")).ok());
-    let costs = || {
-        let text = fs::read_to_string("/sys/fs/cgroup/io.cost.qos").unwrap_or_default();
-        text.contains("enable=1")
-    };
-    schedulers.any(|text| text.contains("[bfq]")) || (version == Version::V2 && costs())
 }
 
 /// What the library says, with the system's own word at the end.

@@ -12,7 +12,7 @@ use nix::sys::{
     inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
-use super::{controllers::Version, hierarchies::write};
+use super::{cgroupfs::write, controllers::Version};
 
 /// A descriptor that is readable when something has happened to the memory of the group in `path`; what, its
 /// usage tells.

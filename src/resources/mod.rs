@@ -5,6 +5,7 @@
 //! started in, so whatever holds for us holds for the processes too. This room knows nothing of
 //! tasks' plans; it starts and kills nothing but what is in a group of its own making.
 
+mod cgroupfs;
 mod controllers;
 mod disk;
 mod group;

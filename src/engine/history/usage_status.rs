@@ -1,9 +1,8 @@
 //! What a run has used, as people and programs read it.
 
-use crate::journal;
 use serde::{Deserialize, Serialize};
 
-use crate::{resources::Usage, task::shown_bytes};
+use crate::{journal, resources::Usage, task::shown_bytes};
 
 /// What a run uses or used; null is not known. Without a cgroup it is the sum of what its living
 /// processes say of themselves.

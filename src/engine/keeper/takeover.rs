@@ -29,7 +29,7 @@ use crate::{
     journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay},
     resources::{Group, Site},
     sys::{
-        process::{self},
+        process,
         tree::{self, Snapshot},
     },
 };

@@ -1,6 +1,7 @@
 //! The scheduler's API: JSON over HTTP, from requests to questions for the core and back.
 
+mod bodies;
 mod routes;
 
+pub use bodies::{QuotaBody, Submission};
 pub(crate) use routes::serve;
-pub use routes::{QuotaBody, Submission};

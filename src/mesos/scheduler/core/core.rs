@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    agents::Agent,
+    agent::Agent,
     decision::{Call, Decision, Event, Measure},
-    reconciliation::Chore,
+    retries::Chore,
     settings::Settings,
     state::{Fact, Instance, Key, Kind, Outcome, State, Task},
 };

@@ -1,6 +1,6 @@
 //! What comes in and what goes out.
 
-use super::{agents::Offer, state::Fact};
+use super::{agent::Offer, state::Fact};
 use crate::mesos::protocol::messages::TaskState;
 
 /// Something that happened.

@@ -1,6 +1,6 @@
 //! Whether an agent may have an instance of a job, whatever it has free.
 
-use super::agents::Agent;
+use super::agent::Agent;
 use crate::task::{Job, Rule};
 
 /// Agents with this attribute are only for jobs that ask for its value.

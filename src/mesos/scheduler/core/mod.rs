@@ -5,6 +5,7 @@
 //! that is not superseded; the same history gives the same decisions.
 //! It reads no clock and no file, and knows nothing of HTTP.
 
+mod agent;
 mod agents;
 mod amounts;
 mod apply;
@@ -17,7 +18,9 @@ mod placing;
 mod properties;
 mod quotas;
 mod reconciliation;
+mod request;
 mod requests;
+mod retries;
 mod settings;
 mod snapshot;
 mod state;
@@ -27,11 +30,11 @@ mod tests;
 mod updates;
 mod views;
 
-pub use agents::Offer;
+pub use agent::Offer;
 pub use amounts::{Amounts, NAMES, Ports, UNLIMITED, mib, thousandths};
 pub use core::{Core, task_id};
 pub use decision::{Call, Decision, Event, Heard, Measure};
-pub use requests::{Answer, Refusal, Request, Sort};
+pub use request::{Answer, Refusal, Request, Sort};
 pub use settings::Settings;
 pub use state::{Fact, Flapping, Key, Kind, State, Task, Version};
 pub use views::{AgentView, InstanceView, JobView, QuotaView, Totals, UpdateView};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    agents::Agent,
+    agent::Agent,
     amounts::{Amounts, NAMES, shown},
     core::Core,
     matching::{Veto, veto},

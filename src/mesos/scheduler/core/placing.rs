@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::{
-    agents::{Agent, Bundle, Offer},
+    agent::{Agent, Bundle, Offer},
     amounts::Amounts,
     core::{Core, Group, Timer},
     decision::{Call, Measure},

@@ -14,7 +14,7 @@ use super::{
     amounts::thousandths,
     core::{Core, serial_of, task_id},
     decision::{Call, Decision, Event},
-    requests::Request,
+    request::Request,
     settings::Settings,
     state::{Fact, Kind, Outcome, State, UpdateStage, limits},
     tests::job,

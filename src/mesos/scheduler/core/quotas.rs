@@ -3,7 +3,7 @@
 use super::{
     amounts::{Amounts, NAMES, shown},
     core::Core,
-    requests::{Refusal, Sort},
+    request::{Refusal, Sort},
     state::JobState,
 };
 use crate::{protocols::dewar::scheduler::Change, task::Job};

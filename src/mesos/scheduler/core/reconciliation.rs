@@ -3,23 +3,13 @@
 use super::{
     core::{Core, Timer, task_id},
     decision::Call,
+    retries::Chore,
     state::{Kind, Task},
 };
 use crate::{
     mesos::protocol::messages::TaskState,
     protocols::dewar::scheduler::{Forgotten, Superseded},
 };
-
-/// How far these are with one task.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Chore {
-    kills: u32,
-    next_kill: u64,
-    asks: u32,
-    next_ask: u64,
-    /// Nothing was heard of it since the last subscription.
-    pub is_unconfirmed: bool,
-}
 
 /// Tasks of one question.
 const ASKED_AT_ONCE: usize = 5_000;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    agents::Offer,
+    agent::Offer,
     amounts::{Amounts, Ports, UNLIMITED},
     core::{Core, task_id},
     decision::{Call, Decision, Event, Heard},
-    requests::{Answer, Refusal, Request, Sort},
+    request::{Answer, Refusal, Request, Sort},
     settings::Settings,
     state::State,
 };

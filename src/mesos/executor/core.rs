@@ -9,19 +9,17 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::{
+    entry::{Connection, Ending, Entry, budget_of},
     interface::{Action, News, Setting, Standing, Words, World},
     terminal_update::check_status,
     updates::Update,
 };
 use crate::{
     journal::{self, Kind, Record},
-    mesos::protocol::{
-        is_terminal,
-        messages::{
-            AgentId, ExecutorId, FrameworkId, KillPolicy, TaskId, TaskInfo, TaskState, TaskStatus,
-            executor::{Call, Event, call, event},
-            task_status::{Reason, Source},
-        },
+    mesos::protocol::messages::{
+        AgentId, ExecutorId, FrameworkId, KillPolicy, TaskId, TaskInfo, TaskState, TaskStatus,
+        executor::{Call, Event, call, event},
+        task_status::{Reason, Source},
     },
     sys::clock::Moment,
 };
@@ -33,54 +31,6 @@ const LINGER_US: u64 = 1_000_000;
 /// How long a first subscription may take without checkpointing. Microseconds.
 const FIRST_CONTACT_US: u64 = 60_000_000;
 const FIRST_PAUSE_US: u64 = 50_000;
-
-#[derive(Debug)]
-struct Entry {
-    info: TaskInfo,
-    /// 0: launched alone.
-    group: u32,
-    updates: Vec<Update>,
-    /// [`Action::Begin`] was said in this life.
-    begun: bool,
-    /// Somebody wants its end: with this budget, or its own.
-    kill: Option<Option<u64>>,
-    ended_with_group: bool,
-    forgotten: bool,
-}
-
-impl Entry {
-    fn has(&self, state: TaskState) -> bool {
-        let mut updates = self.updates.iter();
-        updates.any(|update| update.status.state() == state)
-    }
-
-    fn is_terminal(&self) -> bool {
-        let mut updates = self.updates.iter();
-        updates.any(|update| is_terminal(update.status.state()))
-    }
-
-    fn is_done(&self) -> bool {
-        self.is_terminal() && self.updates.iter().all(Update::is_acknowledged)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Connection {
-    /// To be made from this moment on.
-    None {
-        retry_at: u64,
-    },
-    Asked,
-    Open,
-}
-
-/// Why and until when everything is being ended.
-#[derive(Clone, Copy, Debug)]
-struct Ending {
-    deadline: u64,
-    /// Somebody is there who acknowledges.
-    has_agent: bool,
-}
 
 /// Everything that the executor knows.
 #[derive(Debug)]
@@ -660,10 +610,4 @@ impl Core {
             .filter(|at| *at > clock)
             .min()
     }
-}
-
-/// A kill policy's grace period, microseconds.
-fn budget_of(policy: Option<&KillPolicy>) -> Option<u64> {
-    let nanos = policy?.grace_period.as_ref()?.nanoseconds;
-    Some(u64::try_from(nanos).unwrap_or(0) / 1000)
 }

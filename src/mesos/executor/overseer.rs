@@ -11,11 +11,11 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
+    bounds::Bounds,
     compaction::needed,
     core::Core,
     interface::{Action, News, Setting, Standing, Words, World},
     prepare::{Place, prepare},
-    start::Bounds,
     terminal_update,
 };
 use crate::{
@@ -122,7 +122,7 @@ impl MesosOverseer {
     fn begin(&mut self, task: u32, members: &Members) -> Option<Want> {
         let info = self.core.info(task)?;
         let place = Place {
-            directory: self.sandbox.join(super::start::DIRECTORY),
+            directory: self.sandbox.join(super::bounds::DIRECTORY),
             sandbox: self.sandbox.clone(),
             hostname: self.core.hostname().unwrap_or_default().to_owned(),
             bounds: self.bounds,

@@ -9,7 +9,10 @@ use std::{
 
 use thiserror::Error;
 
-use super::overseer::MesosOverseer;
+use super::{
+    bounds::{Bounds, DIRECTORY},
+    overseer::MesosOverseer,
+};
 use crate::{
     engine::{
         ipc::{Go, JOURNAL, RunnerKind},
@@ -19,7 +22,6 @@ use crate::{
     journal::{Executor, Header},
     mesos::protocol::{AgentEnvironment, EnvironmentError, Wire},
     sandbox::Account,
-    task::Level,
 };
 
 /// The hidden verb by which an executor's runner is exec'ed.
@@ -31,28 +33,6 @@ pub const EXECUTOR_RUNNER: RunnerKind = RunnerKind {
     verb: EXECUTOR_RUNNER_VERB,
     main: |setup| runner_main(setup, overseer),
 };
-
-/// What all tasks of an executor may use and see.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Bounds {
-    /// `None`: what each task says.
-    pub isolation: Option<Level>,
-    /// Each task is held to its resources.
-    pub enforce_task: bool,
-}
-
-impl Bounds {
-    /// As the executor's journal has them.
-    pub(super) fn of(executor: &Executor) -> Bounds {
-        Bounds {
-            isolation: executor.isolation.parse().ok(),
-            enforce_task: executor.enforce_task,
-        }
-    }
-}
-
-/// Where in the container's sandbox the executor keeps its own files.
-pub(super) const DIRECTORY: &str = ".dewar";
 
 /// Why there is no executor.
 #[derive(Debug, Error)]

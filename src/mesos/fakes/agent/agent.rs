@@ -6,31 +6,25 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use thiserror::Error;
-use tokio::{
-    sync::{mpsc, watch},
-    task::AbortHandle,
-};
+use tokio::sync::{mpsc, watch};
 
 use super::{
-    core::{Answer, Core, Refusal},
+    core::Core,
     faults::Fault,
     server,
+    shared::{Shared, State},
 };
 use crate::mesos::{
     fakes::listening::accept_while_up,
     protocol::{
-        Wire, encode_record, is_terminal,
-        messages::{
-            TaskInfo, TaskState, TaskStatus,
-            executor::{Call, Event, call},
-        },
+        is_terminal,
+        messages::{TaskInfo, TaskState, TaskStatus},
     },
 };
 
@@ -76,127 +70,6 @@ pub enum FakeAgentError {
     /// The system said no.
     #[error("cannot serve: {0}")]
     Io(#[from] io::Error),
-}
-
-/// What the handle and the connections share.
-pub(super) struct Shared {
-    pub token: Option<String>,
-    state: Mutex<State>,
-    changed: Condvar,
-    /// True while the agent is alive.
-    up: watch::Sender<bool>,
-}
-
-struct State {
-    core: Core,
-    stream: Option<Stream>,
-    connections: Vec<AbortHandle>,
-    refuse: u32,
-    mute: u32,
-    late: Duration,
-    duplicate: bool,
-    pieces: Option<usize>,
-    recovered_at: Option<Instant>,
-    subscriptions: u32,
-}
-
-struct Stream {
-    send: mpsc::UnboundedSender<Bytes>,
-    wire: Wire,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes in a call; the events of its stream, if it opens one.
-    pub fn call(
-        self: &Arc<Shared>,
-        call: Call,
-        wire: Wire,
-    ) -> Result<Option<mpsc::UnboundedReceiver<Bytes>>, Refusal> {
-        let mut state = self.lock();
-        let refused = Refusal {
-            status: 503,
-            why: "Agent has not finished recovery",
-        };
-        let is_over = |at: Instant| at <= Instant::now();
-        if state.recovered_at.is_some_and(is_over) {
-            state.recovered_at = None;
-            state.core.recovering = false;
-        }
-        if call.r#type() == call::Type::Update && state.refuse > 0 {
-            state.refuse -= 1;
-            return Err(refused);
-        }
-        let answer = state.core.call(call);
-        self.changed.notify_all();
-        match answer? {
-            Answer::Stream(events) => {
-                let (send, receive) = mpsc::unbounded_channel();
-                // A second subscription ends the first stream cleanly.
-                state.stream = Some(Stream { send, wire });
-                state.subscriptions += 1;
-                state.send(events);
-                Ok(Some(receive))
-            }
-            Answer::Accepted(events) => {
-                for event in events {
-                    match state.mute {
-                        0 if state.late > Duration::ZERO => {
-                            let (late, shared) = (state.late, Arc::clone(self));
-                            thread::spawn(move || {
-                                thread::sleep(late);
-                                shared.lock().send(vec![event]);
-                            });
-                        }
-                        0 => state.send(vec![event]),
-                        _ => state.mute -= 1,
-                    }
-                }
-                Ok(None)
-            }
-        }
-    }
-}
-
-impl State {
-    /// Puts events on the stream; without one they are gone.
-    fn send(&mut self, events: Vec<Event>) {
-        let times = if self.duplicate { 2 } else { 1 };
-        for event in events {
-            let Some(wire) = self.stream.as_ref().map(|stream| stream.wire) else {
-                return;
-            };
-            match wire.encode(&event) {
-                Ok(bytes) => {
-                    for _ in 0..times {
-                        self.put(&encode_record(&bytes));
-                    }
-                }
-                Err(error) => tracing::error!("an event that cannot be written: {error}"),
-            }
-        }
-    }
-
-    fn put(&mut self, bytes: &[u8]) {
-        let size = self.pieces.unwrap_or(bytes.len()).max(1);
-        if let Some(stream) = &self.stream {
-            let mut pieces = bytes.chunks(size);
-            let sent = pieces.all(|piece| stream.send.send(Bytes::copy_from_slice(piece)).is_ok());
-            if !sent {
-                self.stream = None;
-            }
-        }
-    }
-
-    fn drop_connections(&mut self) {
-        self.stream = None;
-        for connection in self.connections.drain(..) {
-            connection.abort();
-        }
-    }
 }
 
 /// An agent that listens.

@@ -9,6 +9,7 @@ mod container;
 mod core;
 mod faults;
 mod server;
+mod shared;
 
 pub use agent::{FakeAgent, Options};
 pub use container::Container;

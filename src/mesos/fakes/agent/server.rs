@@ -12,7 +12,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-use super::agent::Shared;
+use super::shared::Shared;
 use crate::{
     mesos::protocol::{Wire, messages::executor::Call},
     web::{self, Pieces, Reply, Socket},

@@ -7,7 +7,9 @@ mod faults;
 mod master;
 mod resource_totals;
 mod server;
+mod shared;
 
 pub use core::{AgentSpec, Master};
 pub use faults::Fault;
-pub use master::{FakeMaster, Options};
+pub use master::FakeMaster;
+pub use shared::Options;

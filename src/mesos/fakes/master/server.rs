@@ -12,7 +12,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
-use super::master::Shared;
+use super::shared::Shared;
 use crate::{
     mesos::protocol::{
         Wire,

@@ -2,12 +2,28 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use super::{job::JobArgs, verbs::scheduler::SchedulerArgs};
-use crate::{
-    mesos::{fakes::agent::ScheduledFault, protocol::Wire},
-    task::{Bytes, Level, Period, StopSignal},
+use super::{
+    job::JobArgs,
+    verbs::{
+        attach::{AttachArgs, WaitArgs},
+        doctor::DoctorArgs,
+        executor::ExecutorArgs,
+        explain::ExplainArgs,
+        fake_agent::FakeAgentArgs,
+        gc::GcArgs,
+        graph::GraphArgs,
+        inspect::InspectArgs,
+        kill::KillArgs,
+        restart_and_signal::{RestartArgs, SignalArgs},
+        run::RunArgs,
+        scheduler::SchedulerArgs,
+        simplerun::SimplerunArgs,
+        status::StatusArgs,
+        tail::TailArgs,
+        validate::ValidateArgs,
+    },
 };
 
 /// Runs tasks: DAGs of processes in one sandbox, with logs, retries and finalizers. A task survives
@@ -166,265 +182,11 @@ A second one with the same --root waits and takes its place. SIGTERM ends it; ta
     Man(ManArgs),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// live on a terminal, else plain
-    Auto,
-    /// A table that redraws itself
-    Live,
-    /// One line an event
-    Plain,
-    /// One JSON object an event
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum StatusFormat {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
     /// Of job files
     #[arg(long)]
     pub job: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ExecutorArgs {
-    /// How to talk to the agent
-    #[arg(long, value_enum, default_value = "protobuf")]
-    pub wire: Wire,
-    #[command(flatten)]
-    pub bounds: BoundArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct FakeAgentArgs {
-    /// A task in YAML or JSON
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// How the executor talks to the agent
-    #[arg(long, value_enum, default_value = "protobuf")]
-    pub wire: Wire,
-    /// Break something: TIME:WHAT, for example 500ms:drop (repeatable)
-    #[arg(long = "fault", value_name = "TIME:WHAT")]
-    pub faults: Vec<ScheduledFault>,
-    /// Let the executor prove who it is with this token
-    #[arg(long, value_name = "TOKEN")]
-    pub token: Option<String>,
-    /// Listen at a socket, not at a port
-    #[arg(long)]
-    pub domain_socket: bool,
-    #[command(flatten)]
-    pub bounds: BoundArgs,
-    /// The container's sandbox, which is kept [default: a temporary one]
-    #[arg(long, value_name = "DIR")]
-    pub sandbox: Option<PathBuf>,
-}
-
-/// What a task file's templates are bound to.
-#[derive(Debug, Args)]
-pub(super) struct BindingArgs {
-    /// Of several tasks in the file, the one to use
-    #[arg(long, value_name = "NAME")]
-    pub task: Option<String>,
-    /// Bind a template variable
-    // -E is how Thermos spelt it.
-    #[arg(long = "set", short_alias = 'E', value_name = "NAME=VALUE", value_parser = pair)]
-    pub sets: Vec<(String, String)>,
-    /// Give a named port; one that is not given is allocated
-    // -P NAME:PORT is how Thermos spelt it.
-    #[arg(long = "port", short_alias = 'P', value_name = "NAME=NUMBER", value_parser = port)]
-    pub ports: Vec<(String, u16)>,
-}
-
-/// What the task may use and see.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub(super) struct BoundArgs {
-    /// How far the task is kept from this machine: directory or private [default: what the file says]
-    #[arg(long, value_name = "LEVEL")]
-    pub isolation: Option<Level>,
-    /// Hold the task as a whole to its `resources`
-    #[arg(long)]
-    pub enforce_task: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RunArgs {
-    /// The task file, YAML or JSON; - for standard input
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
-    /// The task's id [default: NAME-YYYYmmdd-HHMMSS.usec]
-    #[arg(long, alias = "task_id", value_name = "ID")]
-    pub id: Option<String>,
-    /// The sandbox's directory; used as it is when it exists
-    #[arg(long, value_name = "DIR")]
-    pub sandbox: Option<PathBuf>,
-    /// Return as soon as the task is on its way
-    #[arg(long, alias = "daemon")]
-    pub detach: bool,
-    /// Give the processes this environment too
-    #[arg(long)]
-    pub preserve_env: bool,
-    #[command(flatten)]
-    pub bounds: BoundArgs,
-    /// How to show what happens
-    #[arg(long, value_enum, default_value = "auto")]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct StatusArgs {
-    /// One task only
-    pub id: Option<String>,
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct TailArgs {
-    /// The task
-    pub id: String,
-    /// One process only
-    pub process: Option<String>,
-    /// Go on until the task ends
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Lines to begin with, per file
-    #[arg(short = 'n', long, default_value_t = 10)]
-    pub lines: usize,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct KillArgs {
-    /// The task
-    pub id: String,
-    /// SIGKILL at once, no final processes
-    #[arg(long)]
-    pub now: bool,
-    /// Seconds, instead of the task's finalization_wait
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub wait: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SimplerunArgs {
-    /// What is run
-    #[arg(
-        value_name = "CMD",
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
-    pub command: Vec<String>,
-    /// The name of the task and its process
-    #[arg(long, default_value = "simple")]
-    pub name: String,
-    /// Who runs it [default: you]
-    #[arg(long)]
-    pub user: Option<String>,
-    /// Bind a template variable
-    #[arg(long = "set", short_alias = 'E', value_name = "NAME=VALUE", value_parser = pair)]
-    pub sets: Vec<(String, String)>,
-    /// Give a named port; one that is not given is allocated
-    #[arg(long = "port", short_alias = 'P', value_name = "NAME=NUMBER", value_parser = port)]
-    pub ports: Vec<(String, u16)>,
-    /// The task's id [default: NAME-YYYYmmdd-HHMMSS.usec]
-    #[arg(long, alias = "task_id", value_name = "ID")]
-    pub id: Option<String>,
-    /// The sandbox's directory; used as it is when it exists
-    #[arg(long, value_name = "DIR")]
-    pub sandbox: Option<PathBuf>,
-    /// Return as soon as the task is on its way
-    #[arg(long, alias = "daemon")]
-    pub detach: bool,
-    /// Give it this environment too
-    #[arg(long)]
-    pub preserve_env: bool,
-    #[command(flatten)]
-    pub bounds: BoundArgs,
-    /// How to show what happens
-    #[arg(long, value_enum, default_value = "auto")]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RestartArgs {
-    /// The task
-    pub id: String,
-    /// Its process
-    pub process: String,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SignalArgs {
-    /// The task
-    pub id: String,
-    /// Its process
-    pub process: String,
-    /// By name or number: HUP, SIGUSR1, 15
-    #[arg(value_name = "SIGNAL")]
-    pub signal: StopSignal,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ExplainArgs {
-    /// The task
-    pub id: String,
-    /// One process only
-    pub process: Option<String>,
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DoctorArgs {
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum GraphFormat {
-    /// For people
-    Text,
-    /// For Graphviz
-    Dot,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct GraphArgs {
-    /// A task file (- for standard input), or the id of a task
-    #[arg(value_name = "FILE|ID")]
-    pub what: String,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
-    /// How to draw it
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: GraphFormat,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct GcArgs {
-    /// Remove tasks that ended longer ago than this, for example 36h [default, if no limit is given: 7d]
-    #[arg(long, value_name = "TIME")]
-    pub older_than: Option<Period>,
-    /// Keep at most so many tasks that are over, the newest
-    #[arg(long, value_name = "N")]
-    pub keep: Option<usize>,
-    /// Keep at most so many bytes of tasks that are over, the newest
-    #[arg(long, value_name = "SIZE")]
-    pub max_bytes: Option<Bytes>,
-    /// Only say what would be removed
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -438,60 +200,4 @@ pub(super) struct ManArgs {
     /// Where all pages go
     #[arg(value_name = "DIR")]
     pub directory: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct AttachArgs {
-    /// The task
-    pub id: String,
-    /// How to show what happens
-    #[arg(long, value_enum, default_value = "auto")]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct WaitArgs {
-    /// The task
-    pub id: String,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ValidateArgs {
-    /// The task file, YAML or JSON; - for standard input
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct InspectArgs {
-    /// The task file, YAML or JSON; - for standard input
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
-    match name.is_empty() {
-        true => Err("the name is empty".to_owned()),
-        false => Ok((name.to_owned(), value.to_owned())),
-    }
-}
-
-fn port(text: &str) -> Result<(String, u16), String> {
-    let (name, number) = match text.split_once(':') {
-        Some((name, number)) if !name.contains('=') => pair(&format!("{name}={number}"))?,
-        _ => pair(text)?,
-    };
-    match number.parse() {
-        Ok(0) | Err(_) => Err(format!("{number:?} is no port number (1 to 65535)")),
-        Ok(number) => Ok((name, number)),
-    }
-}
-
-/// Seconds or a duration, as microseconds.
-fn seconds(text: &str) -> Result<u64, String> {
-    let period: crate::task::Period = text.parse().map_err(str::to_owned)?;
-    Ok(period.as_micros())
 }

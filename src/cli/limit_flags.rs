@@ -1,7 +1,7 @@
 //! What a task may use and see, from the command line; and whether this machine can give that, before
 //! anything begins.
 
-use super::{args::BoundArgs, failure::Failure};
+use super::{failure::Failure, flags::BoundArgs};
 use crate::{
     resources::{DelegateError, Site, Survey, Whose, delegate, has_limits},
     task::Task,

@@ -3,10 +3,13 @@
 mod args;
 mod entry;
 mod failure;
+mod flags;
 mod follow;
 mod job;
 mod limit_flags;
 mod live;
+mod plain;
+mod signals;
 mod task_file;
 mod terminal;
 mod verbs;

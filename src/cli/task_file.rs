@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    args::BindingArgs,
     failure::{Code, Failure},
+    flags::BindingArgs,
     terminal::{Style, complain},
 };
 use crate::config::{Bindings, Diagnostics, Document, Resolved};

@@ -1,5 +1,7 @@
 //! Colours, and keeping other people's bytes from steering the terminal.
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use std::io::{IsTerminal, Write};
 
 /// How a stream wants its text.
@@ -97,6 +99,27 @@ pub(super) fn complain(line: &str) {
 /// A line to standard output, which may be full or gone.
 pub(super) fn print(line: &str) {
     put(&mut std::io::stdout(), format!("{line}\n").as_bytes());
+}
+
+/// As much of `text` as fits into `width` columns; what is cut ends in `…`.
+pub(crate) fn fit(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        let wide = c.width().unwrap_or(0);
+        if used + wide >= width {
+            break;
+        }
+        used += wide;
+        out.push(c);
+    }
+    if width > 0 {
+        out.push('…');
+    }
+    out
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the live view draws: lines that fit the terminal, whatever processes are called and print. Pure.
 
 use jiff::Timestamp;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use super::{
     board::Board,
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     cli::{
-        terminal::{Colour, Style, harmless},
-        view::info,
+        plain::info,
+        terminal::{Colour, Style, fit, harmless},
     },
     engine::{client::Watched, history::ProcessStatus},
 };
@@ -289,27 +289,6 @@ fn tight(bytes: u64) -> String {
 
 fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
-}
-
-/// As much of `text` as fits into `width` columns; what is cut ends in `…`.
-pub(crate) fn fit(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut out = String::new();
-    let mut used = 0;
-    for c in text.chars() {
-        let wide = c.width().unwrap_or(0);
-        if used + wide >= width {
-            break;
-        }
-        used += wide;
-        out.push(c);
-    }
-    if width > 0 {
-        out.push('…');
-    }
-    out
 }
 
 #[cfg(test)]

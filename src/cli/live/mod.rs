@@ -11,5 +11,4 @@ mod recent;
 mod screen;
 
 pub(crate) use board::Ask;
-pub(crate) use frame::fit;
 pub(crate) use screen::Live;

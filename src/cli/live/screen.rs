@@ -17,7 +17,7 @@ use super::{
     recent::Recent,
 };
 use crate::{
-    cli::view::Plain,
+    cli::plain::Plain,
     engine::{
         client::{Line, Watched},
         history::Event,

@@ -4,9 +4,10 @@
 
 use crate::{
     cli::{
-        args::{AttachArgs, WaitArgs},
         failure::{Code, Outcome},
-        follow::{Follower, Shown, Signals, consoles},
+        flags::Format,
+        follow::{Follower, Shown, consoles},
+        signals::Signals,
         view::View,
     },
     engine::{
@@ -15,6 +16,7 @@ use crate::{
         store::Store,
     },
 };
+use clap::Args;
 
 pub(crate) fn attach(store: &Store, args: &AttachArgs) -> Outcome {
     follow(store, &args.id, View::of(args.format), true)
@@ -59,4 +61,19 @@ fn follow(store: &Store, id: &str, view: View, with_output: bool) -> Outcome {
         drawn_at: None,
     }
     .run(news)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// The task
+    pub id: String,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value = "auto")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// The task
+    pub id: String,
 }

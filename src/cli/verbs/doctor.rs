@@ -1,14 +1,15 @@
 //! `dewar doctor`: what this machine can enforce, as which user, by which mechanism, and how to get what is
 //! missing. Changes nothing that stays.
 
+use clap::Args;
 use std::fmt::Write;
 
 use serde_json::json;
 
 use crate::{
     cli::{
-        args::{DoctorArgs, StatusFormat},
         failure::{Code, Failure, Outcome},
+        flags::StatusFormat,
         terminal::{Colour, Style, harmless, put},
     },
     engine::runner::check_isolation,
@@ -218,4 +219,11 @@ fn for_programs(report: &Report) -> serde_json::Value {
         "isolation": list(&report.isolation),
         "hints": report.hints,
     })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
 }

@@ -1,13 +1,17 @@
 //! `dewar executor`: becomes a Mesos executor.
 
+use clap::Args;
 use std::path::Path;
 
 use crate::{
     cli::{
-        args::ExecutorArgs,
         failure::{Code, Failure, Outcome},
+        flags::BoundArgs,
     },
-    mesos::executor::{Bounds, ExecutorError, begin},
+    mesos::{
+        executor::{Bounds, ExecutorError, begin},
+        protocol::Wire,
+    },
 };
 
 pub(crate) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
@@ -22,4 +26,13 @@ pub(crate) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
             .hint("a Mesos agent starts this; without Mesos use: dewar run FILE")),
         Err(error) => Err(Failure::rejected(error)),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecutorArgs {
+    /// How to talk to the agent
+    #[arg(long, value_enum, default_value = "protobuf")]
+    pub wire: Wire,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
 }

@@ -1,12 +1,13 @@
 //! `dewar explain`: why a process is in its state. Looks, and changes nothing.
 
+use clap::Args;
 use std::fmt::Write;
 
 use super::restart_and_signal::unknown_process;
 use crate::{
     cli::{
-        args::{ExplainArgs, StatusFormat},
         failure::{Code, Failure, Outcome},
+        flags::StatusFormat,
         terminal::{Style, harmless, put},
     },
     engine::{
@@ -69,4 +70,15 @@ fn shown(explanations: &[Explanation], style: Style) -> String {
         }
     }
     text
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The task
+    pub id: String,
+    /// One process only
+    pub process: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
 }

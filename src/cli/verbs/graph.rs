@@ -1,12 +1,14 @@
 //! `dewar graph`: the DAG of a task file or of a task, as text or for Graphviz.
 
+use clap::Args;
+use clap::ValueEnum;
 use std::{collections::BTreeMap, fmt::Write, path::Path, time::Duration};
 
 use super::{explain::load, validate::trial_bindings};
 use crate::{
     cli::{
-        args::{BindingArgs, GraphArgs, GraphFormat},
         failure::{Code, Failure, Outcome},
+        flags::BindingArgs,
         task_file::TaskFile,
         terminal::{Style, harmless, put},
     },
@@ -181,4 +183,24 @@ fn dot(graph: &Graph) -> String {
     }
     text += "}\n";
     text
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    /// A task file (- for standard input), or the id of a task
+    #[arg(value_name = "FILE|ID")]
+    pub what: String,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
+    /// How to draw it
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: GraphFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// For people
+    Text,
+    /// For Graphviz
+    Dot,
 }

@@ -2,11 +2,13 @@
 
 use super::validate::trial_bindings;
 use crate::cli::{
-    args::InspectArgs,
     failure::{Code, Failure, Outcome},
+    flags::BindingArgs,
     task_file::TaskFile,
     terminal::put,
 };
+use clap::Args;
+use std::path::PathBuf;
 
 pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
@@ -15,4 +17,12 @@ pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
         .map_err(|error| Failure::new(Code::Internal, error))?;
     put(&mut std::io::stdout(), (text + "\n").as_bytes());
     Ok(Code::Success)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The task file, YAML or JSON; - for standard input
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
 }

@@ -2,9 +2,10 @@
 
 use crate::{
     cli::{
-        args::KillArgs,
         failure::{Code, Failure, Outcome},
-        follow::{Follower, Shown, Signals},
+        flags::seconds,
+        follow::{Follower, Shown},
+        signals::Signals,
         view::View,
     },
     engine::{
@@ -13,6 +14,7 @@ use crate::{
         store::Store,
     },
 };
+use clap::Args;
 
 pub(crate) fn kill(store: &Store, args: &KillArgs) -> Outcome {
     let (session, status) = match Session::open(store, &args.id)? {
@@ -48,4 +50,16 @@ pub(crate) fn kill(store: &Store, args: &KillArgs) -> Outcome {
     follower.run(Vec::new())?;
     // However it ended: it is over, and that was asked for.
     Ok(Code::Success)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// The task
+    pub id: String,
+    /// SIGKILL at once, no final processes
+    #[arg(long)]
+    pub now: bool,
+    /// Seconds, instead of the task's finalization_wait
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Option<u64>,
 }

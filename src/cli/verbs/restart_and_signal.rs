@@ -3,7 +3,6 @@
 
 use crate::{
     cli::{
-        args::{RestartArgs, SignalArgs},
         failure::{Code, Failure, Outcome},
         terminal::{harmless, print},
     },
@@ -13,7 +12,9 @@ use crate::{
         ipc::Request,
         store::Store,
     },
+    task::StopSignal,
 };
+use clap::Args;
 
 pub(crate) fn restart(store: &Store, args: &RestartArgs) -> Outcome {
     let request = Request::Restart {
@@ -170,4 +171,23 @@ fn told(event: &RunEvent) -> String {
         run.run,
         run.state
     )
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// The task
+    pub id: String,
+    /// Its process
+    pub process: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignalArgs {
+    /// The task
+    pub id: String,
+    /// Its process
+    pub process: String,
+    /// By name or number: HUP, SIGUSR1, 15
+    #[arg(value_name = "SIGNAL")]
+    pub signal: StopSignal,
 }

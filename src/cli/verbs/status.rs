@@ -1,13 +1,14 @@
 //! `dewar status`: looks, and changes nothing.
 
+use clap::Args;
 use std::fmt::Write;
 
 use crate::{
     cli::{
-        args::{StatusArgs, StatusFormat},
         failure::{Code, Failure, Outcome},
+        flags::StatusFormat,
+        plain::table,
         terminal::{Style, complain, harmless, put},
-        view::table,
     },
     engine::{
         client::Watched,
@@ -144,4 +145,13 @@ fn one(task: &TaskStatus, style: Style) -> String {
         let _ = writeln!(text, "  note: {about}{}", harmless(&notice.text));
     }
     text
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// One task only
+    pub id: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
 }

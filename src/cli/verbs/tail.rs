@@ -1,12 +1,13 @@
 //! `dewar tail`: the output of one process, or of all of them.
 
+use clap::Args;
 use std::path::Path;
 
 use crate::{
     cli::{
-        args::TailArgs,
         failure::{Code, Failure, Outcome},
-        follow::{Follower, Shown, Signals},
+        follow::{Follower, Shown},
+        signals::Signals,
         view::View,
     },
     engine::{
@@ -88,4 +89,18 @@ fn names(status: &TaskStatus, wanted: Option<&str>) -> Result<Vec<String>, Failu
         )
         .hint(format!("there are: {}", all.join(", ")))),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// The task
+    pub id: String,
+    /// One process only
+    pub process: Option<String>,
+    /// Go on until the task ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines to begin with, per file
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub lines: usize,
 }

@@ -1,11 +1,13 @@
 //! `dewar validate`: every mistake, with its place. Writes nothing.
 
+use clap::Args;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::{
     cli::{
-        args::{BindingArgs, ValidateArgs},
         failure::{Code, Outcome},
+        flags::BindingArgs,
         task_file::{TaskFile, hostname},
         terminal::{harmless, print},
     },
@@ -39,4 +41,12 @@ pub(super) fn trial_bindings(file: &TaskFile, args: &BindingArgs) -> Bindings {
         ports,
         sets: args.sets.iter().cloned().collect(),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The task file, YAML or JSON; - for standard input
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
 }

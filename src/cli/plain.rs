@@ -1,0 +1,312 @@
+//! Plain output: one line an event, for pipes and logs.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+
+use super::terminal::{Colour, Style, fit, harmless, put};
+use crate::engine::{
+    client::{Line, Watched},
+    history::{Event, ProcessStatus, RunStatus},
+};
+
+/// Lines: dewar's own on standard error, the processes' output on the stream it came from.
+pub(super) struct Plain {
+    pub(super) style: Style,
+    out_style: Style,
+    began: Option<Timestamp>,
+    width: usize,
+}
+
+impl Plain {
+    pub(super) fn new() -> Plain {
+        Plain {
+            style: Style::of(&io::stderr()),
+            out_style: Style::of(&io::stdout()),
+            began: None,
+            width: 0,
+        }
+    }
+
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
+    pub(super) fn heading(style: Style, watched: &Watched) -> String {
+        let status = &watched.status;
+        let ports: Vec<String> = status
+            .ports
+            .iter()
+            .map(|(name, port)| format!("  {}={port}", harmless(name)))
+            .collect();
+        format!(
+            "{}  sandbox {}{}\n",
+            style.paint(Colour::Blue, &harmless(&status.task_id)),
+            harmless(&status.sandbox),
+            ports.concat()
+        )
+    }
+
+    pub fn begin(&mut self, watched: &Watched) {
+        let states = &watched.status.states;
+        self.began = states.first().and_then(|state| state.at.parse().ok());
+        let names = watched
+            .status
+            .processes
+            .iter()
+            .map(|p| p.name.chars().count());
+        self.width = names.max().unwrap_or(0).min(30);
+    }
+
+    pub fn say(&self, text: &str) {
+        put(&mut io::stderr(), text.as_bytes());
+    }
+
+    /// False when nobody reads it any more.
+    pub(super) fn output(&self, lines: &[Line]) -> bool {
+        let mut is_read = true;
+        for line in lines {
+            let (style, mut stream): (Style, Box<dyn Write>) = match line.stream {
+                "stderr" => (self.style, Box::new(io::stderr())),
+                _ => (self.out_style, Box::new(io::stdout())),
+            };
+            let bytes = match style.is_terminal {
+                true => Plain::line_of(style, line).into_bytes(),
+                false => {
+                    let name = format!("{} | ", harmless(&line.process));
+                    [name.as_bytes(), &line.text, b"\n"].concat()
+                }
+            };
+            is_read &= put(&mut stream, &bytes);
+        }
+        is_read
+    }
+
+    /// A line of output for a terminal.
+    pub fn shown(&self, line: &Line) -> String {
+        Plain::line_of(self.style, line)
+    }
+
+    fn line_of(style: Style, line: &Line) -> String {
+        let name = style.paint(Colour::Grey, &format!("{} | ", harmless(&line.process)));
+        format!("{name}{}\n", harmless(&String::from_utf8_lossy(&line.text)))
+    }
+
+    fn clock(&mut self, at: &str) -> String {
+        let Ok(at) = at.parse::<Timestamp>() else {
+            return String::new();
+        };
+        let began = *self.began.get_or_insert(at);
+        let seconds = (at.as_microsecond() - began.as_microsecond()) as f64 / 1e6;
+        self.style.paint(Colour::Grey, &format!("{seconds:>9.3}s"))
+    }
+
+    pub fn line(&mut self, event: &Event, watched: &Watched) -> String {
+        match event {
+            Event::Task(task) => {
+                let clock = self.clock(&task.at);
+                let state = self.style.state(&task.state, 0);
+                let mut line = format!("{clock}  {state}");
+                if let Some(reason) = &task.reason {
+                    line += &format!("  {}", harmless(reason));
+                }
+                let alive = watched.alive();
+                if let ("CLEANING", Some(deadline), false) =
+                    (task.state.as_str(), &task.deadline, alive.is_empty())
+                {
+                    line += &format!("\n{}", stopping(&alive, &task.at, deadline));
+                }
+                line + "\n"
+            }
+            Event::Run(run) => {
+                let at = run.run.stopped_at.as_ref();
+                let at = at
+                    .or(run.run.started_at.as_ref())
+                    .or(run.run.forked_at.as_ref());
+                let clock = self.clock(at.map_or("", String::as_str));
+                let name = harmless(&run.name);
+                let width = self.width;
+                let what = describe(&run.run, self.style);
+                if run.run.state == "FORKED" {
+                    return String::new();
+                }
+                let number = match run.run.run {
+                    0 => String::new(),
+                    number => format!("  run {number}"),
+                };
+                format!("{clock}  {name:width$}  {what}{number}\n")
+            }
+            Event::Notice(notice) => {
+                let clock = self.clock(&notice.at);
+                let about = notice
+                    .name
+                    .as_deref()
+                    .map(|name| format!("{}: ", harmless(name)));
+                let text = harmless(&notice.text);
+                format!("{clock}  note: {}{text}\n", about.unwrap_or_default())
+            }
+            Event::Status(_) | Event::Refused { .. } => String::new(),
+        }
+    }
+
+    pub fn verdict(&self, watched: &Watched) -> String {
+        let status = &watched.status;
+        let mut text = String::new();
+        for process in &status.processes {
+            let failed = process.runs.last().filter(|run| run.state == "FAILED");
+            if let Some(run) = failed {
+                let logs = format!("{}/.logs/{}/{}", status.sandbox, process.name, run.run);
+                text += &format!(
+                    "  {}: output in {}\n",
+                    harmless(&process.name),
+                    harmless(&logs)
+                );
+            }
+        }
+        text
+    }
+}
+
+/// Who is still stopping, and when SIGKILL comes.
+pub(super) fn stopping(alive: &[(&str, u32)], now: &str, deadline: &str) -> String {
+    let who: Vec<String> = alive
+        .iter()
+        .map(|(name, pid)| format!("{} (pid {pid})", harmless(name)))
+        .collect();
+    let seconds = |text: &str| Some(text.parse::<Timestamp>().ok()?.as_microsecond() as f64 / 1e6);
+    let left = seconds(deadline)
+        .zip(seconds(now))
+        .map(|(deadline, now)| (deadline - now).max(0.0));
+    let left = left.map_or_else(String::new, |left| format!("; SIGKILL in {left:.1}s"));
+    format!("  stopping: {}{left}", who.join(", "))
+}
+
+/// A run in a few words.
+fn describe(run: &RunStatus, style: Style) -> String {
+    let state = style.state(&run.state, 0);
+    let reason = run.reason.as_deref().map(harmless);
+    match (&run.exit_code, &run.signal, reason) {
+        (_, _, Some(reason)) => format!("{state}  {reason}"),
+        (Some(0), _, None) => state,
+        (Some(code), _, None) => format!("{state}  exit code {code}"),
+        (None, Some(signal), None) => format!("{state}  {signal}"),
+        (None, None, None) => match run.pid {
+            Some(pid) => format!("{state}  pid {pid}"),
+            None => state,
+        },
+    }
+}
+
+/// One line a process: name, state, runs, and what there is to know.
+pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String> {
+    let processes = &watched.status.processes;
+    let widest = processes.iter().map(|p| p.name.chars().count()).max();
+    let width = widest.unwrap_or(0).min(30);
+    let rows = processes.iter().map(|process| {
+        let info = info(process, watched);
+        let name: String = harmless(&process.name).chars().take(width).collect();
+        let runs = match process.runs.len() {
+            0 | 1 => String::new(),
+            _ => format!("x{}", process.runs.last().map_or(0, |run| run.run + 1)),
+        };
+        let used = 2 + width + 2 + 8 + 1 + 5 + 1;
+        let room = usize::from(columns).saturating_sub(used + 1);
+        let info = fit(&info, room);
+        let state = style.state(&process.state, 8);
+        format!("  {name:width$}  {state} {runs:5} {info}")
+            .trim_end()
+            .to_owned()
+    });
+    rows.collect()
+}
+
+/// What there is to know of a process beside its state.
+pub(super) fn info(process: &ProcessStatus, watched: &Watched) -> String {
+    let run = process.runs.last();
+    match (process.state.as_str(), run) {
+        ("WAITING", _) => {
+            let names = watched.waits_for(process);
+            match (names.is_empty(), process.is_final) {
+                (false, _) => format!("waits for {}", harmless(&names.join(", "))),
+                (true, true) => "final".to_owned(),
+                (true, false) => String::new(),
+            }
+        }
+        (_, Some(run)) => {
+            let plain = Style {
+                colours: false,
+                is_terminal: false,
+            };
+            let text = describe(run, plain);
+            let text = text.strip_prefix(&run.state).unwrap_or(&text).trim_start();
+            text.to_owned()
+        }
+        (_, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = r#"{"task_id": "t", "name": "t", "state": "ACTIVE", "user": "u", "sandbox": "/s",
+        "journal": "/j", "root_pid": 1, "keeper_pid": 2, "runner_pid": 3, "covered": true, "ports": {},
+        "states": [], "deadline": null, "notices": [], "processes": [PROCESSES]}"#;
+
+    fn process(name: &str, state: &str, waiting_for: &str, runs: &str) -> String {
+        format!(
+            r#"{{"name": "{name}", "final": false, "ephemeral": false, "daemon": false, "state": "{state}",
+            "waiting_for": [{waiting_for}], "totals": {{"success": 0, "failed": 0, "killed": 0, "lost": 0}},
+            "runs": [{runs}]}}"#
+        )
+    }
+
+    fn run(number: u32, state: &str, code: &str, reason: &str) -> String {
+        format!(
+            r#"{{"run": {number}, "state": "{state}", "exit_code": {code}, "signal": null, "reason": {reason},
+            "pid": 4711, "forked_at": null, "started_at": null, "stopped_at": null}}"#
+        )
+    }
+
+    #[test]
+    fn the_table_fits_its_terminal() {
+        let runs = [
+            run(0, "FAILED", "1", "null"),
+            run(1, "RUNNING", "null", "null"),
+        ]
+        .join(",");
+        let broken = run(
+            0,
+            "FAILED",
+            "null",
+            r#""cannot execute x: no such file, and more to say""#,
+        );
+        let processes = [
+            process("install", "SUCCESS", "", &run(0, "SUCCESS", "0", "null")),
+            process("server", "RUNNING", "", &runs),
+            process(
+                "wide \\u001b[31m and very long indeed, it is",
+                "FAILED",
+                "",
+                &broken,
+            ),
+            process("client", "WAITING", r#""server", "install""#, ""),
+        ];
+        let text = STATUS.replace("PROCESSES", &processes.join(","));
+        let (watched, _) = Watched::begin(serde_json::from_str(&text).unwrap());
+        let style = Style {
+            colours: false,
+            is_terminal: true,
+        };
+        for columns in [80, 50] {
+            let lines = table(&watched, style, columns);
+            assert!(lines.iter().all(|line| !line.contains('\x1b')));
+            assert!(
+                lines
+                    .iter()
+                    .all(|line| line.chars().count() < usize::from(columns))
+            );
+        }
+        insta::assert_snapshot!(table(&watched, style, 80).join("\n"));
+    }
+}

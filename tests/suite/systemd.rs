@@ -1,113 +1,75 @@
-//! The scope that systemd gives on a desktop, from a systemd that is played here: it speaks D-Bus, makes the cgroup, and
-//! moves the process. What the real one does beyond that is not tested.
+//! The scope that systemd gives on a desktop, from a systemd that is played here: programs of its names make the cgroup and
+//! move the process. What the real one does beyond that is not tested.
 
 use std::{
-    collections::HashMap,
     fs,
-    os::unix::net::UnixListener,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    process::Command,
 };
 
-use zbus::{
-    blocking::{Connection, connection::Builder},
-    interface,
-    zvariant::{OwnedObjectPath, OwnedValue},
-};
+/// Words that `dewar` says to `busctl`, by their place: who is asked, the scope's name, its process.
+const BUSCTL: &str = r#"#!/bin/bash
+set -e
+echo "$*" >> "${0%/*}/asked"
+if [ -e "${0%/*}/refusal" ]; then cat "${0%/*}/refusal" >&2; exit 1; fi
+mkdir "/sys/fs/cgroup/$8"
+echo "${17}" > "/sys/fs/cgroup/$8/cgroup.procs"
+"#;
 
-/// What was asked of it.
-pub type Asked = Arc<Mutex<Vec<(String, HashMap<String, OwnedValue>)>>>;
+/// The job is done when `busctl` is.
+const SYSTEMCTL: &str = "#!/bin/bash
+[ \"$*\" = \"--system --no-ask-password start $(tail -n 1 \"${0%/*}/asked\" | cut -d ' ' -f 8)\" ]
+";
 
-/// The part of a bus that a client wants to see.
-struct Bus;
+/// Where the programs are, and what was asked of them.
+pub struct Played {
+    directory: PathBuf,
+}
 
-#[interface(name = "org.freedesktop.DBus")]
-impl Bus {
-    fn hello(&self) -> String {
-        ":1.1".to_owned()
+impl Played {
+    pub fn new(bench: &Path) -> Played {
+        let directory = bench.join("systemd");
+        fs::create_dir(&directory).expect("a directory");
+        for (name, script) in [("busctl", BUSCTL), ("systemctl", SYSTEMCTL)] {
+            // By another process: a file that is open for writing here, or in a child of another test, cannot be run.
+            let written = Command::new("bash")
+                .args([
+                    "-c",
+                    "printf %s \"$1\" > \"$2\" && chmod 755 \"$2\"",
+                    "bash",
+                ])
+                .arg(script)
+                .arg(directory.join(name))
+                .status();
+            assert!(written.expect("bash").success());
+        }
+        Played { directory }
     }
 
-    fn add_match(&self, _rule: String) {}
-
-    fn remove_match(&self, _rule: String) {}
-}
-
-struct Manager {
-    asked: Asked,
-    groups: PathBuf,
-}
-
-/// Properties as they come: name and value.
-type Properties = Vec<(String, OwnedValue)>;
-/// Units that are to be made along with it: none.
-type Auxiliary = Vec<(String, Properties)>;
-
-#[interface(name = "org.freedesktop.systemd1.Manager")]
-impl Manager {
-    fn subscribe(&self) {}
-
-    #[zbus(out_args("job"))]
-    async fn start_transient_unit(
-        &self,
-        name: String,
-        _mode: String,
-        properties: Properties,
-        _auxiliary: Auxiliary,
-        #[zbus(connection)] bus: &zbus::Connection,
-    ) -> zbus::fdo::Result<OwnedObjectPath> {
-        let properties: HashMap<String, OwnedValue> = properties.into_iter().collect();
-        let pids = properties["PIDs"].try_clone().expect("a value");
-        let pids: Vec<u32> = pids.try_into().expect("pids");
-        let group = self.groups.join(&name);
-        fs::create_dir(&group).expect("a group");
-        for pid in pids {
-            fs::write(group.join("cgroup.procs"), pid.to_string()).expect("moved");
-        }
-        self.asked
-            .lock()
-            .expect("a lock")
-            .push((name.clone(), properties));
-        let job = OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/7").expect("a path");
-        let bus = bus.clone();
-        let ended = (7u32, job.clone(), name, "done");
-        bus.emit_signal(
-            None::<&str>,
-            "/org/freedesktop/systemd1",
-            "org.freedesktop.systemd1.Manager",
-            "JobRemoved",
-            &ended,
-        )
-        .await
-        .expect("a signal");
-        Ok(job)
+    /// From now on it says no.
+    pub fn refuse(&self, words: &str) {
+        fs::write(self.directory.join("refusal"), words).expect("a refusal");
     }
-}
 
-/// Answers its clients at `socket`; scopes become groups in `groups`.
-pub fn play(socket: &Path, groups: &Path) -> Asked {
-    let asked = Asked::default();
-    let listener = UnixListener::bind(socket).expect("a socket");
-    let (told, groups) = (Arc::clone(&asked), groups.to_path_buf());
-    std::thread::spawn(move || {
-        // Kept until the test is over.
-        let mut connections: Vec<Connection> = Vec::new();
-        for stream in listener.incoming() {
-            let manager = Manager {
-                asked: Arc::clone(&told),
-                groups: groups.clone(),
-            };
-            let connection = Builder::async_io_unix_stream(stream.expect("a client"))
-                .server(zbus::Guid::generate())
-                .expect("a guid")
-                .p2p()
-                .serve_at("/org/freedesktop/DBus", Bus)
-                .expect("an interface")
-                .serve_at("/org/freedesktop/systemd1", manager)
-                .expect("an interface")
-                .build()
-                .expect("a connection");
-            connections.push(connection);
-        }
-    });
-    asked
+    /// The PATH with these programs before all others.
+    pub fn path(&self) -> String {
+        let others = std::env::var("PATH").expect("a PATH");
+        format!("{}:{others}", self.directory.display())
+    }
+
+    /// What was asked, a line each.
+    pub fn asked(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.directory.join("asked")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// The groups that were made.
+    pub fn scopes(&self) -> Vec<PathBuf> {
+        let name = |line: &String| line.split(' ').nth(7).expect("a name").to_owned();
+        let asked = self.asked();
+        let names = asked.iter().map(name);
+        names
+            .map(|name| Path::new("/sys/fs/cgroup").join(name))
+            .collect()
+    }
 }

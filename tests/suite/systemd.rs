@@ -1,75 +1,115 @@
-//! The scope that systemd gives on a desktop, from a systemd that is played here: programs of its names make the cgroup and
-//! move the process. What the real one does beyond that is not tested.
+//! A person's own systemd, as a login starts it: the real one, with a bus, in a cgroup that is delegated to the person. Its
+//! programs are in the virtual machine (`vm.rs`).
 
 use std::{
     fs,
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
-/// Words that `dewar` says to `busctl`, by their place: who is asked, the scope's name, its process.
-const BUSCTL: &str = r#"#!/bin/bash
-set -e
-echo "$*" >> "${0%/*}/asked"
-if [ -e "${0%/*}/refusal" ]; then cat "${0%/*}/refusal" >&2; exit 1; fi
-mkdir "/sys/fs/cgroup/$8"
-echo "${17}" > "/sys/fs/cgroup/$8/cgroup.procs"
+use super::{
+    limits::{put, remove_groups},
+    support::wait_for,
+};
+
+/// The bus of a session, open to its person.
+const BUS: &str = r#"<busconfig>
+  <type>session</type>
+  <listen>systemd:</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*"/>
+    <allow receive_sender="*"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
 "#;
 
-/// The job is done when `busctl` is.
-const SYSTEMCTL: &str = "#!/bin/bash
-[ \"$*\" = \"--system --no-ask-password start $(tail -n 1 \"${0%/*}/asked\" | cut -d ' ' -f 8)\" ]
-";
+/// systemd goes to the bus when the units of these names run.
+const UNITS: [(&str, &str); 5] = [
+    ("dbus.socket", "[Socket]\nListenStream=%t/bus\n"),
+    (
+        "dbus.service",
+        "[Unit]\nRequires=dbus.socket\n[Service]\nType=notify\nExecStart=/bin/dbus-daemon --config-file=%t/bus.conf \
+         --nofork --nopidfile --systemd-activation\n",
+    ),
+    (
+        "default.target",
+        "[Unit]\nRequires=dbus.service\nAfter=dbus.service\n",
+    ),
+    ("basic.target", "[Unit]\n"),
+    ("shutdown.target", "[Unit]\n"),
+];
 
-/// Where the programs are, and what was asked of them.
-pub struct Played {
-    directory: PathBuf,
+/// It ends with all that it started when this is dropped.
+pub struct Systemd {
+    runtime: PathBuf,
+    group: PathBuf,
+    manager: Child,
 }
 
-impl Played {
-    pub fn new(bench: &Path) -> Played {
-        let directory = bench.join("systemd");
-        fs::create_dir(&directory).expect("a directory");
-        for (name, script) in [("busctl", BUSCTL), ("systemctl", SYSTEMCTL)] {
-            // By another process: a file that is open for writing here, or in a child of another test, cannot be run.
-            let written = Command::new("bash")
-                .args([
-                    "-c",
-                    "printf %s \"$1\" > \"$2\" && chmod 755 \"$2\"",
-                    "bash",
-                ])
-                .arg(script)
-                .arg(directory.join(name))
-                .status();
-            assert!(written.expect("bash").success());
+impl Systemd {
+    /// Starts it for `uid` in `group`, which becomes that person's.
+    pub fn start(bench: &Path, group: &Path, uid: u32) -> Systemd {
+        // Without it, it would not run on a machine that another init has booted.
+        fs::create_dir_all("/run/systemd/system").expect("a machine of our own");
+        for name in [
+            "",
+            "cgroup.procs",
+            "cgroup.threads",
+            "cgroup.subtree_control",
+        ] {
+            chown(group.join(name), Some(uid), Some(uid)).expect("chown");
         }
-        Played { directory }
+        let runtime = bench.join("runtime");
+        fs::create_dir_all(runtime.join("units")).expect("a directory");
+        chown(&runtime, Some(uid), Some(uid)).expect("chown");
+        fs::write(runtime.join("bus.conf"), BUS).expect("a file");
+        for (name, text) in UNITS {
+            fs::write(runtime.join("units").join(name), text).expect("a unit");
+        }
+        let mut manager = Command::new("/lib/systemd/systemd");
+        manager
+            .args(["--user", "--log-target=console"])
+            .env("XDG_RUNTIME_DIR", &runtime)
+            .env("SYSTEMD_UNIT_PATH", runtime.join("units"))
+            .env("HOME", &runtime)
+            .stdin(Stdio::null());
+        put(&mut manager, group, uid);
+        let systemd = Systemd {
+            manager: manager.spawn().expect("systemd"),
+            group: group.to_path_buf(),
+            runtime,
+        };
+        wait_for("systemd to be on its bus", || {
+            let status = Command::new("busctl")
+                .args(["--user", "status", "org.freedesktop.systemd1"])
+                .env("XDG_RUNTIME_DIR", &systemd.runtime)
+                .uid(uid)
+                .gid(uid)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            status.expect("busctl").success().then_some(())
+        });
+        systemd
     }
 
-    /// From now on it says no.
-    pub fn refuse(&self, words: &str) {
-        fs::write(self.directory.join("refusal"), words).expect("a refusal");
+    /// Where its sockets are: XDG_RUNTIME_DIR.
+    pub fn runtime(&self) -> String {
+        self.runtime.display().to_string()
     }
+}
 
-    /// The PATH with these programs before all others.
-    pub fn path(&self) -> String {
-        let others = std::env::var("PATH").expect("a PATH");
-        format!("{}:{others}", self.directory.display())
-    }
-
-    /// What was asked, a line each.
-    pub fn asked(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.directory.join("asked")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// The groups that were made.
-    pub fn scopes(&self) -> Vec<PathBuf> {
-        let name = |line: &String| line.split(' ').nth(7).expect("a name").to_owned();
-        let asked = self.asked();
-        let names = asked.iter().map(name);
-        names
-            .map(|name| Path::new("/sys/fs/cgroup").join(name))
-            .collect()
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        fs::write(self.group.join("cgroup.kill"), "1").expect("killed");
+        self.manager.wait().expect("reaped");
+        for entry in fs::read_dir(&self.group).expect("the group").flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove_groups(&entry.path());
+            }
+        }
     }
 }

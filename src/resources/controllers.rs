@@ -1,7 +1,5 @@
 //! The kernel's cgroup controllers that are used here.
 
-use cgroups_rs::fs::Controllers;
-
 /// The version of a hierarchy of cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -53,16 +51,6 @@ impl Controller {
             (Controller::Pids, _) => "pids",
             (Controller::Io, Version::V1) => "blkio",
             (Controller::Io, Version::V2) => "io",
-        }
-    }
-
-    pub(super) fn of_v1(self) -> Controllers {
-        match self {
-            Controller::Cpu => Controllers::Cpu,
-            Controller::CpuAcct => Controllers::CpuAcct,
-            Controller::Memory => Controllers::Mem,
-            Controller::Pids => Controllers::Pids,
-            Controller::Io => Controllers::BlkIo,
         }
     }
 }

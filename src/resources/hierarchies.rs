@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cgroups_rs::fs::hierarchies::{V1, is_cgroup2_unified_mode};
+use cgroups_rs::hierarchies::is_cgroup2_unified_mode;
 use nix::{
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
     unistd::{AccessFlags, access},
@@ -65,9 +65,9 @@ impl Site {
 
     fn of_groups(own: &HashMap<String, String>) -> Site {
         let mut site = Site::default();
-        let v1 = V1::new();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         for controller in Controller::ALL {
-            let Some((mount, root)) = v1.get_mount_point(controller.of_v1()) else {
+            let Some((mount, root)) = mount_of_v1(&mounts, controller) else {
                 continue;
             };
             if is_useless(controller, Version::V1) {
@@ -75,7 +75,7 @@ impl Site {
                 continue;
             }
             let own = own.get(controller.name(Version::V1));
-            match base_in(&mount, &root, own) {
+            match base_in(mount, root, own) {
                 Ok(base) => site.add(Version::V1, controller, base),
                 Err(why) => site.missing.push((controller, why)),
             }
@@ -173,6 +173,25 @@ const NO_WEIGHTS: &str = "no disk's scheduler knows weights (bfq does, or io.cos
 /// A group in a hierarchy that enforces nothing costs time for nothing.
 fn is_useless(controller: Controller, version: Version) -> bool {
     controller == Controller::Io && !knows_weights(version)
+}
+
+/// Where a controller of v1 is mounted, and from which group on. See proc_pid_mountinfo(5).
+fn mount_of_v1(mounts: &str, controller: Controller) -> Option<(&Path, &Path)> {
+    mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut place = place.split(' ').skip(3);
+        let (root, mount) = (place.next()?, place.next()?);
+        let mut kind = kind.split(' ');
+        let (kind, options) = (kind.next()?, kind.nth(1)?);
+        let mut options = options.split(',');
+        let is_it = kind == "cgroup" && options.any(|one| one == controller.name(Version::V1));
+        is_it.then(|| (Path::new(mount), Path::new(root)))
+    })
+}
+
+/// The group of v2 in which a process is.
+pub(super) fn group_of(pid: u32) -> Option<String> {
+    groups_of(&pid.to_string()).remove("")
 }
 
 /// The groups of a process by controller; v2's is under the empty name. See cgroups(7), /proc/PID/cgroup.
@@ -304,5 +323,30 @@ impl Hierarchy {
         if let Err(error) = restored {
             tracing::info!("{} is left: {error}", leaf.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_of_v1_is_found_where_it_is_mounted() {
+        let mounts = "\
+25 30 0:23 / /sys rw,nosuid shared:7 - sysfs sysfs rw
+33 32 0:28 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw,nsdelegate
+36 32 0:31 /docker/7 /sys/fs/cgroup/cpu,cpuacct rw shared:16 master:3 - cgroup cgroup rw,cpu,cpuacct
+37 32 0:32 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+";
+        let found = |controller| mount_of_v1(mounts, controller);
+        let both = Some((
+            Path::new("/sys/fs/cgroup/cpu,cpuacct"),
+            Path::new("/docker/7"),
+        ));
+        assert_eq!(found(Controller::Cpu), both);
+        assert_eq!(found(Controller::CpuAcct), both);
+        let pids = Some((Path::new("/sys/fs/cgroup/pids"), Path::new("/")));
+        assert_eq!(found(Controller::Pids), pids);
+        assert_eq!(found(Controller::Memory), None);
     }
 }

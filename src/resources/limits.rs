@@ -1,11 +1,8 @@
 //! Limits of a group: what is asked for, whether this machine can give it, and setting it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use cgroups_rs::fs::{
+use cgroups_rs::{
     MaxValue, blkio::BlkIoController, cpu::CpuController, memory::MemController, pid::PidController,
 };
 use thiserror::Error;
@@ -139,15 +136,9 @@ impl Limits {
 
     fn set(&self, what: &str, version: Version, path: &Path) -> Result<(), String> {
         let v2 = version == Version::V2;
-        let own = || (path.to_path_buf(), PathBuf::new(), v2);
-        let cpu = || {
-            let (path, root, v2) = own();
-            CpuController::new(path, root, v2)
-        };
-        let memory = || {
-            let (path, root, v2) = own();
-            MemController::new(path, root, v2)
-        };
+        let own = || path.to_path_buf();
+        let cpu = || CpuController::new(own(), v2);
+        let memory = || MemController::new(own(), v2);
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let set = match what {
             "cpu" => {
@@ -177,9 +168,8 @@ impl Limits {
                     .map_err(|error| error.to_string());
             }
             "pids" => {
-                let (path, root, v2) = own();
                 let most = MaxValue::Value(self.pids.unwrap_or_default().into());
-                PidController::new(path, root, v2).set_pid_max(most)
+                PidController::new(own(), v2).set_pid_max(most)
             }
             _ => return self.set_io(path, v2),
         };
@@ -201,7 +191,7 @@ impl Limits {
             let weight = bfq_weight(weight).to_string();
             return cgroupfs::write(&bfq, &weight).map_err(|error| error.to_string());
         }
-        BlkIoController::new(path.to_path_buf(), PathBuf::new(), v2)
+        BlkIoController::new(path.to_path_buf(), v2)
             .set_weight(bfq_weight(weight).into())
             .map_err(|error| plain(&error))
     }
@@ -234,7 +224,7 @@ fn quota(cores: f64) -> Option<(i64, u64)> {
 /// v1 has shares from 2 to 262144, and 1024 for everybody.
 fn shares(weight: u32, version: Version) -> u64 {
     match version {
-        Version::V1 => (u64::from(weight) * 1024 / 100).clamp(2, cgroups_rs::CPU_SHARES_V1_MAX),
+        Version::V1 => (u64::from(weight) * 1024 / 100).clamp(2, 262_144),
         Version::V2 => weight.into(),
     }
 }

@@ -10,8 +10,8 @@ mod env_file;
 mod environment;
 pub mod private;
 
-pub use account::Account;
+pub use account::{Account, AccountError};
 pub use beneath::open_beneath;
-pub use directory::prepare;
+pub use directory::{SandboxError, prepare};
 pub use env_file::{EnvFileError, Reader, read_env_file};
 pub use environment::{assignments, file_name, own_variables};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::units::Bytes;
 
 /// What a process may use: enforced by the kernel, or refused. For a task: a reservation, unless
-/// [`Task::enforce`] is set. 0 is no limit in the first four, as Thermos had them.
+/// [`Task::enforce`](super::Task::enforce) is set. 0 is no limit in the first four, as Thermos had them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
     /// Cores, as a share of time: 0.5 is half a core's.

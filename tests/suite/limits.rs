@@ -16,7 +16,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::support::{Bench, Known, code, finish, wait_for};
+use super::{
+    support::{Bench, Known, code, finish, wait_for},
+    systemd::Systemd,
+};
 
 /// A sibling that has limits of its own, does a little of everything, and ends well.
 const INNOCENT: &str = r#"
@@ -420,6 +423,24 @@ fn enforced_limits_survive_the_death_of_any_of_ours() {
     }
 }
 
+/// Lets a program begin in a group of cgroup v2, as somebody.
+pub fn put(command: &mut Command, group: &Path, uid: u32) {
+    let door = File::options()
+        .write(true)
+        .open(group.join("cgroup.procs"))
+        .expect("a door");
+    // SAFETY: async-signal-safe calls between fork and exec: one write, then other ids.
+    unsafe {
+        command.pre_exec(move || {
+            nix::unistd::write(&door, b"0")?;
+            nix::unistd::setgroups(&[])?;
+            nix::unistd::setresgid(uid.into(), uid.into(), uid.into())?;
+            nix::unistd::setresuid(uid.into(), uid.into(), uid.into())?;
+            Ok(())
+        });
+    }
+}
+
 /// A group of cgroup v2 that is nobody else's; removed with all that is in it.
 struct Box2(PathBuf);
 
@@ -428,6 +449,13 @@ impl Box2 {
         let path = Path::new("/sys/fs/cgroup").join(format!("box-{}", trial.id));
         let parent = Path::new("/sys/fs/cgroup/cgroup.subtree_control");
         fs::write(parent, "+cpu +memory +pids").expect("root, and cgroup v2");
+        fs::create_dir(&path).expect("a group");
+        Box2(path)
+    }
+
+    /// One inside, as a shell of the person has whose systemd the box is given to.
+    fn shell(&self) -> Box2 {
+        let path = self.0.join("shell");
         fs::create_dir(&path).expect("a group");
         Box2(path)
     }
@@ -478,21 +506,16 @@ impl Box2 {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let door = File::options()
-            .write(true)
-            .open(self.0.join("cgroup.procs"))
-            .expect("a door");
-        // SAFETY: async-signal-safe calls between fork and exec: one write, then other ids.
-        unsafe {
-            command.pre_exec(move || {
-                nix::unistd::write(&door, b"0")?;
-                nix::unistd::setgroups(&[])?;
-                nix::unistd::setresgid(uid.into(), uid.into(), uid.into())?;
-                nix::unistd::setresuid(uid.into(), uid.into(), uid.into())?;
-                Ok(())
-            });
-        }
+        put(&mut command, &self.0, uid);
         finish(command.spawn().expect("bash"))
+    }
+
+    /// The task, for a person: root's answers are of root's tasks.
+    fn status(&self, trial: &Trial, uid: u32) -> Value {
+        let arguments = ["status", &trial.id, "--format", "json"];
+        let output = self.dewar(trial, &arguments, false, uid, &[]);
+        let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        status["tasks"][0].clone()
     }
 
     fn is_empty(&self) -> bool {
@@ -512,6 +535,7 @@ impl Drop for Box2 {
     }
 }
 
+const NOBODY: u32 = 65534;
 const HOG: &str = "processes: [{name: hog, resources: {ram: 32MiB}, argv: [dd, if=/dev/zero, of=/dev/null, bs=200M, count=1]}]";
 
 #[test]
@@ -553,38 +577,37 @@ fn enforced_never_by_moving_somebody_else() {
     assert!(inside.is_empty());
 }
 
+/// The scope of systemd's in which the task's group is.
+fn scope_of(status: &Value) -> PathBuf {
+    let group = Path::new(status["cgroups"][0].as_str().expect("a group"));
+    let scope = group.ancestors().find(|one| {
+        let name = one.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("dewar-limits-") && name.ends_with(".scope")
+    });
+    scope.expect("a scope").to_path_buf()
+}
+
 #[test]
 #[ignore = "cgroup v2 only: runs in the virtual machine"]
 fn enforced_in_a_scope_that_systemd_is_asked_for() {
     let trial = Trial::new();
     let inside = Box2::new(&trial);
-    fs::create_dir_all("/run/systemd").expect("a machine of our own");
-    let socket = trial.bench.path().join("bus");
-    let asked = super::systemd::play(&socket, Path::new("/sys/fs/cgroup"));
-    let address = format!("unix:path={}", socket.display());
+    fs::set_permissions(trial.bench.path(), fs::Permissions::from_mode(0o777)).expect("chmod");
+    let systemd = Systemd::start(trial.bench.path(), &inside.0, NOBODY);
+    let shell = inside.shell();
     // A neighbour is in the way, as a shell is.
-    let output = inside.run_with(
+    let output = shell.run_with(
         &trial,
         HOG,
         true,
-        0,
-        &[("DBUS_SYSTEM_BUS_ADDRESS", &address)],
+        NOBODY,
+        &[("XDG_RUNTIME_DIR", &systemd.runtime())],
     );
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(code(&output), 1, "{said}");
     assert!(said.contains("out of memory: limit 32 MiB"), "{said}");
-    let asked = asked.lock().expect("a lock");
-    let (name, properties) = &asked[0];
-    assert!(name.starts_with(&format!("dewar-{}-", trial.id)), "{name}");
-    assert_eq!(bool::try_from(&properties["Delegate"]), Ok(true));
-    let scope = Path::new("/sys/fs/cgroup").join(name);
-    let group = trial.status()["cgroups"][0]
-        .as_str()
-        .expect("a group")
-        .to_owned();
-    assert!(Path::new(&group).starts_with(&scope), "{group}");
-    // systemd removes a scope when its last process has gone.
-    wait_for("the scope's end", || fs::remove_dir(&scope).ok());
+    let scope = scope_of(&shell.status(&trial, NOBODY));
+    wait_for("the scope's end", || (!scope.exists()).then_some(()));
 }
 
 /// Whoever takes a task up gets a scope too: that of the dead ended with them.
@@ -593,11 +616,11 @@ fn enforced_in_a_scope_that_systemd_is_asked_for() {
 fn enforced_in_another_scope_after_everybody_died() {
     let trial = Trial::new();
     let inside = Box2::new(&trial);
-    fs::create_dir_all("/run/systemd").expect("a machine of our own");
-    let socket = trial.bench.path().join("bus");
-    let asked = super::systemd::play(&socket, Path::new("/sys/fs/cgroup"));
-    let address = format!("unix:path={}", socket.display());
-    let environment = [("DBUS_SYSTEM_BUS_ADDRESS", address.as_str())];
+    fs::set_permissions(trial.bench.path(), fs::Permissions::from_mode(0o777)).expect("chmod");
+    let systemd = Systemd::start(trial.bench.path(), &inside.0, NOBODY);
+    let shell = inside.shell();
+    let runtime = systemd.runtime();
+    let environment = [("XDG_RUNTIME_DIR", runtime.as_str())];
     let task = "processes:
   - name: hog
     resources: {ram: 32MiB}
@@ -605,7 +628,7 @@ fn enforced_in_another_scope_after_everybody_died() {
 ";
     let file = trial.bench.file("task.yaml", task).display().to_string();
     let run = ["run", &file, "--id", &trial.id, "--detach"];
-    let output = inside.dewar(&trial, &run, true, 0, &environment);
+    let output = shell.dewar(&trial, &run, true, NOBODY, &environment);
     assert_eq!(
         code(&output),
         0,
@@ -613,13 +636,10 @@ fn enforced_in_another_scope_after_everybody_died() {
         String::from_utf8_lossy(&output.stderr)
     );
     let status = wait_for("it runs", || {
-        let status = trial.status();
+        let status = shell.status(&trial, NOBODY);
         (process_of(&status, "hog")["state"] == "RUNNING").then_some(status)
     });
-    let scope = |number: usize| {
-        let asked = asked.lock().expect("a lock");
-        Path::new("/sys/fs/cgroup").join(&asked[number].0)
-    };
+    let first = scope_of(&status);
     super::support::kill_at_once(&[
         status["root_pid"].as_u64().expect("a pid"),
         status["keeper_pid"].as_u64().expect("a pid"),
@@ -627,32 +647,53 @@ fn enforced_in_another_scope_after_everybody_died() {
             .as_u64()
             .expect("a pid"),
     ]);
-    remove_groups(&scope(0));
+    wait_for("the scope's end", || (!first.exists()).then_some(()));
     fs::write(trial.bench.sandbox(&trial.id).join("go"), "").expect("go");
-    let output = inside.dewar(&trial, &["attach", &trial.id], true, 0, &environment);
+    let attach = ["attach", &trial.id];
+    let output = shell.dewar(&trial, &attach, true, NOBODY, &environment);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(code(&output), 1, "{said}");
     assert!(said.contains("out of memory: limit 32 MiB"), "{said}");
-    assert_ne!(scope(0), scope(1));
-    remove_groups(&scope(1));
+    let second = scope_of(&shell.status(&trial, NOBODY));
+    assert_ne!(first, second);
+    wait_for("the scope's end", || (!second.exists()).then_some(()));
 }
 
-/// What systemd does with a scope when its last process has gone.
-fn remove_groups(scope: &Path) {
-    wait_for("the scope's end", || {
-        for entry in fs::read_dir(scope).into_iter().flatten().flatten() {
+/// There is a systemd by the looks of it, and it has no bus.
+#[test]
+#[ignore = "cgroup v2 only: runs in the virtual machine"]
+fn enforced_or_refused_in_the_words_of_systemd() {
+    let trial = Trial::new();
+    let inside = Box2::new(&trial);
+    fs::create_dir_all("/run/systemd").expect("a machine of our own");
+    let output = inside.run(&trial, HOG, true, 0);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(code(&output), 2, "{said}");
+    assert!(
+        said.contains("systemd gives no scope: Failed to "),
+        "{said}"
+    );
+    assert!(inside.is_empty());
+}
+
+/// Removes a group and all below it, as soon as nobody is in them.
+pub fn remove_groups(group: &Path) {
+    wait_for("the group's end", || {
+        for entry in fs::read_dir(group).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 remove_groups(&entry.path());
             }
         }
-        fs::remove_dir(scope).ok()
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => None,
+            _ => Some(()),
+        }
     });
 }
 
 #[test]
 #[ignore = "cgroup v2 only: runs in the virtual machine"]
 fn enforced_without_root_in_a_group_that_was_delegated() {
-    const NOBODY: u32 = 65534;
     let trial = Trial::new();
     let inside = Box2::new(&trial);
     for name in [

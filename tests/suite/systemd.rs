@@ -1,113 +1,115 @@
-//! The scope that systemd gives on a desktop, from a systemd that is played here: it speaks D-Bus, makes the cgroup, and
-//! moves the process. What the real one does beyond that is not tested.
+//! A person's own systemd, as a login starts it: the real one, with a bus, in a cgroup that is delegated to the person. Its
+//! programs are in the virtual machine (`vm.rs`).
 
 use std::{
-    collections::HashMap,
     fs,
-    os::unix::net::UnixListener,
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    process::{Child, Command, Stdio},
 };
 
-use zbus::{
-    blocking::{Connection, connection::Builder},
-    interface,
-    zvariant::{OwnedObjectPath, OwnedValue},
+use super::{
+    limits::{put, remove_groups},
+    support::wait_for,
 };
 
-/// What was asked of it.
-pub type Asked = Arc<Mutex<Vec<(String, HashMap<String, OwnedValue>)>>>;
+/// The bus of a session, open to its person.
+const BUS: &str = r#"<busconfig>
+  <type>session</type>
+  <listen>systemd:</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*"/>
+    <allow receive_sender="*"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"#;
 
-/// The part of a bus that a client wants to see.
-struct Bus;
+/// systemd goes to the bus when the units of these names run.
+const UNITS: [(&str, &str); 5] = [
+    ("dbus.socket", "[Socket]\nListenStream=%t/bus\n"),
+    (
+        "dbus.service",
+        "[Unit]\nRequires=dbus.socket\n[Service]\nType=notify\nExecStart=/bin/dbus-daemon --config-file=%t/bus.conf \
+         --nofork --nopidfile --systemd-activation\n",
+    ),
+    (
+        "default.target",
+        "[Unit]\nRequires=dbus.service\nAfter=dbus.service\n",
+    ),
+    ("basic.target", "[Unit]\n"),
+    ("shutdown.target", "[Unit]\n"),
+];
 
-#[interface(name = "org.freedesktop.DBus")]
-impl Bus {
-    fn hello(&self) -> String {
-        ":1.1".to_owned()
+/// It ends with all that it started when this is dropped.
+pub struct Systemd {
+    runtime: PathBuf,
+    group: PathBuf,
+    manager: Child,
+}
+
+impl Systemd {
+    /// Starts it for `uid` in `group`, which becomes that person's.
+    pub fn start(bench: &Path, group: &Path, uid: u32) -> Systemd {
+        // Without it, it would not run on a machine that another init has booted.
+        fs::create_dir_all("/run/systemd/system").expect("a machine of our own");
+        for name in [
+            "",
+            "cgroup.procs",
+            "cgroup.threads",
+            "cgroup.subtree_control",
+        ] {
+            chown(group.join(name), Some(uid), Some(uid)).expect("chown");
+        }
+        let runtime = bench.join("runtime");
+        fs::create_dir_all(runtime.join("units")).expect("a directory");
+        chown(&runtime, Some(uid), Some(uid)).expect("chown");
+        fs::write(runtime.join("bus.conf"), BUS).expect("a file");
+        for (name, text) in UNITS {
+            fs::write(runtime.join("units").join(name), text).expect("a unit");
+        }
+        let mut manager = Command::new("/lib/systemd/systemd");
+        manager
+            .args(["--user", "--log-target=console"])
+            .env("XDG_RUNTIME_DIR", &runtime)
+            .env("SYSTEMD_UNIT_PATH", runtime.join("units"))
+            .env("HOME", &runtime)
+            .stdin(Stdio::null());
+        put(&mut manager, group, uid);
+        let systemd = Systemd {
+            manager: manager.spawn().expect("systemd"),
+            group: group.to_path_buf(),
+            runtime,
+        };
+        wait_for("systemd to be on its bus", || {
+            let status = Command::new("busctl")
+                .args(["--user", "status", "org.freedesktop.systemd1"])
+                .env("XDG_RUNTIME_DIR", &systemd.runtime)
+                .uid(uid)
+                .gid(uid)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            status.expect("busctl").success().then_some(())
+        });
+        systemd
     }
 
-    fn add_match(&self, _rule: String) {}
-
-    fn remove_match(&self, _rule: String) {}
-}
-
-struct Manager {
-    asked: Asked,
-    groups: PathBuf,
-}
-
-/// Properties as they come: name and value.
-type Properties = Vec<(String, OwnedValue)>;
-/// Units that are to be made along with it: none.
-type Auxiliary = Vec<(String, Properties)>;
-
-#[interface(name = "org.freedesktop.systemd1.Manager")]
-impl Manager {
-    fn subscribe(&self) {}
-
-    #[zbus(out_args("job"))]
-    async fn start_transient_unit(
-        &self,
-        name: String,
-        _mode: String,
-        properties: Properties,
-        _auxiliary: Auxiliary,
-        #[zbus(connection)] bus: &zbus::Connection,
-    ) -> zbus::fdo::Result<OwnedObjectPath> {
-        let properties: HashMap<String, OwnedValue> = properties.into_iter().collect();
-        let pids = properties["PIDs"].try_clone().expect("a value");
-        let pids: Vec<u32> = pids.try_into().expect("pids");
-        let group = self.groups.join(&name);
-        fs::create_dir(&group).expect("a group");
-        for pid in pids {
-            fs::write(group.join("cgroup.procs"), pid.to_string()).expect("moved");
-        }
-        self.asked
-            .lock()
-            .expect("a lock")
-            .push((name.clone(), properties));
-        let job = OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/7").expect("a path");
-        let bus = bus.clone();
-        let ended = (7u32, job.clone(), name, "done");
-        bus.emit_signal(
-            None::<&str>,
-            "/org/freedesktop/systemd1",
-            "org.freedesktop.systemd1.Manager",
-            "JobRemoved",
-            &ended,
-        )
-        .await
-        .expect("a signal");
-        Ok(job)
+    /// Where its sockets are: XDG_RUNTIME_DIR.
+    pub fn runtime(&self) -> String {
+        self.runtime.display().to_string()
     }
 }
 
-/// Answers its clients at `socket`; scopes become groups in `groups`.
-pub fn play(socket: &Path, groups: &Path) -> Asked {
-    let asked = Asked::default();
-    let listener = UnixListener::bind(socket).expect("a socket");
-    let (told, groups) = (Arc::clone(&asked), groups.to_path_buf());
-    std::thread::spawn(move || {
-        // Kept until the test is over.
-        let mut connections: Vec<Connection> = Vec::new();
-        for stream in listener.incoming() {
-            let manager = Manager {
-                asked: Arc::clone(&told),
-                groups: groups.clone(),
-            };
-            let connection = Builder::async_io_unix_stream(stream.expect("a client"))
-                .server(zbus::Guid::generate())
-                .expect("a guid")
-                .p2p()
-                .serve_at("/org/freedesktop/DBus", Bus)
-                .expect("an interface")
-                .serve_at("/org/freedesktop/systemd1", manager)
-                .expect("an interface")
-                .build()
-                .expect("a connection");
-            connections.push(connection);
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        fs::write(self.group.join("cgroup.kill"), "1").expect("killed");
+        self.manager.wait().expect("reaped");
+        for entry in fs::read_dir(&self.group).expect("the group").flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove_groups(&entry.path());
+            }
         }
-    });
-    asked
+    }
 }

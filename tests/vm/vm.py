@@ -5,7 +5,7 @@
     vm.py run DIR FILE... -- COMMAND     boots, runs COMMAND, prints what it prints, exits with its code
 
 The files are there under their own paths, with the libraries that they need; of Debian's tools there are busybox
-and bash. Everything lives in memory and is gone with the machine.
+and bash; and systemd, which is not started, with a bus. Everything lives in memory and is gone with the machine.
 """
 import glob
 import gzip
@@ -17,7 +17,11 @@ import subprocess
 import sys
 import tempfile
 
-PACKAGES = ["qemu-system-x86", "busybox-static", "linux-image-cloud-amd64", "bash"]
+PACKAGES = ["qemu-system-x86", "busybox-static", "linux-image-cloud-amd64", "bash", "systemd", "dbus-daemon"]
+# Of those packages, by their places in the machine. Where they were fetched to, /lib and /bin may be directories of their own.
+PROGRAMS = ["/bin/bash", "/bin/busctl", "/bin/systemctl", "/bin/dbus-daemon", "/lib/systemd/systemd"]
+# Of newer versions of systemd only.
+MORE_PROGRAMS = ["/lib/systemd/systemd-executor"]
 PATIENCE = 300
 
 INIT = """#!/bin/busybox sh
@@ -45,7 +49,12 @@ exec /bin/busybox switch_root /new /second-init
 def install(directory):
     ready = os.path.join(directory, "ready")
     if os.path.exists(ready):
-        return
+        with open(ready) as file:
+            if file.read().split() == PACKAGES:
+                return
+        # Made by an earlier version of this file.
+        os.remove(ready)
+        shutil.rmtree(os.path.join(directory, "root"))
     archives = os.path.join(directory, "archives")
     os.makedirs(os.path.join(archives, "partial"), exist_ok=True)
     root = os.path.join(directory, "root")
@@ -59,14 +68,23 @@ def install(directory):
     for package in packages:
         subprocess.run(["dpkg", "-x", package, root], check=True)
     shutil.rmtree(archives)
-    open(ready, "w").close()
+    with open(ready, "w") as file:
+        file.write(" ".join(PACKAGES))
 
 
-def libraries(path):
-    """What the dynamic linker would load for a program, itself included."""
-    listed = subprocess.run(["ldd", path], capture_output=True, text=True).stdout
+def libraries(path, root=""):
+    """What the dynamic linker would load for a program, itself included; what was fetched into `root` first."""
+    places = ":".join(f"{root}{top}/lib/x86_64-linux-gnu{below}" for top in ["", "/usr"] for below in ["", "/systemd"])
+    environment = {**os.environ, "LD_LIBRARY_PATH": places} if root else None
+    listed = subprocess.run(["ldd", path], capture_output=True, text=True, env=environment).stdout
     words = [word for word in listed.split() if word.startswith("/")]
     return [word for word in words if os.path.exists(word)]
+
+
+def fetched(root, path):
+    """Where a program was fetched to; `None` when its package does not have it."""
+    places = [f"{root}{path}", f"{root}/usr{path}"]
+    return next((place for place in places if os.path.exists(place)), None)
 
 
 class Archive:
@@ -97,11 +115,11 @@ class Archive:
     def file(self, path, data, mode=0o755):
         self.entry(path, stat.S_IFREG | mode, data)
 
-    def program(self, path, source=None):
+    def program(self, path, source=None, root=""):
         source = source or path
-        for library in libraries(source):
+        for library in libraries(source, root):
             with open(library, "rb") as file:
-                self.file(library, file.read())
+                self.file(library.removeprefix(root), file.read())
         with tempfile.NamedTemporaryFile() as small:
             # Without what only a debugger wants.
             subprocess.run(["strip", "-o", small.name, source], check=True)
@@ -121,7 +139,12 @@ def run(directory, files, command):
         archive.entry(name, stat.S_IFDIR | 0o755)
     with open(glob.glob(f"{root}/bin/busybox")[0], "rb") as file:
         archive.file("bin/busybox", file.read())
-    archive.program("/bin/bash", f"{root}/bin/bash")
+    for path in PROGRAMS + MORE_PROGRAMS:
+        source = fetched(root, path)
+        if source:
+            archive.program(path, source, root)
+        elif path in PROGRAMS:
+            raise SystemExit(f"no package has {path}")
     archive.file("etc/passwd", b"root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n", 0o644)
     archive.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644)
     for path in files:

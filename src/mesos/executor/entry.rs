@@ -12,7 +12,7 @@ pub(super) struct Entry {
     /// 0: launched alone.
     pub(super) group: u32,
     pub(super) updates: Vec<Update>,
-    /// [`Action::Begin`] was said in this life.
+    /// [`Action::Begin`](super::interface::Action::Begin) was said in this life.
     pub(super) begun: bool,
     /// Somebody wants its end: with this budget, or its own.
     pub(super) kill: Option<Option<u64>>,

@@ -10,7 +10,7 @@ mod rules;
 mod seccomp;
 mod steps;
 
-pub use init::{Den, own_arguments, wipe_arguments};
-pub use rules::{KEPT_CAPABILITIES, landlock_abi, ruleset};
+pub use init::{BuildError, Den, own_arguments, wipe_arguments};
+pub use rules::{KEPT_CAPABILITIES, RuleError, landlock_abi, ruleset};
 pub use seccomp::filters;
-pub use steps::{Blueprint, Place};
+pub use steps::{Blueprint, BlueprintError, Place};

@@ -19,14 +19,27 @@ pub struct Import {
     pub to: String,
     /// The path as it is written.
     pub path: String,
+    /// The item that it leads to, and what follows that in the path: a function of a type.
+    pub item: String,
+    pub member: Option<String>,
+}
+
+/// One use of another crate.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Outer {
+    pub line: usize,
+    /// In full, with the names of `use` declarations put in.
+    pub path: String,
+    /// The item that it is used in: `function`, `Type`, or `Type::function`.
+    pub item: String,
 }
 
 /// What the program's files use.
 #[derive(Default)]
 pub struct Imports {
     pub inner: BTreeSet<Import>,
-    /// Paths of other crates, by file: the line and the path.
-    pub outer: BTreeMap<String, BTreeSet<(usize, String)>>,
+    /// Uses of other crates, by file.
+    pub outer: BTreeMap<String, BTreeSet<Outer>>,
 }
 
 impl Imports {
@@ -39,6 +52,7 @@ impl Imports {
                 file: path,
                 module: source.module.clone(),
                 scopes: Vec::new(),
+                item: String::new(),
                 found: &mut found,
             };
             walk.visit_file(&source.syntax);
@@ -52,6 +66,8 @@ struct Walk<'a> {
     file: &'a str,
     module: Module,
     scopes: Vec<Scope>,
+    /// The item that is being walked through, as [`Outer::item`].
+    item: String,
     found: &'a mut Imports,
 }
 
@@ -59,25 +75,29 @@ impl Walk<'_> {
     /// A path of several names, wherever it is written.
     fn note(&mut self, path: &[String], line: usize) {
         let (targets, passed) = self.names.resolve(&self.module, &self.scopes, path);
-        let written = path.join("::");
         if targets.is_empty() && passed.is_empty() {
-            let outer = self.found.outer.entry(self.file.to_owned()).or_default();
-            outer.insert((line, written));
-            return;
+            self.note_outer(path, line);
         }
-        for module in passed {
-            self.arrive(&Target::Module(module), line, &written);
-        }
-        for target in targets {
-            self.arrive(&target, line, &written);
+        for target in passed.into_iter().map(Target::Module).chain(targets) {
+            self.arrive(&target, path, line);
         }
     }
 
-    fn arrive(&mut self, target: &Target, line: usize, written: &str) {
-        let to = match target {
-            Target::Item { file } => file.as_str(),
+    fn note_outer(&mut self, path: &[String], line: usize) {
+        let whole = self.names.expand(&self.module, &self.scopes, path);
+        let outer = self.found.outer.entry(self.file.to_owned()).or_default();
+        outer.insert(Outer {
+            line,
+            path: whole.join("::"),
+            item: self.item.clone(),
+        });
+    }
+
+    fn arrive(&mut self, target: &Target, path: &[String], line: usize) {
+        let (to, item) = match target {
+            Target::Item { file, name } => (file.as_str(), name.as_str()),
             Target::Module(module) => match self.names.file_of(module) {
-                Some(file) => file,
+                Some(file) => (file, ""),
                 None => return,
             },
             Target::Generated => return,
@@ -85,18 +105,29 @@ impl Walk<'_> {
         if to == self.file {
             return;
         }
+        let is_item = |name: &String| name == item;
+        let member = path.iter().skip_while(|name| !is_item(name)).nth(1);
         self.found.inner.insert(Import {
             from: self.file.to_owned(),
             line,
             to: to.to_owned(),
-            path: written.to_owned(),
+            path: path.join("::"),
+            item: item.to_owned(),
+            member: member.cloned(),
         });
     }
 
     /// A single name: its declaration is an import already, unless a glob brought it.
     fn note_name(&mut self, name: &str, line: usize) {
-        for target in self.names.through_globs(&self.module, &self.scopes, name) {
-            self.arrive(&target, line, name);
+        let path = [name.to_owned()];
+        let targets = self.names.through_globs(&self.module, &self.scopes, name);
+        for target in targets {
+            self.arrive(&target, &path, line);
+        }
+        let whole = self.names.expand(&self.module, &self.scopes, &path);
+        let (inner, _) = self.names.resolve(&self.module, &self.scopes, &whole);
+        if whole.len() > 1 && inner.is_empty() {
+            self.note_outer(&path, line);
         }
     }
 
@@ -175,9 +206,38 @@ fn idents(path: &syn::Path) -> Vec<String> {
 
 impl<'ast> Visit<'ast> for Walk<'_> {
     fn visit_item(&mut self, item: &'ast Item) {
-        if !is_for_tests(attributes(item)) {
-            syn::visit::visit_item(self, item);
+        if is_for_tests(attributes(item)) {
+            return;
         }
+        let name = match item {
+            Item::Const(item) => item.ident.to_string(),
+            Item::Enum(item) => item.ident.to_string(),
+            Item::Fn(item) => item.sig.ident.to_string(),
+            Item::Impl(item) => match &*item.self_ty {
+                syn::Type::Path(path) => idents(&path.path).pop().unwrap_or_default(),
+                _ => String::new(),
+            },
+            Item::Static(item) => item.ident.to_string(),
+            Item::Struct(item) => item.ident.to_string(),
+            Item::Trait(item) => item.ident.to_string(),
+            _ => String::new(),
+        };
+        // An item within a function is part of that.
+        let is_outermost = self.item.is_empty();
+        if is_outermost {
+            self.item = name;
+        }
+        syn::visit::visit_item(self, item);
+        if is_outermost {
+            self.item.clear();
+        }
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        let of_type = self.item.clone();
+        self.item = format!("{of_type}::{}", function.sig.ident);
+        syn::visit::visit_impl_item_fn(self, function);
+        self.item = of_type;
     }
 
     fn visit_impl_item(&mut self, item: &'ast ImplItem) {

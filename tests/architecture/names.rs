@@ -29,6 +29,7 @@ pub enum Target {
     /// An item of the module in this file.
     Item {
         file: String,
+        name: String,
     },
     Module(Module),
     /// Something that the build script made.
@@ -104,6 +105,24 @@ impl Names {
         (found, passed)
     }
 
+    /// A path of another crate in full: what a `use` stands for in the place of its name.
+    pub fn expand(&self, module: &Module, scopes: &[Scope], path: &[String]) -> Vec<String> {
+        let known = self.modules.get(module).map(|known| &known.scope);
+        let mut all = scopes.iter().rev().chain(known);
+        let bindings = all.find_map(|scope| scope.names.get(&path[0]));
+        let import = bindings
+            .into_iter()
+            .flatten()
+            .find_map(|binding| match binding {
+                Binding::Import(import) => Some(import),
+                _ => None,
+            });
+        match import {
+            Some(import) => [import, &path[1..]].concat(),
+            None => path.to_vec(),
+        }
+    }
+
     /// What a glob import brings for a name.
     pub fn through_globs(&self, module: &Module, scopes: &[Scope], name: &str) -> BTreeSet<Target> {
         let is_known = |scope: &Scope| scope.names.contains_key(name);
@@ -141,6 +160,11 @@ impl Names {
         }
         let mut found = BTreeSet::from([Target::Module(start.clone())]);
         for (index, name) in rest.iter().enumerate() {
+            // Only a module or a type leads on, and no two of them have one name.
+            let is_module = |target: &Target| matches!(target, Target::Module(_));
+            if found.iter().any(is_module) {
+                found.retain(is_module);
+            }
             let mut next = BTreeSet::new();
             for target in found {
                 match target {
@@ -182,10 +206,8 @@ impl Names {
         if known.is_generated {
             return BTreeSet::from([Target::Generated]);
         }
-        // A name that is asked for while it is being looked up is a circle of re-exports.
-        if !seen.insert((module.clone(), name.to_owned())) {
-            return BTreeSet::new();
-        }
+        // While a name's imports are followed it stands for what is declared only: `use agent::agent`.
+        let is_new = seen.insert((module.clone(), name.to_owned()));
         let mut found = BTreeSet::new();
         let all = || scopes.iter().rev().chain([&known.scope]);
         let bindings = all().find_map(|scope| scope.names.get(name));
@@ -194,6 +216,7 @@ impl Names {
                 Binding::Item => {
                     found.insert(Target::Item {
                         file: known.file.clone(),
+                        name: name.to_owned(),
                     });
                 }
                 Binding::Child => {
@@ -201,12 +224,13 @@ impl Names {
                     path.push(name.to_owned());
                     found.insert(Target::Module(path));
                 }
-                Binding::Import(path) => {
+                Binding::Import(path) if is_new => {
                     found.extend(self.walk(module, &[], path, &mut BTreeSet::new(), seen));
                 }
+                Binding::Import(_) => {}
             }
         }
-        if bindings.is_none() {
+        if bindings.is_none() && is_new {
             for glob in all().flat_map(|scope| &scope.globs) {
                 for target in self.walk(module, &[], glob, &mut BTreeSet::new(), seen) {
                     if let Target::Module(from) = target
@@ -217,7 +241,9 @@ impl Names {
                 }
             }
         }
-        seen.remove(&(module.clone(), name.to_owned()));
+        if is_new {
+            seen.remove(&(module.clone(), name.to_owned()));
+        }
         found
     }
 }
@@ -294,7 +320,9 @@ fn flatten(tree: &UseTree, path: &mut Vec<String>, found: &mut Vec<Import>) {
         UseTree::Name(part) if part.ident == "self" => add(path.clone(), path.last().cloned()),
         UseTree::Name(part) => {
             let name = part.ident.to_string();
-            add([path.as_slice(), &[name.clone()]].concat(), Some(name));
+            path.push(name.clone());
+            add(path.clone(), Some(name));
+            path.pop();
         }
         UseTree::Rename(part) => {
             let mut whole = path.clone();

@@ -64,10 +64,8 @@ impl Report {
         self.findings.is_empty()
     }
 
-    /// The texts of one rule's findings.
-    pub fn of(&self, rule: Rule) -> Vec<&Finding> {
-        let of_rule = |finding: &&Finding| finding.rule == rule;
-        self.findings.iter().filter(of_rule).collect()
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::architecture::{
-    imports::{Import, Imports},
+    imports::{Import, Imports, Outer},
     report::{Report, Rule},
     tree::{Source, Tree},
 };
@@ -32,6 +32,9 @@ const OUTSIDE: [&str; 16] = [
     "tempfile",
     "tokio",
 ];
+
+/// What these paths name is only a number.
+const NUMBERS: [&str; 2] = ["nix::errno::Errno", "nix::sys::signal::Signal"];
 
 /// One room and what it never imports.
 #[derive(Debug)]
@@ -133,8 +136,21 @@ impl Rooms {
 
     /// Arrows upwards, and what a room imports although it never may.
     pub fn check_imports(&self, imports: &Imports, report: &mut Report) {
+        // A path that leads to an item names the item's room too: one of the two is enough.
+        let leads_further = |import: &Import| {
+            let room = self.of(&import.to).map(|(name, _)| name);
+            imports.inner.iter().any(|other| {
+                (&other.from, other.line, &other.path) == (&import.from, import.line, &import.path)
+                    && !other.item.is_empty()
+                    && self.of(&other.to).map(|(name, _)| name) == room
+            })
+        };
+        let mut seen = BTreeSet::new();
         for import in &imports.inner {
-            if let Some(text) = self.breach(import) {
+            if let Some(text) = self.breach(import)
+                && (!import.item.is_empty() || !leads_further(import))
+                && seen.insert((&import.from, &import.to, &import.item))
+            {
                 report.add(Rule::Arrows, &import.from, import.line, text);
             }
         }
@@ -177,39 +193,35 @@ impl Rooms {
         })
     }
 
-    /// Files that reach out of the process, in a pure room or imported by one.
+    /// What reaches out of the process, in a pure room or as an item that one imports.
     fn check_purity(&self, imports: &Imports, report: &mut Report) {
-        let mut outside: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
-        for (file, paths) in &imports.outer {
-            for (line, path) in paths {
-                let is_in = |name: &str| {
-                    path.strip_prefix(name)
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-                };
-                if OUTSIDE.iter().any(|name| is_in(name)) {
-                    outside.entry(file).or_insert((*line, path));
-                }
-            }
-        }
         let is_pure = |file: &str| {
             self.of(file)
                 .is_some_and(|(_, room)| room.never.iter().any(|n| matches!(n, Never::Io)))
         };
-        for (file, (line, path)) in &outside {
-            if is_pure(file) {
-                let text = format!("`{path}` reaches out of the process, and this room is pure");
-                report.add(Rule::Arrows, file, *line, text);
+        for (file, outer) in &imports.outer {
+            for Outer { line, path, .. } in outer {
+                if is_pure(file) && is_outside(path) {
+                    let text = format!("`{path}` reaches out of the process: this room is pure");
+                    report.add(Rule::Arrows, file, *line, text);
+                }
             }
         }
         for import in &imports.inner {
-            if is_pure(&import.from)
-                && !is_pure(&import.to)
-                && let Some((_, path)) = outside.get(import.to.as_str())
-            {
-                let text = format!(
-                    "this room is pure, and `{}` is in {}, which uses `{path}`",
-                    import.path, import.to
-                );
+            if !is_pure(&import.from) || is_pure(&import.to) || import.item.is_empty() {
+                continue;
+            }
+            let Import { item, member, .. } = import;
+            let member = member.as_ref().map(|member| format!("{item}::{member}"));
+            let is_meant = |outer: &&Outer| {
+                outer.item == *item || member.as_ref().is_some_and(|name| outer.item == *name)
+            };
+            let outer = imports.outer.get(&import.to).into_iter().flatten();
+            let mut outer = outer.filter(is_meant);
+            if let Some(outer) = outer.find(|outer| is_outside(&outer.path)) {
+                let Import { path, to, .. } = import;
+                let outer = &outer.path;
+                let text = format!("this room is pure, and `{path}` ({to}) uses `{outer}`");
                 report.add(Rule::Arrows, &import.from, import.line, text);
             }
         }
@@ -252,6 +264,17 @@ impl Rooms {
         let wing = format!("{}/", source.module.join("/"));
         path.ends_with("/mod.rs") && self.rooms.keys().any(|name| name.starts_with(&wing))
     }
+}
+
+/// True for a path that reaches out of the process. A constant is only a number.
+fn is_outside(path: &str) -> bool {
+    let is_in = |name: &&str| {
+        let rest = path.strip_prefix(*name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let last = path.rsplit("::").next().unwrap_or_default();
+    let is_constant = last.chars().all(|letter| !letter.is_lowercase());
+    !is_constant && OUTSIDE.iter().any(is_in) && !NUMBERS.iter().any(is_in)
 }
 
 /// True when a name of the table means this room: itself or its wing, `mesos/*`.

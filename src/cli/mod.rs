@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Parse, call, print; the logic is elsewhere.
 
 mod args;
+mod early_verb;
 mod entry;
 mod failure;
 mod flags;

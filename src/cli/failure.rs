@@ -3,7 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use super::terminal::{complain, harmless};
-use crate::{engine::store::StoreError, journal::JournalError};
+use crate::engine::{client::SessionError, store::StoreError};
 
 /// Exit codes of `run`, `attach`, `wait` and `fake-agent`; other verbs use the first three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(super) type Outcome = Result<Code, Failure>;
 /// A task whose record cannot be trusted is LOST; everything else is a question that has no answer.
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
-        let code = match is_distrust(&error) {
+        let code = match error.is_distrust() {
             true => Code::Lost,
             false => Code::Failed,
         };
@@ -61,12 +61,23 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// The record itself is bad; that it cannot be read just now (no descriptors, no rights) says nothing.
-pub(crate) fn is_distrust(error: &StoreError) -> bool {
-    match error {
-        StoreError::Journal(JournalError::Io { .. }) => false,
-        StoreError::Journal(_) => true,
-        _ => false,
+/// Why there is no conversation with a task's runner, and what to do about it.
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Failure {
+        match error {
+            SessionError::Store(error) => error.into(),
+            SessionError::Directory(_) | SessionError::Rejected(_) | SessionError::Replaced => {
+                Failure::rejected(error)
+            }
+            SessionError::NeverBegan(_) => Failure::new(Code::Failed, error),
+            SessionError::ExecutorGone(_) => Failure::new(Code::Lost, error)
+                .hint("what became of the task is the Mesos agent's to say"),
+            SessionError::TakeUpRefused(_) => Failure::new(Code::Lost, error),
+            SessionError::NoAnswer(_) => {
+                Failure::internal(error).hint("see engine.log beside its journal")
+            }
+            SessionError::Io(_) => Failure::internal(error),
+        }
     }
 }
 

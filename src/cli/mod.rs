@@ -11,11 +11,10 @@ mod limit_flags;
 mod live;
 mod plain;
 mod signals;
+mod sources;
 mod task_file;
 mod terminal;
 mod verbs;
 mod view;
 
 pub use entry::main;
-pub(crate) use failure::{Code, Failure, is_distrust};
-pub(crate) use limit_flags::make_room;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::terminal::{Colour, Style, fit, harmless, put};
 use crate::engine::{
-    client::{Line, Watched},
+    client::{Line, Missed, Output, Watched},
     history::{Event, ProcessStatus, RunStatus},
 };
 
@@ -62,10 +62,17 @@ impl Plain {
         put(&mut io::stderr(), text.as_bytes());
     }
 
-    /// False when nobody reads it any more.
-    pub(super) fn output(&self, lines: &[Line]) -> bool {
+    /// False when its reader has left.
+    pub(super) fn output(&self, output: &[Output]) -> bool {
         let mut is_read = true;
-        for line in lines {
+        for one in output {
+            let line = match one {
+                Output::Line(line) => line,
+                Output::Missed(missed) => {
+                    self.say(&self.missed(missed));
+                    continue;
+                }
+            };
             let (style, mut stream): (Style, Box<dyn Write>) = match line.stream {
                 "stderr" => (self.style, Box::new(io::stderr())),
                 _ => (self.out_style, Box::new(io::stdout())),
@@ -80,6 +87,16 @@ impl Plain {
             is_read &= put(&mut stream, &bytes);
         }
         is_read
+    }
+
+    /// Where output may be missing.
+    pub fn missed(&self, missed: &Missed) -> String {
+        let text = format!(
+            "note: {}: output may be missing here: files of its {} were rotated away before they were read",
+            harmless(&missed.process),
+            missed.stream
+        );
+        format!("{}\n", self.style.paint(Colour::Yellow, &text))
     }
 
     /// A line of output for a terminal.

@@ -12,7 +12,7 @@ use super::{
     terminal::{Style, put},
 };
 use crate::engine::{
-    client::{Line, Watched},
+    client::{Output, Watched},
     history::Event,
 };
 
@@ -88,7 +88,7 @@ impl View {
     }
 
     /// Output of processes; false when that is all that was wanted and nobody reads it any more.
-    pub fn output(&mut self, lines: &[Line], watched: &Watched) -> bool {
+    pub fn output(&mut self, lines: &[Output], watched: &Watched) -> bool {
         match self {
             View::Output(plain) => return plain.output(lines),
             View::Plain(plain) => {

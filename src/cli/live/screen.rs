@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cli::plain::Plain,
     engine::{
-        client::{Line, Watched},
+        client::{Output, Watched},
         history::Event,
     },
 };
@@ -86,12 +86,20 @@ impl Live {
         self.print(&text, watched);
     }
 
-    pub fn output(&mut self, lines: &[Line], watched: &Watched) {
+    pub fn output(&mut self, output: &[Output], watched: &Watched) {
         let mut text = String::new();
-        for line in lines {
-            self.recent.add(line);
-            if self.consoles.contains(&line.process) {
-                text += &self.plain.shown(line);
+        for one in output {
+            match one {
+                Output::Line(line) => {
+                    self.recent.add(line);
+                    if self.consoles.contains(&line.process) {
+                        text += &self.plain.shown(line);
+                    }
+                }
+                Output::Missed(missed) if self.consoles.contains(&missed.process) => {
+                    text += &self.plain.missed(missed);
+                }
+                Output::Missed(_) => {}
             }
         }
         self.print(&text, watched);

@@ -6,12 +6,13 @@ use crate::{
     cli::{
         failure::{Code, Outcome},
         flags::Format,
-        follow::{Follower, Shown, consoles},
+        follow::{Follower, consoles},
+        limit_flags::make_room,
         signals::Signals,
         view::View,
     },
     engine::{
-        client::{Opened, Session, Watched},
+        client::{Opened, Session, Start, Watched},
         history::TaskStatus,
         store::Store,
     },
@@ -39,28 +40,20 @@ pub(super) fn show_over(status: TaskStatus, mut view: View) -> Code {
 }
 
 fn follow(store: &Store, id: &str, view: View, with_output: bool) -> Outcome {
-    let opened = Session::open(store, id)?;
+    let opened = Session::open(store, id, make_room)?;
     let (session, status) = match opened {
         Opened::Open(session, status) => (session, status),
         Opened::Over(status) => return Ok(show_over(*status, view)),
     };
     let shown = match store.load(id)? {
         Some(stored) if with_output => consoles(&stored.model.task, &status),
-        _ => Shown::Nobody,
+        _ => Vec::new(),
     };
     let (watched, news) = Watched::begin(*status);
     let signals = Signals::that_leave(&view)?;
-    Follower {
-        session,
-        watched,
-        view,
-        shown,
-        signals,
-        detach: false,
-        repeat: None,
-        drawn_at: None,
-    }
-    .run(news)
+    let mut follower = Follower::new(session, watched, view, shown, signals);
+    follower.start = Start::Present;
+    follower.run(news)
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,8 @@ use crate::{
     cli::{
         failure::{Code, Failure, Outcome},
         flags::seconds,
-        follow::{Follower, Shown},
+        follow::Follower,
+        limit_flags::make_room,
         signals::Signals,
         view::View,
     },
@@ -17,7 +18,7 @@ use crate::{
 use clap::Args;
 
 pub(crate) fn kill(store: &Store, args: &KillArgs) -> Outcome {
-    let (session, status) = match Session::open(store, &args.id)? {
+    let (session, status) = match Session::open(store, &args.id, make_room)? {
         Opened::Open(session, status) => (session, status),
         Opened::Over(status) => {
             let message = format!("task {:?} is over: {}", args.id, status.state);
@@ -33,20 +34,12 @@ pub(crate) fn kill(store: &Store, args: &KillArgs) -> Outcome {
     if let Err(error) = session.request(&request) {
         tracing::info!("asking to stop: {error}");
     }
-    // What happened before is no news to whoever ends it.
+    // What happened before is no news to the user who ends it.
     let (watched, _) = Watched::begin(*status);
     let view = View::brief();
     let signals = Signals::that_leave(&view)?;
-    let follower = Follower {
-        session,
-        watched,
-        view,
-        shown: Shown::Nobody,
-        signals,
-        detach: false,
-        repeat: Some(request),
-        drawn_at: None,
-    };
+    let mut follower = Follower::new(session, watched, view, Vec::new(), signals);
+    follower.repeat = Some(request);
     follower.run(Vec::new())?;
     // However it ended: it is over, and that was asked for.
     Ok(Code::Success)

@@ -4,6 +4,7 @@
 use crate::{
     cli::{
         failure::{Code, Failure, Outcome},
+        limit_flags::make_room,
         terminal::{harmless, print},
     },
     engine::{
@@ -83,7 +84,7 @@ impl<'s> Asked<'s> {
         process: &str,
         request: Request,
     ) -> Result<(Asked<'s>, Box<TaskStatus>), Failure> {
-        let (session, status) = match Session::open(store, id)? {
+        let (session, status) = match Session::open(store, id, make_room)? {
             Opened::Open(session, status) => (session, status),
             Opened::Over(status) => {
                 let message = format!("task {id:?} is over: {}", status.state);

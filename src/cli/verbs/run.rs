@@ -9,7 +9,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::attach::show_over;
 use crate::{
     cli::{
-        failure::{Code, Failure, Outcome, is_distrust},
+        failure::{Code, Failure, Outcome},
         flags::{BindingArgs, BoundArgs, Format},
         follow::{Follower, consoles},
         limit_flags,
@@ -20,7 +20,7 @@ use crate::{
     },
     config::Bindings,
     engine::{
-        client::{Opened, Session, Watched},
+        client::{Opened, Session, Start, Watched},
         ipc::JOURNAL,
         keeper::ForkedRoot,
         runner::check_isolation,
@@ -53,7 +53,7 @@ pub(super) fn run_file(
     let known = match store.load(&id) {
         Ok(known) => known,
         Err(StoreError::Unknown(_)) => None,
-        Err(error) if is_distrust(&error) => return Err(Failure::new(Code::Lost, error)),
+        Err(error) if error.is_distrust() => return Err(Failure::new(Code::Lost, error)),
         Err(error) => return Err(Failure::rejected(error)),
     };
     // From here on a Ctrl-C must not leave a task behind that nobody asked to keep.
@@ -95,19 +95,15 @@ pub(super) fn run_file(
     }
     let shown = consoles(&task, &status);
     let (watched, news) = Watched::begin(*status);
-    let follower = Follower {
-        session,
-        watched,
-        view: match args.detach {
-            true => View::Quiet,
-            false => View::of(args.format),
-        },
-        shown,
-        signals,
-        detach: args.detach,
-        repeat: None,
-        drawn_at: None,
+    let view = match args.detach {
+        true => View::Quiet,
+        false => View::of(args.format),
     };
+    let mut follower = Follower::new(session, watched, view, shown, signals);
+    follower.detach = args.detach;
+    if is_known {
+        follower.start = Start::Present;
+    }
     follower.run(news)
 }
 
@@ -145,7 +141,7 @@ fn resume<'s>(
             "follow it with: dewar attach {id}, or choose another --id"
         )));
     }
-    Ok((Session::open(store, id)?, task))
+    Ok((Session::open(store, id, limit_flags::make_room)?, task))
 }
 
 fn begin<'s>(
@@ -223,7 +219,8 @@ fn begin<'s>(
         executor: None,
     };
     tracing::info!("journal {}", directory.join(JOURNAL).display());
-    Ok((Session::begin(store, header, root.socket)?, task))
+    let begun = Session::begin(store, header, root.socket, limit_flags::make_room)?;
+    Ok((begun, task))
 }
 
 fn reachable(name: &str) -> Result<Account, Failure> {

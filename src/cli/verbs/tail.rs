@@ -6,12 +6,13 @@ use std::path::Path;
 use crate::{
     cli::{
         failure::{Code, Failure, Outcome},
-        follow::{Follower, Shown},
+        follow::Follower,
+        limit_flags::make_room,
         signals::Signals,
         view::View,
     },
     engine::{
-        client::{Line, LogFollower, Opened, Session, Watched},
+        client::{LogFollower, Opened, Output, Session, Start, Watched},
         history::TaskStatus,
         store::Store,
     },
@@ -32,10 +33,10 @@ pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
         if let Some(run) = process.runs.last()
             && names.contains(&process.name)
         {
-            logs.add(sandbox, &process.name, run.run, Some(args.lines));
+            logs.add(sandbox, &process.name, run.run, Start::Last(args.lines));
             view.output(&logs.lines(), &watched);
             if !args.follow {
-                let mut out = |lines: &[Line]| {
+                let mut out = |lines: &[Output]| {
                     view.output(lines, &watched);
                 };
                 logs.finish(&process.name, run.run, &mut out);
@@ -45,11 +46,11 @@ pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
     if !args.follow {
         return Ok(Code::Success);
     }
-    match Session::open(store, &args.id)? {
+    match Session::open(store, &args.id, make_room)? {
         Opened::Over(_) => {
             for process in &stored.status.processes {
                 if let Some(run) = process.runs.last() {
-                    let mut out = |lines: &[Line]| {
+                    let mut out = |lines: &[Output]| {
                         view.output(lines, &watched);
                     };
                     logs.finish(&process.name, run.run, &mut out);
@@ -62,16 +63,7 @@ pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
             let mut watched = watched;
             let news = watched.again(*status);
             let signals = Signals::that_leave(&view)?;
-            let follower = Follower {
-                session,
-                watched,
-                view,
-                shown: Shown::Of(names),
-                signals,
-                detach: false,
-                repeat: None,
-                drawn_at: None,
-            };
+            let follower = Follower::new(session, watched, view, names, signals);
             follower.run_with(news, logs)?;
             Ok(Code::Success)
         }

@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use super::{
     args::{Cli, Verb},
@@ -102,8 +102,8 @@ fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
         Verb::Gc(args) => gc::gc(&store()?, &args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Schema(args) => generate::schema(&args),
-        Verb::Completions(args) => generate::completions(&args),
-        Verb::Man(args) => generate::man(&args),
+        Verb::Completions(args) => generate::completions(&args, Cli::command()),
+        Verb::Man(args) => generate::man(&args, Cli::command()),
         Verb::Attach(args) => attach::attach(&store()?, &args),
         Verb::Wait(args) => attach::wait(&store()?, &args),
         Verb::Executor(args) => {

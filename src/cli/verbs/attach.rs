@@ -2,6 +2,8 @@
 //!
 //! Ctrl-C ends only the watching, never the task.
 
+use clap::Args;
+
 use crate::{
     cli::{
         failure::{Code, Outcome},
@@ -17,7 +19,21 @@ use crate::{
         store::Store,
     },
 };
-use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// The task
+    pub id: String,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value = "auto")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// The task
+    pub id: String,
+}
 
 pub(crate) fn attach(store: &Store, args: &AttachArgs) -> Outcome {
     follow(store, &args.id, View::of(args.format), true)
@@ -54,19 +70,4 @@ fn follow(store: &Store, id: &str, view: View, with_output: bool) -> Outcome {
     let mut follower = Follower::new(session, watched, view, shown, signals);
     follower.start = Start::Present;
     follower.run(news)
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AttachArgs {
-    /// The task
-    pub id: String,
-    /// How to show what happens
-    #[arg(long, value_enum, default_value = "auto")]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct WaitArgs {
-    /// The task
-    pub id: String,
 }

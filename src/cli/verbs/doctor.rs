@@ -1,9 +1,9 @@
 //! `dewar doctor`: what this machine can enforce, as which user, by which mechanism, and how to get what is
 //! missing. Changes nothing that stays.
 
-use clap::Args;
 use std::fmt::Write;
 
+use clap::Args;
 use serde_json::json;
 
 use crate::{
@@ -17,6 +17,13 @@ use crate::{
     sandbox::{Account, private::landlock_abi},
     task::{Isolation, Level, Task},
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
 
 /// One thing that may be wanted.
 struct Finding {
@@ -219,11 +226,4 @@ fn for_programs(report: &Report) -> serde_json::Value {
         "isolation": list(&report.isolation),
         "hints": report.hints,
     })
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
 }

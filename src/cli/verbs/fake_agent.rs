@@ -1,16 +1,15 @@
 //! `dewar fake-agent`: a task file through the executor over real HTTP, without Mesos.
 
-use clap::Args;
-use std::path::PathBuf;
 use std::{
     io::Read,
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
+use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::run::default_id;
@@ -31,6 +30,30 @@ use crate::{
     },
     sandbox::Account,
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct FakeAgentArgs {
+    /// A task in YAML or JSON
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How the executor talks to the agent
+    #[arg(long, value_enum, default_value = "protobuf")]
+    pub wire: Wire,
+    /// Break something: TIME:WHAT, for example 500ms:drop (repeatable)
+    #[arg(long = "fault", value_name = "TIME:WHAT")]
+    pub faults: Vec<ScheduledFault>,
+    /// Let the executor prove who it is with this token
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Listen at a socket, not at a port
+    #[arg(long)]
+    pub domain_socket: bool,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
+    /// The container's sandbox, which is kept [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub sandbox: Option<PathBuf>,
+}
 
 /// An executor leaves one second after its last acknowledgement.
 const LEAVES_WITHIN: Duration = Duration::from_secs(10);
@@ -266,28 +289,4 @@ fn later(after: Duration, news: News, send: mpsc::Sender<News>) {
         // Nobody listens after the end.
         let _ = send.send(news);
     });
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FakeAgentArgs {
-    /// A task in YAML or JSON
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// How the executor talks to the agent
-    #[arg(long, value_enum, default_value = "protobuf")]
-    pub wire: Wire,
-    /// Break something: TIME:WHAT, for example 500ms:drop (repeatable)
-    #[arg(long = "fault", value_name = "TIME:WHAT")]
-    pub faults: Vec<ScheduledFault>,
-    /// Let the executor prove who it is with this token
-    #[arg(long, value_name = "TOKEN")]
-    pub token: Option<String>,
-    /// Listen at a socket, not at a port
-    #[arg(long)]
-    pub domain_socket: bool,
-    #[command(flatten)]
-    pub bounds: BoundArgs,
-    /// The container's sandbox, which is kept [default: a temporary one]
-    #[arg(long, value_name = "DIR")]
-    pub sandbox: Option<PathBuf>,
 }

@@ -1,5 +1,7 @@
 //! `dewar gc`: removes what tasks left that are over.
 
+use clap::Args;
+
 use crate::{
     cli::{
         failure::{Code, Failure, Outcome},
@@ -9,7 +11,22 @@ use crate::{
     sys::clock::now,
     task::{Bytes, Period},
 };
-use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Remove tasks that ended longer ago than this, for example 36h [default, if no limit is given: 7d]
+    #[arg(long, value_name = "TIME")]
+    pub older_than: Option<Period>,
+    /// Keep at most so many tasks that are over, the newest
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Keep at most so many bytes of tasks that are over, the newest
+    #[arg(long, value_name = "SIZE")]
+    pub max_bytes: Option<Bytes>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
 
 /// When nobody says what may stay.
 const STANDARD_AGE: Period = Period::from_secs(7 * 86_400);
@@ -58,20 +75,4 @@ fn about(bytes: u64) -> String {
         }
     }
     Bytes(bytes).to_string()
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GcArgs {
-    /// Remove tasks that ended longer ago than this, for example 36h [default, if no limit is given: 7d]
-    #[arg(long, value_name = "TIME")]
-    pub older_than: Option<Period>,
-    /// Keep at most so many tasks that are over, the newest
-    #[arg(long, value_name = "N")]
-    pub keep: Option<usize>,
-    /// Keep at most so many bytes of tasks that are over, the newest
-    #[arg(long, value_name = "SIZE")]
-    pub max_bytes: Option<Bytes>,
-    /// Only say what would be removed
-    #[arg(long)]
-    pub dry_run: bool,
 }

@@ -1,5 +1,7 @@
 //! `dewar kill`: returns when the task is over.
 
+use clap::Args;
+
 use crate::{
     cli::{
         failure::{Code, Failure, Outcome},
@@ -15,7 +17,18 @@ use crate::{
         store::Store,
     },
 };
-use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// The task
+    pub id: String,
+    /// SIGKILL at once, no final processes
+    #[arg(long)]
+    pub now: bool,
+    /// Seconds, instead of the task's finalization_wait
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Option<u64>,
+}
 
 pub(crate) fn kill(store: &Store, args: &KillArgs) -> Outcome {
     let (session, status) = match Session::open(store, &args.id, make_room)? {
@@ -43,16 +56,4 @@ pub(crate) fn kill(store: &Store, args: &KillArgs) -> Outcome {
     follower.run(Vec::new())?;
     // However it ended: it is over, and that was asked for.
     Ok(Code::Success)
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct KillArgs {
-    /// The task
-    pub id: String,
-    /// SIGKILL at once, no final processes
-    #[arg(long)]
-    pub now: bool,
-    /// Seconds, instead of the task's finalization_wait
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub wait: Option<u64>,
 }

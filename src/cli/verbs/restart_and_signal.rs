@@ -1,6 +1,8 @@
 //! `dewar restart` and `dewar signal`: ask the runner for something about one process, and say what
 //! came of it.
 
+use clap::Args;
+
 use crate::{
     cli::{
         failure::{Code, Failure, Outcome},
@@ -15,7 +17,25 @@ use crate::{
     },
     task::StopSignal,
 };
-use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// The task
+    pub id: String,
+    /// Its process
+    pub process: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignalArgs {
+    /// The task
+    pub id: String,
+    /// Its process
+    pub process: String,
+    /// By name or number: HUP, SIGUSR1, 15
+    #[arg(value_name = "SIGNAL")]
+    pub signal: StopSignal,
+}
 
 pub(crate) fn restart(store: &Store, args: &RestartArgs) -> Outcome {
     let request = Request::Restart {
@@ -172,23 +192,4 @@ fn told(event: &RunEvent) -> String {
         run.run,
         run.state
     )
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestartArgs {
-    /// The task
-    pub id: String,
-    /// Its process
-    pub process: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SignalArgs {
-    /// The task
-    pub id: String,
-    /// Its process
-    pub process: String,
-    /// By name or number: HUP, SIGUSR1, 15
-    #[arg(value_name = "SIGNAL")]
-    pub signal: StopSignal,
 }

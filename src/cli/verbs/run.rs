@@ -1,9 +1,11 @@
 //! `dewar run`: validate, begin, follow.
 
-use clap::Args;
-use std::path::PathBuf;
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
+use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::attach::show_over;
@@ -30,6 +32,31 @@ use crate::{
     sandbox::{self, Account},
     task::Task,
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The task file, YAML or JSON; - for standard input
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
+    /// The task's id [default: NAME-YYYYmmdd-HHMMSS.usec]
+    #[arg(long, alias = "task_id", value_name = "ID")]
+    pub id: Option<String>,
+    /// The sandbox's directory; used as it is when it exists
+    #[arg(long, value_name = "DIR")]
+    pub sandbox: Option<PathBuf>,
+    /// Return as soon as the task is on its way
+    #[arg(long, alias = "daemon")]
+    pub detach: bool,
+    /// Give the processes this environment too
+    #[arg(long)]
+    pub preserve_env: bool,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value = "auto")]
+    pub format: Format,
+}
 
 /// Where we have none ourselves.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -245,29 +272,4 @@ pub(super) fn default_id(name: &str) -> String {
     let micros = now.timestamp().as_microsecond().rem_euclid(1_000_000);
     let stamp = now.strftime("%Y%m%d-%H%M%S");
     format!("{}-{stamp}.{micros:06}", sandbox::file_name(name))
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    /// The task file, YAML or JSON; - for standard input
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
-    /// The task's id [default: NAME-YYYYmmdd-HHMMSS.usec]
-    #[arg(long, alias = "task_id", value_name = "ID")]
-    pub id: Option<String>,
-    /// The sandbox's directory; used as it is when it exists
-    #[arg(long, value_name = "DIR")]
-    pub sandbox: Option<PathBuf>,
-    /// Return as soon as the task is on its way
-    #[arg(long, alias = "daemon")]
-    pub detach: bool,
-    /// Give the processes this environment too
-    #[arg(long)]
-    pub preserve_env: bool,
-    #[command(flatten)]
-    pub bounds: BoundArgs,
-    /// How to show what happens
-    #[arg(long, value_enum, default_value = "auto")]
-    pub format: Format,
 }

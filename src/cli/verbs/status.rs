@@ -1,7 +1,8 @@
 //! `dewar status`: looks, and changes nothing.
 
-use clap::Args;
 use std::fmt::Write;
+
+use clap::Args;
 
 use crate::{
     cli::{
@@ -16,6 +17,15 @@ use crate::{
         store::{Measure, Store, StoreError, measure},
     },
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// One task only
+    pub id: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
 
 pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
     let mut code = Code::Success;
@@ -145,13 +155,4 @@ fn one(task: &TaskStatus, style: Style) -> String {
         let _ = writeln!(text, "  note: {about}{}", harmless(&notice.text));
     }
     text
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// One task only
-    pub id: Option<String>,
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
 }

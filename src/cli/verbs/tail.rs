@@ -1,7 +1,8 @@
 //! `dewar tail`: the output of one process, or of all of them.
 
-use clap::Args;
 use std::path::Path;
+
+use clap::Args;
 
 use crate::{
     cli::{
@@ -17,6 +18,20 @@ use crate::{
         store::Store,
     },
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// The task
+    pub id: String,
+    /// One process only
+    pub process: Option<String>,
+    /// Go on until the task ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines to begin with, per file
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub lines: usize,
+}
 
 pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
     let stored = store
@@ -81,18 +96,4 @@ fn names(status: &TaskStatus, wanted: Option<&str>) -> Result<Vec<String>, Failu
         )
         .hint(format!("there are: {}", all.join(", ")))),
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TailArgs {
-    /// The task
-    pub id: String,
-    /// One process only
-    pub process: Option<String>,
-    /// Go on until the task ends
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Lines to begin with, per file
-    #[arg(short = 'n', long, default_value_t = 10)]
-    pub lines: usize,
 }

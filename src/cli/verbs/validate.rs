@@ -1,8 +1,8 @@
 //! `dewar validate`: every mistake, with its place. Writes nothing.
 
+use std::{collections::BTreeMap, path::PathBuf};
+
 use clap::Args;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::{
     cli::{
@@ -14,6 +14,14 @@ use crate::{
     config::Bindings,
     sandbox::Account,
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The task file, YAML or JSON; - for standard input
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
+}
 
 pub(crate) fn validate(args: &ValidateArgs) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
@@ -41,12 +49,4 @@ pub(super) fn trial_bindings(file: &TaskFile, args: &BindingArgs) -> Bindings {
         ports,
         sets: args.sets.iter().cloned().collect(),
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ValidateArgs {
-    /// The task file, YAML or JSON; - for standard input
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
 }

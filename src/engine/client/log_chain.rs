@@ -1,14 +1,14 @@
 //! The files of one rotated log: which of them come after the one that is being read.
 //!
-//! The keeper rotates a log by renaming. Beginning with the oldest file, `stdout.1` becomes `stdout.2`
-//! and so on; then `stdout` becomes `stdout.1`; then a new `stdout` is made. So
+//! The keeper rotates a log by renaming. Beginning with the oldest file, `stdout.1` becomes
+//! `stdout.2` and so on; then `stdout` becomes `stdout.1`; then a new `stdout` is made. So
 //!
 //! * the order of the files never changes, and the number of a file only grows;
 //! * while a log is being rotated, one name between others may be missing for a moment;
 //! * the oldest file vanishes when another one takes its name.
 //!
-//! Names change while they are looked at, so a file is known by its inode. Two files can have the same
-//! inode one after the other, but not while the first one is open.
+//! Names change while they are looked at, so a file is known by its inode. Two files can have the
+//! same inode one after the other, but not while the first one is open.
 
 use std::{
     collections::VecDeque,
@@ -24,8 +24,8 @@ const NUMBERS: u32 = 1000;
 const LOOKS: usize = 10;
 /// Files that are held open at a time, at most.
 const HELD: usize = 16;
-/// Bytes of the files that are held open, at most, unless one file has more by itself: a deleted file
-/// keeps its place on the disk as long as it is open.
+/// Bytes of the files that are held open, at most, unless one file has more by itself: a deleted
+/// file keeps its place on the disk as long as it is open.
 const HELD_BYTES: u64 = 1 << 20;
 
 /// What comes after a file.
@@ -39,8 +39,8 @@ pub(super) enum Newer {
     Files {
         /// Oldest first.
         files: VecDeque<File>,
-        /// The file that was asked about has no name any more: there may have been others between it
-        /// and the first of `files`.
+        /// The file that was asked about has no name any more: there may have been others between
+        /// it and the first of `files`.
         has_gap: bool,
     },
 }
@@ -50,7 +50,8 @@ pub(super) enum Newer {
 /// # Errors
 /// What the system says; `InvalidInput` when it is no plain file.
 pub(super) fn open_plain(path: &Path) -> io::Result<File> {
-    // The sandbox belongs to its processes: what they planted there must not hang or mislead a client.
+    // The sandbox belongs to its processes: what they planted there must not hang or mislead a
+    // client.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     match file.metadata()?.is_file() {
@@ -64,7 +65,8 @@ pub(super) fn newer_than(path: &Path, held: Option<&File>) -> Newer {
     let held = held.and_then(|file| file.metadata().ok());
     let held = held.map(|meta| meta.ino());
     for _ in 0..LOOKS {
-        // Without the newest there is nothing to go by. When it comes, a watch on the directory tells.
+        // Without the newest there is nothing to go by. When it comes, a watch on the directory
+        // tells.
         let Ok(newest) = open_plain(path) else {
             return Newer::Nothing;
         };
@@ -112,12 +114,13 @@ fn look(path: &Path, held: Option<u64>, newest: File, newest_inode: u64) -> Opti
         }
         files.push_back(opened);
     }
-    // As long as the newest file is the same, no rotation has ended, and none of the names was skipped.
+    // As long as the newest file is the same, no rotation has ended, and none of the names was
+    // skipped.
     (plain(path)?.ino() == newest_inode).then_some(Newer::Files { files, has_gap })
 }
 
-/// Numbers and inodes from the newest file to the one before `held`, or to the oldest; and whether `held`
-/// is among them.
+/// Numbers and inodes from the newest file to the one before `held`, or to the oldest; and whether
+/// `held` is among them.
 fn chain(path: &Path, held: Option<u64>, newest: u64) -> (Vec<(u32, u64)>, bool) {
     let mut chain = vec![(0, newest)];
     let mut missing = 0;

@@ -1,7 +1,8 @@
 //! One followed log: from where its follower is to where it is written to, through rotation.
 //!
-//! The file that is being read stays open, and so do those that come next as soon as the follower knows
-//! of them: what is held cannot be rotated away. It knows files by `log_chain`, and waits for nothing.
+//! The file that is being read stays open, and so do those that come next as soon as the follower
+//! knows of them: what is held cannot be rotated away. It knows files by `log_chain`, and waits for
+//! nothing.
 
 use std::{
     collections::VecDeque,
@@ -153,7 +154,8 @@ impl LogFile {
             };
             match count {
                 Ok(0) if self.newer.is_empty() => match self.hold_newer() {
-                    // What was written between the last look and the rename is still in the old one.
+                    // What was written between the last look and the rename is still in the old
+                    // one.
                     Held::Some => {}
                     Held::Nothing => return false,
                     Held::Unsettled => return true,
@@ -169,7 +171,8 @@ impl LogFile {
         true
     }
 
-    /// Opens the files that come after the one that is being read, unless some of them are open already.
+    /// Opens the files that come after the one that is being read, unless some of them are open
+    /// already.
     fn hold_newer(&mut self) -> Held {
         if !self.newer.is_empty() {
             return Held::Some;

@@ -126,7 +126,8 @@ impl LogFollower {
         self.has_more
     }
 
-    /// What is new, but not more than one turn's worth: a process may write faster than it is shown.
+    /// What is new, but not more than one turn's worth: a process may write faster than it is
+    /// shown.
     pub fn lines(&mut self) -> Vec<Output> {
         let mut changed = HashSet::new();
         let mut is_all = false;

@@ -19,8 +19,8 @@ pub(crate) struct Line {
     pub text: Vec<u8>,
 }
 
-/// Files of a log were rotated away before the follower could read them. How many there were, and how
-/// long, is not known: a file that was never opened leaves nothing.
+/// Files of a log were rotated away before the follower could read them. How many there were, and
+/// how long, is not known: a file that was never opened leaves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missed {
     pub process: String,

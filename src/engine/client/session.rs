@@ -1,7 +1,7 @@
 //! A conversation with the runner of a task, that outlives the death of runner, keeper and root.
 //!
-//! Where no root or keeper is left and the task is not over, the session makes a root that takes the
-//! task up.
+//! Where no root or keeper is left and the task is not over, the session makes a root that takes
+//! the task up.
 
 use std::{
     io::{self, Read},
@@ -15,8 +15,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::{
-    connection::{Connection, Vigil, connect},
-    new_root::{launch, take_up},
+    find::{Connection, Vigil, connect, launch, take_up},
     session_error::SessionError,
 };
 use crate::{
@@ -29,11 +28,11 @@ use crate::{
     task::Task,
 };
 
-/// How often in a row a conversation may break before its first word.
+/// How often in a row a conversation may break before the first event.
 const PATIENCE: usize = 50;
 
-/// Sees to it that the limits of a task can be had by a root that is about to take it up: told the
-/// task, its id and the root's pid.
+/// Sees to it that a new root can enforce the limits of the task that it takes up. It gets the
+/// task, its id and the pid of the root.
 pub(crate) type MakeRoom = fn(&Task, &str, u32);
 
 /// A conversation about one task.
@@ -42,15 +41,15 @@ pub(crate) struct Session<'s> {
     store: &'s Store,
     make_room: MakeRoom,
     id: String,
-    /// What is to begin, until it has.
+    /// The task that the client wants to begin. `None` when the task has begun before.
     header: Option<Header>,
     stream: UnixStream,
     inbox: Vec<u8>,
-    /// What came right behind the first word.
+    /// Events that arrived and were not taken yet.
     pending: Vec<Event>,
 }
 
-/// What a session finds.
+/// What came of looking for a runner.
 #[derive(Debug)]
 pub(crate) enum Opened<'s> {
     /// A runner answers; this is how the task stands.
@@ -74,7 +73,7 @@ impl<'s> Session<'s> {
         let id = header.task_id.clone();
         let directory = store.directory(&id)?;
         let directory = std::fs::canonicalize(&directory).map_err(SessionError::Directory)?;
-        // A root that died meanwhile is replaced below.
+        // When the root has died meanwhile, `find` below replaces it.
         if let Err(error) = launch(&root, &directory, header.clone(), &follow(&id)) {
             tracing::info!("the first root: {error}");
         }
@@ -121,7 +120,7 @@ impl<'s> Session<'s> {
     ) -> Result<Option<Opened<'s>>, SessionError> {
         let directory = store.directory(id)?;
         for _ in 0..PATIENCE {
-            // Trust comes before anything else: the directory decides whom we talk to.
+            // Comes first: in a directory that is not trusted, the socket may be another user's.
             let stored = match store.load(id) {
                 Ok(stored) => stored,
                 Err(error) => {
@@ -248,7 +247,7 @@ impl<'s> Session<'s> {
             }
             match serde_json::from_slice(line) {
                 Ok(event) => events.push(event),
-                // A newer runner may tell more than we know.
+                // The runner may be a newer version, which tells more.
                 Err(error) => tracing::info!("an unknown event: {error}"),
             }
         }
@@ -281,7 +280,7 @@ impl<'s> Session<'s> {
     }
 }
 
-/// The task that is there is not the one that was to begin.
+/// True when the task on disk is not the one that was to begin.
 fn is_another(stored: Option<&Stored>, header: Option<&Header>) -> bool {
     match (stored, header) {
         (Some(stored), Some(header)) => stored.header != *header,
@@ -296,8 +295,8 @@ fn is_over(status: &TaskStatus) -> bool {
     )
 }
 
-/// A task whose journal cannot be believed is lost. Where it has no root or keeper, a root takes it up
-/// once more: it kills what can be proved to be the task's, and leaves.
+/// A task whose journal cannot be believed is lost. Where it has no root or keeper, a root takes it
+/// up once more: it kills what can be proved to be the task's, and leaves.
 fn give_up(directory: &Path) {
     if let Err(error) = clean_up(directory) {
         tracing::warn!("cannot clean up: {error}");

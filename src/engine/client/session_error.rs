@@ -1,5 +1,5 @@
-//! Why a session could not begin, or could not go on. What that means for an exit code, and what to do
-//! about it, is the caller's to say.
+//! Why a session could not begin, or could not go on. What that means for an exit code, and what to
+//! do about it, is the caller's to say.
 
 use std::io;
 

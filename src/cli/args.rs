@@ -1,4 +1,5 @@
-//! What may be written on the command line: the table of contents. The arguments of a verb are beside it, in `verbs/`.
+//! What may be written on the command line: the table of contents. The arguments of a verb are
+//! beside it, in `verbs/`.
 
 use std::path::PathBuf;
 

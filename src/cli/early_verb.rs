@@ -1,9 +1,9 @@
 //! The verb of a command line, found without clap.
 //!
-//! Root and keeper are forked before clap has touched any memory, so something smaller than clap has
-//! to tell first whether the verb wants a root. It reads no more than clap does: the options of
-//! `dewar` itself and their values come before the verb, and everything behind the verb is the verb's
-//! own. It checks nothing; a command line that clap refuses may be given any answer.
+//! Root and keeper are forked before clap has touched any memory, so something smaller than clap
+//! has to tell first whether the verb wants a root. It reads no more than clap does: the options of
+//! `dewar` itself and their values come before the verb, and everything behind the verb is the
+//! verb's own. It checks nothing; a command line that clap refuses may be given any answer.
 
 use std::ffi::OsString;
 

@@ -1,7 +1,8 @@
 //! The entry of the program: forks a root off where the verb wants one, before anything else, and
 //! calls the verb.
 //!
-//! Only the verb decides; it is looked for once before clap (`early_verb`), and known by clap after.
+//! Only the verb decides; it is looked for once before clap (`early_verb`), and known by clap
+//! after.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -47,7 +48,8 @@ pub fn main() -> ExitCode {
         Some(ROOT_VERB) => return exec_root(),
         _ => {}
     }
-    // Before this process has touched any memory: root and keeper live in a copy of it.
+    // Root and keeper live in a copy of this process, so they are forked before it has touched much
+    // memory.
     let root = match early_verb(std::env::args_os().skip(1)) {
         Some(verb) if verb == "run" || verb == "simplerun" => match fork_root(&LOCAL) {
             Ok(root) => Some(root),
@@ -61,7 +63,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; everything else is a usage error.
+            // A request for help or the version is no error; everything else is a usage error.
             let code = if error.use_stderr() {
                 Code::Rejected
             } else {
@@ -107,7 +109,8 @@ fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
         Verb::Attach(args) => attach::attach(&store()?, &args),
         Verb::Wait(args) => attach::wait(&store()?, &args),
         Verb::Executor(args) => {
-            // Without a home there is no default: then its tasks are not shown.
+            // Without a home directory there is no default; then `dewar status` does not show its
+            // tasks.
             executor::executor(&args, directory(cli.root.clone()).ok().as_deref())
         }
         Verb::FakeAgent(args) => fake_agent::fake_agent(&args, &directory(cli.root.clone())?),
@@ -118,7 +121,7 @@ fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
     }
 }
 
-/// Where tasks are kept.
+/// The directory in which tasks are kept.
 fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(directory) = given {
         return std::path::absolute(directory).map_err(Failure::rejected);

@@ -9,18 +9,18 @@ use crate::engine::{client::SessionError, store::StoreError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     Success = 0,
-    /// The task FAILED; or there is no such task.
+    /// The task is FAILED, or there is no such task.
     Failed = 1,
-    /// Rejected before anything started.
+    /// The command was rejected before anything started.
     Rejected = 2,
     Killed = 3,
     Lost = 4,
-    /// A bug of ours.
+    /// A bug in dewar.
     Internal = 70,
 }
 
 impl Code {
-    /// The code of a terminal state.
+    /// The exit code of a terminal state; `None` for a state that is not terminal.
     pub fn of_state(state: &str) -> Option<Code> {
         match state {
             "SUCCESS" => Some(Code::Success),
@@ -44,13 +44,13 @@ pub(crate) struct Failure {
     pub code: Code,
     message: String,
     hint: Option<String>,
-    /// The message is complete: it has its own headings.
+    /// The message has its own headings, so `error:` is not put in front.
     rendered: bool,
 }
 
 pub(super) type Outcome = Result<Code, Failure>;
 
-/// A task whose record cannot be trusted is LOST; everything else is a question that has no answer.
+/// A task whose journal cannot be trusted is LOST; any other error says nothing about the task.
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         let code = match error.is_distrust() {
@@ -91,17 +91,17 @@ impl Failure {
         }
     }
 
-    /// A bug of ours, or a system that says no to what always works.
+    /// A bug in dewar, or a system call that failed and never should.
     pub fn internal(error: impl fmt::Display) -> Failure {
         Failure::new(Code::Internal, error)
     }
 
-    /// Rejected before anything started.
+    /// The command is rejected before anything starts.
     pub fn rejected(message: impl fmt::Display) -> Failure {
         Failure::new(Code::Rejected, message)
     }
 
-    /// Diagnostics that show their places themselves.
+    /// Diagnostics that already show where each mistake is.
     pub fn rendered(message: String) -> Failure {
         Failure {
             rendered: true,
@@ -116,9 +116,10 @@ impl Failure {
         }
     }
 
-    /// Prints it to standard error.
+    /// Prints the failure and its hint to standard error.
     pub fn report(&self) {
-        // Names in it may be anybody's; what is rendered has seen to that itself.
+        // Names in the message may come from other users and steer the terminal; rendered
+        // diagnostics are escaped already.
         let lines = |text: &str| {
             text.split('\n')
                 .map(harmless)

@@ -38,11 +38,13 @@ pub(super) struct Follower<'s> {
     /// Names of the processes whose output is shown.
     shown: Vec<String>,
     signals: Signals,
-    /// Where the output of the runs that are told first begins; later ones are shown from their beginning.
+    /// Where the output of the runs that are told first begins; later ones are shown from their
+    /// beginning.
     pub start: Start,
     /// Leave as soon as ACTIVE is on disk.
     pub detach: bool,
-    /// What was asked, to be asked again of a new runner: the old one may have died before it read it.
+    /// What was asked, to be asked again of a new runner: the old one may have died before it read
+    /// it.
     pub repeat: Option<Request>,
     /// When the last picture of output was drawn, if there was one.
     drawn_at: Option<Instant>,

@@ -1,4 +1,5 @@
-//! The command line: one file a verb. Parse, call, print; the logic is elsewhere.
+//! The command line: one file a verb. It parses, calls and prints; decisions are made in other
+//! rooms.
 
 mod args;
 mod early_verb;

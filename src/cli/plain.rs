@@ -10,7 +10,8 @@ use crate::engine::{
     history::{Event, ProcessStatus, RunStatus},
 };
 
-/// Lines: dewar's own on standard error, the processes' output on the stream it came from.
+/// Prints lines: those of dewar on standard error, the output of processes on the stream that it
+/// came from.
 pub(super) struct Plain {
     pub(super) style: Style,
     out_style: Style,
@@ -99,7 +100,7 @@ impl Plain {
         format!("{}\n", self.style.paint(Colour::Yellow, &text))
     }
 
-    /// A line of output for a terminal.
+    /// A line of output as a terminal shows it.
     pub fn shown(&self, line: &Line) -> String {
         Plain::line_of(self.style, line)
     }
@@ -184,7 +185,7 @@ impl Plain {
     }
 }
 
-/// Who is still stopping, and when SIGKILL comes.
+/// Which processes are still stopping, and when SIGKILL comes.
 pub(super) fn stopping(alive: &[(&str, u32)], now: &str, deadline: &str) -> String {
     let who: Vec<String> = alive
         .iter()
@@ -198,7 +199,7 @@ pub(super) fn stopping(alive: &[(&str, u32)], now: &str, deadline: &str) -> Stri
     format!("  stopping: {}{left}", who.join(", "))
 }
 
-/// A run in a few words.
+/// Describes a run in a few words.
 fn describe(run: &RunStatus, style: Style) -> String {
     let state = style.state(&run.state, 0);
     let reason = run.reason.as_deref().map(harmless);
@@ -214,7 +215,7 @@ fn describe(run: &RunStatus, style: Style) -> String {
     }
 }
 
-/// One line a process: name, state, runs, and what there is to know.
+/// A table with one line a process: its name, state, runs, and more.
 pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String> {
     let processes = &watched.status.processes;
     let widest = processes.iter().map(|p| p.name.chars().count()).max();
@@ -237,7 +238,7 @@ pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String
     rows.collect()
 }
 
-/// What there is to know of a process beside its state.
+/// What a table says of a process beside its state.
 pub(super) fn info(process: &ProcessStatus, watched: &Watched) -> String {
     let run = process.runs.last();
     match (process.state.as_str(), run) {

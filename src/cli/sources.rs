@@ -41,7 +41,8 @@ impl<'fd> Sources<'fd> {
         self.fds.push(PollFd::new(fd, PollFlags::POLLIN));
     }
 
-    /// Waits until something happens, a signal comes, or the time is over; then nothing may be ready.
+    /// Waits until something happens, a signal comes, or the time is over; then nothing may be
+    /// ready.
     ///
     /// # Errors
     /// What poll says.

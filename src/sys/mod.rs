@@ -1,4 +1,5 @@
-//! The operating system's small things: clocks, /proc, timers, memory, retries, small files, tracing.
+//! The operating system's small things: clocks, /proc, timers, memory, retries, small files,
+//! tracing.
 //!
 //! Everything may use this room; it uses no other.
 

@@ -1,7 +1,8 @@
 //! Small files that are written whole or not at all: tokens, pointers, a kept configuration.
 //!
-//! A reader sees the old content or the new one, also after a crash. Whether the file was there before makes
-//! no difference, and nothing of its old permissions stays. Not for files that are appended to.
+//! A reader sees the old content or the new one, also after a crash. Whether the file was there
+//! before makes no difference, and nothing of its old permissions stays. Not for files that are
+//! appended to.
 
 use std::{
     fs::{File, Permissions},
@@ -10,8 +11,8 @@ use std::{
     path::Path,
 };
 
-/// Makes `bytes` the content of the file at `path`, with the permissions `mode`. When it returns, the file
-/// is on the disk.
+/// Makes `bytes` the content of the file at `path`, with the permissions `mode`. When it returns,
+/// the file is on the disk.
 ///
 /// # Errors
 /// What the system says; the file is as it was before, or whole.

@@ -318,7 +318,10 @@ processes:
         let notes = notes.count();
         match backups {
             1000 => assert_eq!((gaps, notes), (0, 0), "{numbers:?} {said}"),
-            _ => assert!(gaps <= notes, "{gaps} gaps, {notes} told: {numbers:?} {said}"),
+            _ => assert!(
+                gaps <= notes,
+                "{gaps} gaps, {notes} told: {numbers:?} {said}"
+            ),
         }
     }
 }

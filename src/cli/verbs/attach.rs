@@ -1,6 +1,7 @@
-//! `dewar attach` and `dewar wait`: follow a task that is running already, with or without words.
+//! `dewar attach` and `dewar wait`: follow a task that has begun. `attach` shows what happens;
+//! `wait` shows nothing.
 //!
-//! Ctrl-C ends only the watching, never the task.
+//! Ctrl-C ends the client, never the task.
 
 use clap::Args;
 
@@ -43,7 +44,7 @@ pub(crate) fn wait(store: &Store, args: &WaitArgs) -> Outcome {
     follow(store, &args.id, View::Quiet, false)
 }
 
-/// Shows all that happened of a task that is over; its code.
+/// Shows all events of a task that is over; returns its exit code.
 pub(super) fn show_over(status: TaskStatus, mut view: View) -> Code {
     let code = Code::of_state(&status.state).unwrap_or(Code::Internal);
     let (watched, news) = Watched::begin(status);

@@ -1,5 +1,5 @@
-//! `dewar doctor`: what this machine can enforce, as which user, by which mechanism, and how to get what is
-//! missing. Changes nothing that stays.
+//! `dewar doctor`: prints what this machine can enforce, as which user, by which mechanism, and how
+//! to get what is missing. What it tries out leaves nothing behind.
 
 use std::fmt::Write;
 
@@ -25,7 +25,7 @@ pub(crate) struct DoctorArgs {
     pub format: StatusFormat,
 }
 
-/// One thing that may be wanted.
+/// One limit or kind of isolation, and whether it can be enforced.
 struct Finding {
     what: String,
     mechanism: Mechanism,

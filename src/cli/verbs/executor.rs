@@ -1,4 +1,4 @@
-//! `dewar executor`: becomes a Mesos executor.
+//! `dewar executor`: runs as a Mesos executor, which a Mesos agent starts.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `dewar explain`: why a process is in its state. Looks, and changes nothing.
+//! `dewar explain`: says why a process is in its state. It reads the journal and changes nothing.
 
 use std::fmt::Write;
 
@@ -58,7 +58,7 @@ pub(crate) fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
     Ok(Code::Success)
 }
 
-/// A task that began.
+/// Reads a task; one that never began is a failure.
 pub(super) fn load(store: &Store, id: &str) -> Result<Stored, Failure> {
     let stored = store
         .load(id)

@@ -1,4 +1,4 @@
-//! `dewar fake-agent`: a task file through the executor over real HTTP, without Mesos.
+//! `dewar fake-agent`: runs a task file by the executor over real HTTP, without Mesos.
 
 use std::{
     io::Read,
@@ -55,17 +55,17 @@ pub(crate) struct FakeAgentArgs {
     pub sandbox: Option<PathBuf>,
 }
 
-/// An executor leaves one second after its last acknowledgement.
+/// An executor exits one second after its last acknowledgement; this is the time that it gets.
 const LEAVES_WITHIN: Duration = Duration::from_secs(10);
-/// Nothing to wait for but the other threads' news.
+/// A time-out that is not reached: the other threads send what happens.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// What happens while the task runs.
+/// What may happen while the task runs.
 enum News {
     Update(Box<TaskStatus>),
     Stop,
     Fault(Fault),
-    /// The agent's time away is over.
+    /// The time is over in which the agent was away.
     Back,
     ExecutorDied,
 }
@@ -115,14 +115,14 @@ pub(crate) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
     schedule(&args.faults, &send);
     let end = follow(&agent, &container, &id, &news, &send);
     if end == Code::Failed {
-        // Whatever the executor had to say about itself.
+        // The executor says in this file why it failed.
         if let Ok(said) = std::fs::read_to_string(sandbox.join("stderr"))
             && !said.is_empty()
         {
             complain(said.trim_end());
         }
     }
-    // Updates are over; what is left is the executor's own end.
+    // There are no more updates; the executor itself has still to exit.
     if !container
         .wait_dead(LEAVES_WITHIN)
         .map_err(Failure::internal)?
@@ -246,7 +246,7 @@ fn watch_updates(agent: Arc<FakeAgent>, send: mpsc::Sender<News>) {
         while agent.wait(LONG, |updates| updates.len() > seen) {
             for status in agent.updates().into_iter().skip(seen) {
                 seen += 1;
-                // Nobody listens after the end.
+                // The receiver is dropped at the end.
                 if send.send(News::Update(Box::new(status))).is_err() {
                     return;
                 }
@@ -269,7 +269,7 @@ fn watch_signals(send: mpsc::Sender<News>) -> std::io::Result<()> {
 fn watch_executor(container: Arc<Container>, send: mpsc::Sender<News>) {
     thread::spawn(move || {
         match container.wait_dead(LONG) {
-            // Nobody listens after the end.
+            // The receiver is dropped at the end.
             Ok(true) => drop(send.send(News::ExecutorDied)),
             Ok(false) => {}
             Err(error) => tracing::error!("cannot watch the executor: {error}"),
@@ -286,7 +286,7 @@ fn schedule(faults: &[ScheduledFault], send: &mpsc::Sender<News>) {
 fn later(after: Duration, news: News, send: mpsc::Sender<News>) {
     thread::spawn(move || {
         thread::sleep(after);
-        // Nobody listens after the end.
+        // The receiver is dropped at the end.
         let _ = send.send(news);
     });
 }

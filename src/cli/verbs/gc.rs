@@ -1,4 +1,4 @@
-//! `dewar gc`: removes what tasks left that are over.
+//! `dewar gc`: removes the directories of tasks that are over.
 
 use clap::Args;
 
@@ -14,7 +14,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct GcArgs {
-    /// Remove tasks that ended longer ago than this, for example 36h [default, if no limit is given: 7d]
+    /// Remove tasks that ended longer ago than this, for example 36h [default, if no limit is
+    /// given: 7d]
     #[arg(long, value_name = "TIME")]
     pub older_than: Option<Period>,
     /// Keep at most so many tasks that are over, the newest
@@ -28,7 +29,7 @@ pub(crate) struct GcArgs {
     pub dry_run: bool,
 }
 
-/// When nobody says what may stay.
+/// The age at which tasks are removed when no limit is given.
 const STANDARD_AGE: Period = Period::from_secs(7 * 86_400);
 
 pub(crate) fn gc(store: &Store, args: &GcArgs) -> Outcome {
@@ -66,7 +67,7 @@ pub(crate) fn gc(store: &Store, args: &GcArgs) -> Outcome {
     })
 }
 
-/// A size with three digits.
+/// A size with one decimal.
 fn about(bytes: u64) -> String {
     let units = [("GB", 30), ("MB", 20), ("KB", 10)];
     for (unit, shift) in units {

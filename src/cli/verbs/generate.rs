@@ -50,7 +50,8 @@ pub(crate) fn completions(args: &CompletionsArgs, mut command: Command) -> Outco
     Ok(Code::Success)
 }
 
-/// Manual pages of `command`, which is dewar as a whole: its own, or into a directory those of all verbs.
+/// Manual pages of `command`, which is dewar as a whole: its own, or into a directory those of all
+/// verbs.
 pub(crate) fn man(args: &ManArgs, command: Command) -> Outcome {
     let Some(directory) = &args.directory else {
         let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! `dewar graph`: the DAG of a task file or of a task, as text or for Graphviz.
+//! `dewar graph`: prints the DAG of a task file or of a task, as text or for Graphviz.
 
 use std::{collections::BTreeMap, fmt::Write, path::Path, time::Duration};
 
@@ -74,7 +74,7 @@ fn condition(condition: Condition) -> &'static str {
     }
 }
 
-/// A line a process, indented by what must come before it.
+/// Draws one line a process, indented by the number of processes that must come before it.
 fn text(graph: &Graph, style: Style) -> String {
     let indent = |node: &GraphNode| 2 * node.depth;
     let width = graph
@@ -138,7 +138,7 @@ fn seconds(duration: Duration) -> String {
     format!("{:.3}s", duration.as_secs_f64())
 }
 
-/// For Graphviz: `dewar graph FILE --format dot | dot -Tsvg`.
+/// Draws for Graphviz: `dewar graph FILE --format dot | dot -Tsvg`.
 fn dot(graph: &Graph) -> String {
     let quoted = |text: &str| {
         let text = harmless(text).replace('\\', "\\\\").replace('"', "\\\"");

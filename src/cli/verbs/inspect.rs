@@ -1,4 +1,4 @@
-//! `dewar inspect`: the task as it would run, fully resolved.
+//! `dewar inspect`: prints a task as it would run, with all templates and defaults resolved.
 
 use std::path::PathBuf;
 

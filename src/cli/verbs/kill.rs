@@ -1,4 +1,4 @@
-//! `dewar kill`: returns when the task is over.
+//! `dewar kill`: asks for the end of a task, and returns when the task is over.
 
 use clap::Args;
 
@@ -43,17 +43,18 @@ pub(crate) fn kill(store: &Store, args: &KillArgs) -> Outcome {
         now: args.now,
         budget_us: args.wait,
     };
-    // A runner that is gone: the follower finds the next one and asks again, or finds the end.
+    // When the runner is gone, the follower asks the next one again, or finds that the task is
+    // over.
     if let Err(error) = session.request(&request) {
         tracing::info!("asking to stop: {error}");
     }
-    // What happened before is no news to the user who ends it.
+    // What happened before the request is not shown.
     let (watched, _) = Watched::begin(*status);
     let view = View::brief();
     let signals = Signals::that_leave(&view)?;
     let mut follower = Follower::new(session, watched, view, Vec::new(), signals);
     follower.repeat = Some(request);
     follower.run(Vec::new())?;
-    // However it ended: it is over, and that was asked for.
+    // The task is over, which was asked for; how it ended makes no difference.
     Ok(Code::Success)
 }

@@ -1,4 +1,7 @@
-//! `dewar run`: validate, begin, follow.
+//! `dewar run`: validates a task file, begins the task and follows it to its end.
+//!
+//! Everything that can be wrong is found before the task begins. A task of the same id goes on when
+//! it is the same task, and is refused when it is another.
 
 use std::{
     collections::BTreeMap,
@@ -58,7 +61,7 @@ pub(crate) struct RunArgs {
     pub format: Format,
 }
 
-/// Where we have none ourselves.
+/// The PATH of processes when the client has none itself.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 pub(crate) fn run(store: &Store, args: RunArgs, root: Option<ForkedRoot>) -> Outcome {
@@ -66,7 +69,7 @@ pub(crate) fn run(store: &Store, args: RunArgs, root: Option<ForkedRoot>) -> Out
     run_file(store, &file, args, root)
 }
 
-/// Runs the task of `file`, which was read already.
+/// Runs the task of `file`.
 pub(super) fn run_file(
     store: &Store,
     file: &TaskFile,
@@ -83,7 +86,7 @@ pub(super) fn run_file(
         Err(error) if error.is_distrust() => return Err(Failure::new(Code::Lost, error)),
         Err(error) => return Err(Failure::rejected(error)),
     };
-    // From here on a Ctrl-C must not leave a task behind that nobody asked to keep.
+    // From here on a Ctrl-C must end the task too, unless the user asked for --detach.
     let signals = match args.detach {
         true => Signals::that_leave(&View::Quiet)?,
         false => Signals::that_stop()?,
@@ -96,7 +99,7 @@ pub(super) fn run_file(
             match begin(store, &id, file, &args, root)? {
                 (Some(opened), task) => (opened, task),
                 (None, _) => {
-                    // Somebody was faster: is it the same task?
+                    // Another client began a task under this id meanwhile, perhaps the same task.
                     let known = store.load(&id).map_err(Failure::rejected)?;
                     let known = known.ok_or_else(|| Failure::rejected("it vanished again"))?;
                     resume(store, &id, file, &args, known)?
@@ -110,7 +113,7 @@ pub(super) fn run_file(
             complain(&format!("{} is over: {}", status.task_id, status.state));
             return Ok(Code::of_state(&status.state).unwrap_or(Code::Internal));
         }
-        // It was ours, and faster than we are.
+        // The task that this client began is over already.
         Opened::Over(_) if args.detach => {
             print(&id);
             return Ok(Code::Success);
@@ -134,7 +137,7 @@ pub(super) fn run_file(
     follower.run(news)
 }
 
-/// A task of this id is there: the same one goes on, another one is refused.
+/// Goes on with the task of this id when it is the task of `file`; another one is refused.
 fn resume<'s>(
     store: &'s Store,
     id: &str,
@@ -194,7 +197,7 @@ fn begin<'s>(
         Some(name) => {
             let account = reachable(name)?;
             if account.name != own.name {
-                // Who runs it is part of what templates say.
+                // Templates may contain the user.
                 bindings.user.clone_from(&account.name);
                 task = file.resolve(&bindings)?.task;
             }
@@ -256,7 +259,8 @@ fn reachable(name: &str) -> Result<Account, Failure> {
     Ok(account)
 }
 
-/// HOME, LOGNAME, USER, PATH, and ours when asked for: processes do not inherit by accident.
+/// The environment of processes: HOME, LOGNAME, USER and PATH; with `preserve`, also that of the
+/// client.
 fn environment(sandbox: &str, user: &str, preserve: bool) -> Vec<String> {
     let mut environment: BTreeMap<String, String> = match preserve {
         true => std::env::vars().collect(),
@@ -266,7 +270,7 @@ fn environment(sandbox: &str, user: &str, preserve: bool) -> Vec<String> {
     sandbox::assignments(environment)
 }
 
-/// NAME-YYYYmmdd-HHMMSS.usec, in local time.
+/// An id for a task: NAME-YYYYmmdd-HHMMSS.usec, in local time.
 pub(super) fn default_id(name: &str) -> String {
     let now = Timestamp::now().to_zoned(TimeZone::system());
     let micros = now.timestamp().as_microsecond().rem_euclid(1_000_000);

@@ -1,4 +1,4 @@
-//! `dewar simplerun`: one command as a task, without a file.
+//! `dewar simplerun`: runs one command as a task, without a task file.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `dewar tail`: the output of one process, or of all of them.
+//! `dewar tail`: prints the output of one process of a task, or of all.
 
 use std::path::Path;
 
@@ -74,7 +74,7 @@ pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
             Ok(Code::Success)
         }
         Opened::Open(session, status) => {
-            // What ended before is not output again; what was followed above goes on.
+            // Runs that ended before are not shown again; the logs that are followed already go on.
             let mut watched = watched;
             let news = watched.again(*status);
             let signals = Signals::that_leave(&view)?;

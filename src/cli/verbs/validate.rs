@@ -1,4 +1,4 @@
-//! `dewar validate`: every mistake, with its place. Writes nothing.
+//! `dewar validate`: prints every mistake in a task file, with its place. It writes nothing.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -36,8 +36,8 @@ pub(crate) fn validate(args: &ValidateArgs) -> Outcome {
     Ok(Code::Success)
 }
 
-/// What the templates would be bound to, without allocating anything: ports that are not given get
-/// small numbers, which are valid and never allocated.
+/// Values for all templates, without allocating anything: ports that are not given get small
+/// numbers, which are valid and never allocated.
 pub(super) fn trial_bindings(file: &TaskFile, args: &BindingArgs) -> Bindings {
     let mut ports: BTreeMap<String, u16> = file.ports().into_iter().zip(1..).collect();
     ports.extend(args.ports.iter().cloned());

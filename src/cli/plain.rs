@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::terminal::{Colour, Style, fit, harmless, put};
 use crate::engine::{
-    client::{Line, Watched},
+    client::{Line, Missed, Output, Watched},
     history::{Event, ProcessStatus, RunStatus},
 };
 
-/// Lines: dewar's own on standard error, the processes' output on the stream it came from.
+/// Prints lines: those of dewar on standard error, the output of processes on the stream that it
+/// came from.
 pub(super) struct Plain {
     pub(super) style: Style,
     out_style: Style,
@@ -62,10 +63,17 @@ impl Plain {
         put(&mut io::stderr(), text.as_bytes());
     }
 
-    /// False when nobody reads it any more.
-    pub(super) fn output(&self, lines: &[Line]) -> bool {
+    /// False when its reader has left.
+    pub(super) fn output(&self, output: &[Output]) -> bool {
         let mut is_read = true;
-        for line in lines {
+        for one in output {
+            let line = match one {
+                Output::Line(line) => line,
+                Output::Missed(missed) => {
+                    self.say(&self.missed(missed));
+                    continue;
+                }
+            };
             let (style, mut stream): (Style, Box<dyn Write>) = match line.stream {
                 "stderr" => (self.style, Box::new(io::stderr())),
                 _ => (self.out_style, Box::new(io::stdout())),
@@ -82,7 +90,17 @@ impl Plain {
         is_read
     }
 
-    /// A line of output for a terminal.
+    /// Where output may be missing.
+    pub fn missed(&self, missed: &Missed) -> String {
+        let text = format!(
+            "note: {}: output may be missing here: files of its {} were rotated away before they were read",
+            harmless(&missed.process),
+            missed.stream
+        );
+        format!("{}\n", self.style.paint(Colour::Yellow, &text))
+    }
+
+    /// A line of output as a terminal shows it.
     pub fn shown(&self, line: &Line) -> String {
         Plain::line_of(self.style, line)
     }
@@ -167,7 +185,7 @@ impl Plain {
     }
 }
 
-/// Who is still stopping, and when SIGKILL comes.
+/// Which processes are still stopping, and when SIGKILL comes.
 pub(super) fn stopping(alive: &[(&str, u32)], now: &str, deadline: &str) -> String {
     let who: Vec<String> = alive
         .iter()
@@ -181,7 +199,7 @@ pub(super) fn stopping(alive: &[(&str, u32)], now: &str, deadline: &str) -> Stri
     format!("  stopping: {}{left}", who.join(", "))
 }
 
-/// A run in a few words.
+/// Describes a run in a few words.
 fn describe(run: &RunStatus, style: Style) -> String {
     let state = style.state(&run.state, 0);
     let reason = run.reason.as_deref().map(harmless);
@@ -197,7 +215,7 @@ fn describe(run: &RunStatus, style: Style) -> String {
     }
 }
 
-/// One line a process: name, state, runs, and what there is to know.
+/// A table with one line a process: its name, state, runs, and more.
 pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String> {
     let processes = &watched.status.processes;
     let widest = processes.iter().map(|p| p.name.chars().count()).max();
@@ -220,7 +238,7 @@ pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String
     rows.collect()
 }
 
-/// What there is to know of a process beside its state.
+/// What a table says of a process beside its state.
 pub(super) fn info(process: &ProcessStatus, watched: &Watched) -> String {
     let run = process.runs.last();
     match (process.state.as_str(), run) {

@@ -1,10 +1,10 @@
-//! Colours, and keeping other people's bytes from steering the terminal.
+//! Printing on a terminal: colours, and text in which nothing can steer the terminal.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use std::io::{IsTerminal, Write};
 
-/// How a stream wants its text.
+/// Whether text for a stream may have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Style {
     pub colours: bool,
@@ -29,7 +29,7 @@ impl Style {
         }
     }
 
-    /// A state in its colour.
+    /// A state in its colour, padded to `width`.
     pub fn state(self, state: &str, width: usize) -> String {
         let colour = match state {
             "SUCCESS" => Colour::Green,
@@ -65,7 +65,8 @@ pub(super) fn harmless(text: &str) -> String {
     out
 }
 
-/// JSON in one line, its control characters escaped: also those that JSON allows and terminals obey.
+/// JSON in one line, its control characters escaped: also those that JSON allows and terminals
+/// obey.
 pub(super) fn harmless_json(value: &serde_json::Value) -> String {
     let text = value.to_string();
     if !text.chars().any(char::is_control) {
@@ -78,7 +79,7 @@ pub(super) fn harmless_json(value: &serde_json::Value) -> String {
     text.chars().map(escaped).collect()
 }
 
-/// Writes and flushes; a reader that left (`| head`) is no error of ours: false then.
+/// Writes and flushes. False when the reader has left (`| head`), which is no error of dewar.
 pub(super) fn put(stream: &mut impl Write, text: &[u8]) -> bool {
     let written = stream.write_all(text).and_then(|()| stream.flush());
     match written {
@@ -91,12 +92,12 @@ pub(super) fn put(stream: &mut impl Write, text: &[u8]) -> bool {
     }
 }
 
-/// A line to standard error, which may be full or gone.
+/// Prints a line to standard error. That it cannot be written is no error.
 pub(super) fn complain(line: &str) {
     put(&mut std::io::stderr(), format!("{line}\n").as_bytes());
 }
 
-/// A line to standard output, which may be full or gone.
+/// Prints a line to standard output. That it cannot be written is no error.
 pub(super) fn print(line: &str) {
     put(&mut std::io::stdout(), format!("{line}\n").as_bytes());
 }

@@ -1,6 +1,15 @@
 //! The command line: exit codes, and the exact words that people read (snapshots).
 
-use crate::support::{Bench, code};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    support::{Bench, code, finish},
+    tracer::{Role, trace},
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -513,5 +522,39 @@ fn the_schema_of_jobs_takes_jobs() {
             false => job[field] = wrong.into(),
         }
         assert!(!validator.is_valid(&job), "{field}");
+    }
+}
+
+/// What a task or a file is called is no verb.
+#[test]
+fn only_the_verb_decides_whether_a_root_is_forked() {
+    let bench = Bench::new();
+    let file = bench.file("run", "processes: [{name: a, cmdline: x}]");
+    let file = file.display().to_string();
+    for (arguments, forks) in [
+        (vec!["status", "run"], false),
+        (vec!["tail", "run", "simplerun"], false),
+        (vec!["validate", "run"], false),
+        (vec!["inspect", file.as_str(), "--set", "x=run"], false),
+        (vec!["--root", "run", "status"], false),
+        (vec!["run", "missing.yaml"], true),
+        (vec!["--root=x", "run", "missing.yaml"], true),
+        (vec!["simplerun", "--port", "x", "--", "true"], true),
+    ] {
+        let traced = trace(bench.dewar(&arguments), None);
+        let has_forked = traced.calls.keys().any(|role| *role != Role::Client);
+        assert_eq!(has_forked, forks, "{arguments:?}: {:?}", traced.calls);
+    }
+}
+
+#[test]
+fn words_that_are_no_text_are_usage_errors() {
+    for before in [&[][..], &["__runner", "3", "4"], &["status"]] {
+        // Without --root in front: such a word may come first.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dewar"));
+        command.args(before).arg(OsStr::from_bytes(b"\xff"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = finish(command.spawn().expect("dewar"));
+        assert_eq!(code(&output), 2, "{before:?}: {}", text(&output.stderr));
     }
 }

@@ -1,4 +1,5 @@
-//! What the live view draws: lines that fit the terminal, whatever processes are called and print. Pure.
+//! The picture that the live view draws, as lines. Pure. Lines fit the terminal, whatever names and
+//! output are like.
 
 use jiff::Timestamp;
 use unicode_width::UnicodeWidthStr;
@@ -19,10 +20,10 @@ use crate::{
 /// Lines of an open log, at most.
 const LOG: usize = 12;
 const NAME: usize = 24;
-/// Narrower than this there is only text that is cut.
+/// Columns; on a narrower terminal a line is plain text that is cut.
 const CRAMPED: usize = 24;
 
-/// All that a picture is of.
+/// All that a picture is made of.
 pub(super) struct Scene<'a> {
     pub watched: &'a Watched,
     pub board: &'a Board,
@@ -30,12 +31,12 @@ pub(super) struct Scene<'a> {
     pub loads: &'a Loads,
     pub style: Style,
     pub now: Timestamp,
-    /// At least 1.
+    /// The width of the terminal, at least 1.
     pub columns: usize,
     pub rows: usize,
 }
 
-/// The lines of the picture, fewer than the terminal's rows.
+/// The lines of the picture: fewer than the terminal has rows.
 pub(super) fn frame(scene: &Scene<'_>) -> Vec<String> {
     let status = &scene.watched.status;
     let mut room = scene.rows.saturating_sub(1).max(1);
@@ -89,13 +90,13 @@ fn heading(scene: &Scene<'_>) -> String {
     format!("{id}  {}{text}", style.state(state, 0))
 }
 
-/// The processes around the selected one, as many as there is room for.
+/// Lines for the processes around the selected one, as many as there is room for.
 fn table(scene: &Scene<'_>, room: usize) -> Vec<String> {
     let processes = &scene.watched.status.processes;
     let count = processes.len();
     let selected = scene.board.selected.min(count.saturating_sub(1));
     let is_cut = count > room;
-    // How many are left out is said when there is a line for it.
+    // The number of those that are left out takes a line of its own, where there is one.
     let says_more = is_cut && room > 1;
     let shown = room.saturating_sub(usize::from(says_more)).min(count);
     let first = match is_cut {
@@ -131,7 +132,7 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
     let state = style.state(&process.state, 8);
     let mut used = 2 + width + 1 + 8;
     let mut text = format!("{cursor} {name} {state}");
-    // On a narrow terminal what matters least goes first.
+    // On a narrow terminal the least important columns are left out.
     if scene.columns >= 50 {
         let runs = match process.runs.last() {
             Some(run) if run.run > 0 => format!("x{}", run.run + 1),
@@ -178,7 +179,7 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
     text.trim_end().to_owned()
 }
 
-/// What there is to say of a process beside what it prints.
+/// What the table says of a process beside its last line of output.
 fn about(scene: &Scene<'_>, process: &ProcessStatus) -> String {
     let next = process.next_start_at.as_ref();
     match (process.state.as_str(), next) {
@@ -237,7 +238,7 @@ fn footer(scene: &Scene<'_>) -> String {
     }
 }
 
-/// How long the present run goes on, or the last one took.
+/// How long the present run has taken so far, or the last one took.
 fn took(process: &ProcessStatus, now: Timestamp) -> String {
     let Some(run) = process.runs.last().filter(|_| process.state != "WAITING") else {
         return String::new();

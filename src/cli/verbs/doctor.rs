@@ -1,9 +1,9 @@
-//! `dewar doctor`: what this machine can enforce, as which user, by which mechanism, and how to get what is
-//! missing. Changes nothing that stays.
+//! `dewar doctor`: prints what this machine can enforce, as which user, by which mechanism, and how
+//! to get what is missing. What it tries out leaves nothing behind.
 
-use clap::Args;
 use std::fmt::Write;
 
+use clap::Args;
 use serde_json::json;
 
 use crate::{
@@ -18,7 +18,14 @@ use crate::{
     task::{Isolation, Level, Task},
 };
 
-/// One thing that may be wanted.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
+
+/// One limit or kind of isolation, and whether it can be enforced.
 struct Finding {
     what: String,
     mechanism: Mechanism,
@@ -219,11 +226,4 @@ fn for_programs(report: &Report) -> serde_json::Value {
         "isolation": list(&report.isolation),
         "hints": report.hints,
     })
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
 }

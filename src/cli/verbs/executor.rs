@@ -1,7 +1,8 @@
-//! `dewar executor`: becomes a Mesos executor.
+//! `dewar executor`: runs as a Mesos executor, which a Mesos agent starts.
+
+use std::path::Path;
 
 use clap::Args;
-use std::path::Path;
 
 use crate::{
     cli::{
@@ -13,6 +14,15 @@ use crate::{
         protocol::Wire,
     },
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecutorArgs {
+    /// How to talk to the agent
+    #[arg(long, value_enum, default_value = "protobuf")]
+    pub wire: Wire,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
+}
 
 pub(crate) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
     let bounds = Bounds {
@@ -26,13 +36,4 @@ pub(crate) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
             .hint("a Mesos agent starts this; without Mesos use: dewar run FILE")),
         Err(error) => Err(Failure::rejected(error)),
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExecutorArgs {
-    /// How to talk to the agent
-    #[arg(long, value_enum, default_value = "protobuf")]
-    pub wire: Wire,
-    #[command(flatten)]
-    pub bounds: BoundArgs,
 }

@@ -1,7 +1,8 @@
-//! `dewar explain`: why a process is in its state. Looks, and changes nothing.
+//! `dewar explain`: says why a process is in its state. It reads the journal and changes nothing.
+
+use std::fmt::Write;
 
 use clap::Args;
-use std::fmt::Write;
 
 use super::restart_and_signal::unknown_process;
 use crate::{
@@ -16,6 +17,17 @@ use crate::{
     },
     sys::clock::now,
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The task
+    pub id: String,
+    /// One process only
+    pub process: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
 
 pub(crate) fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
     let stored = load(store, &args.id)?;
@@ -46,7 +58,7 @@ pub(crate) fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
     Ok(Code::Success)
 }
 
-/// A task that began.
+/// Reads a task; one that never began is a failure.
 pub(super) fn load(store: &Store, id: &str) -> Result<Stored, Failure> {
     let stored = store
         .load(id)
@@ -70,15 +82,4 @@ fn shown(explanations: &[Explanation], style: Style) -> String {
         }
     }
     text
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
-    /// The task
-    pub id: String,
-    /// One process only
-    pub process: Option<String>,
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
 }

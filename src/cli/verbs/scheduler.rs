@@ -1,4 +1,5 @@
-//! `dewar scheduler`: runs the companion scheduler.
+//! `dewar scheduler`: runs the scheduler, which keeps jobs of many instances running on a Mesos
+//! cluster.
 
 use std::path::{Path, PathBuf};
 
@@ -161,7 +162,7 @@ pub(crate) fn scheduler(args: SchedulerArgs, root: &Path) -> Outcome {
     }
 }
 
-/// Where clients find the scheduler of this root.
+/// The socket at which clients find the scheduler with this root directory.
 pub(crate) fn socket(root: &Path) -> PathBuf {
     scheduler::directory(root).join(SOCKET)
 }
@@ -192,7 +193,7 @@ fn first_line(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// The principal, and what Basic authentication says.
+/// The principal of a credential, and the header of Basic authentication.
 fn credentials(line: Option<String>) -> Result<(Option<String>, Option<String>), Failure> {
     let Some(line) = line else {
         return Ok((None, None));

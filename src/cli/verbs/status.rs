@@ -1,7 +1,8 @@
-//! `dewar status`: looks, and changes nothing.
+//! `dewar status`: prints the tasks of this machine. It reads their journals and changes nothing.
+
+use std::fmt::Write;
 
 use clap::Args;
-use std::fmt::Write;
 
 use crate::{
     cli::{
@@ -16,6 +17,15 @@ use crate::{
         store::{Measure, Store, StoreError, measure},
     },
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// One task only
+    pub id: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
 
 pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
     let mut code = Code::Success;
@@ -64,7 +74,7 @@ pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
     Ok(code)
 }
 
-/// With what its living runs use.
+/// `status` with what the runs use that are alive.
 fn measured(mut status: TaskStatus) -> TaskStatus {
     measure(&mut status, Measure::Whole);
     status
@@ -91,15 +101,16 @@ fn list(tasks: &[TaskStatus], style: Style) -> String {
         let _ = writeln!(
             text,
             "{id:width$}  {state}  {progress:10}  {since}{}",
-            nobody(task)
+            keeper_note(task)
         );
     }
     text
 }
 
-fn nobody(task: &TaskStatus) -> &'static str {
+/// Says whether a task that is not over has lost its keeper or its root.
+fn keeper_note(task: &TaskStatus) -> &'static str {
     match (task.keeper_pid, Code::of_state(&task.state)) {
-        (None, None) => "  (nobody looks after it; dewar attach takes it up)",
+        (None, None) => "  (no keeper looks after it; dewar attach takes it up)",
         (Some(_), None) if !task.covered => "  (its root has become its keeper)",
         _ => "",
     }
@@ -118,7 +129,7 @@ fn one(task: &TaskStatus, style: Style) -> String {
         text,
         "{}  {state}{reason}{}",
         harmless(&task.task_id),
-        nobody(task)
+        keeper_note(task)
     );
     let _ = writeln!(
         text,
@@ -145,13 +156,4 @@ fn one(task: &TaskStatus, style: Style) -> String {
         let _ = writeln!(text, "  note: {about}{}", harmless(&notice.text));
     }
     text
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// One task only
-    pub id: Option<String>,
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
 }

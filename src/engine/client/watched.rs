@@ -1,18 +1,18 @@
-//! A task as its follower knows it: a status, and the events that make the next one of it.
+//! A task as its follower knows it: a status, and the events that change it. Pure.
 //!
-//! After a conversation broke, what happened meanwhile is the difference of two statuses: nothing
-//! is told twice and no end is missed.
+//! After a conversation broke, what happened meanwhile is the difference of two statuses. So no
+//! event is told twice, and no end of a run is missed.
 
 use crate::engine::history::{Event, ProcessStatus, RunEvent, RunStatus, TaskEvent, TaskStatus};
 
-/// Pure: statuses and events in, news out.
+/// A status that is kept up to date; statuses and events go in, what is new comes out.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub status: TaskStatus,
 }
 
 impl Watched {
-    /// Begins with `status`; all that it tells is news.
+    /// Begins with `status`; everything in it is new.
     pub fn begin(status: TaskStatus) -> (Watched, Vec<Event>) {
         let mut before = status.clone();
         before.states.clear();
@@ -24,21 +24,21 @@ impl Watched {
         (Watched { status }, news)
     }
 
-    /// A conversation begins anew; what is new in `status` is news.
+    /// Takes in the status with which another conversation begins; returns what is new in it.
     pub fn again(&mut self, status: TaskStatus) -> Vec<Event> {
         let news = difference(&self.status, &status);
         self.status = status;
         news
     }
 
-    /// Takes in one event; false when it was known before.
+    /// Takes in one event; false when it changes nothing.
     pub fn take(&mut self, event: &Event) -> bool {
         match event {
             Event::Task(task) => {
                 self.status.state.clone_from(&task.state);
                 self.status.deadline.clone_from(&task.deadline);
                 if task.state != "ACTIVE" && task.state != "FINALIZING" {
-                    // Nothing pauses for another run any more.
+                    // No process waits for another run any more.
                     let processes = self.status.processes.iter_mut();
                     processes.for_each(|process| process.next_start_at = None);
                 }
@@ -69,7 +69,7 @@ impl Watched {
         }
     }
 
-    /// The state of a process, and what it waits for: predecessors that have not succeeded.
+    /// Names of the processes that `process` waits for and that have not succeeded.
     pub fn waits_for<'w>(&'w self, process: &'w ProcessStatus) -> Vec<&'w str> {
         let finished = |name: &&String| {
             let mut processes = self.status.processes.iter();
@@ -95,7 +95,8 @@ impl Watched {
     }
 }
 
-/// As many as a status lists: whoever follows for weeks must not grow.
+/// Adds to a list that is as long as in a status, at most: a client that follows for weeks must not
+/// grow.
 fn push<T>(list: &mut Vec<T>, item: T) {
     const LISTED: usize = 100;
     if list.len() >= LISTED {
@@ -158,13 +159,13 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
     news
 }
 
-/// The pause belongs to the last run of a process.
+/// When the next run starts; it is told with the last run of a process.
 fn next_start_of(process: &ProcessStatus, run: &RunStatus) -> Option<String> {
     let is_last = process.runs.last() == Some(run);
     process.next_start_at.clone().filter(|_| is_last)
 }
 
-/// Within a millisecond: a task begins before its runs and ends after them.
+/// The order within a millisecond: a task begins before its runs and ends after them.
 fn rank(event: &Event) -> u8 {
     match event {
         Event::Task(task) if task.state == "ACTIVE" => 0,

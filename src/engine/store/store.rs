@@ -64,6 +64,18 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// True when the record itself is bad: the task is lost. That a record cannot be read just now (no
+    /// descriptors, no rights) says nothing about it.
+    pub fn is_distrust(&self) -> bool {
+        match self {
+            StoreError::Journal(JournalError::Io { .. }) => false,
+            StoreError::Journal(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// A task as its files tell it.
 #[derive(Debug)]
 pub struct Stored {

@@ -2,8 +2,6 @@
 
 use std::{
     fs, io,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +17,7 @@ use super::{
 };
 use crate::{
     mesos::protocol::Wire,
+    sys::small_file,
     web::{Address, Guard, Listener},
 };
 
@@ -179,12 +178,6 @@ fn kept_token(path: &Path) -> io::Result<String> {
         uuid::Uuid::new_v4().simple(),
         uuid::Uuid::new_v4().simple()
     );
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(format!("{token}\n").as_bytes())?;
+    small_file::replace(path, 0o600, format!("{token}\n").as_bytes())?;
     Ok(token)
 }

@@ -232,3 +232,94 @@ pub(super) fn signal_name(number: u32) -> String {
         None => format!("SIG{number}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field of a status, written by hand: scripts depend on these names and their order, on
+    /// times in UTC with three decimals, and on null for what is not known.
+    const STATUS: &str = concat!(
+        r#"{"task_id":"web-1","name":"web","state":"CLEANING","user":"www","sandbox":"/s","#,
+        r#""journal":"/j","root_pid":1,"keeper_pid":2,"runner_pid":null,"covered":true,"#,
+        r#""ports":{"http":8080},"states":[{"state":"ACTIVE","at":"2026-11-23T16:45:45.801Z"},"#,
+        r#"{"state":"CLEANING","at":"2026-11-23T16:45:50.000Z","reason":"killed"}],"#,
+        r#""deadline":"2026-11-23T16:46:20.000Z","cgroups":["/sys/fs/cgroup/dewar"],"#,
+        r#""processes":[{"name":"server","final":false,"ephemeral":true,"daemon":true,"#,
+        r#""state":"WAITING","waiting_for":["install"],"#,
+        r#""next_start_at":"2026-11-23T16:46:00.010Z","#,
+        r#""totals":{"success":1,"failed":2,"killed":3,"lost":4},"runs":[{"run":7,"#,
+        r#""state":"KILLED","exit_code":null,"signal":"SIGKILL","reason":"restarted","pid":12,"#,
+        r#""forked_at":"2026-11-23T16:45:46.000Z","started_at":"2026-11-23T16:45:46.001Z","#,
+        r#""healthy_at":"2026-11-23T16:45:47.000Z","stopped_at":"2026-11-23T16:45:49.500Z","#,
+        r#""cgroup":"server.7","usage":{"cpu_seconds":0.5,"throttled_seconds":0.25,"#,
+        r#""memory":null,"memory_peak":4096,"memory_limit":8192,"oom_kills":0,"pids":null,"#,
+        r#""pids_peak":3,"pids_refused":0}},{"run":8,"state":"FAILED","exit_code":3,"#,
+        r#""signal":null,"reason":null,"pid":null,"forked_at":null,"started_at":null,"#,
+        r#""healthy_at":null,"stopped_at":null}]}],"#,
+        r#""notices":[{"at":"2026-11-23T16:45:48.000Z","text":"SIG34 requested","#,
+        r#""name":"server","run":7,"kind":"signal"},{"at":"2026-11-23T16:45:48.999Z","#,
+        r#""text":"hello","name":null,"run":null}]}"#,
+    );
+
+    /// Events that followers get, one of each kind.
+    const EVENTS: [&str; 5] = [
+        concat!(
+            r#"{"event":"task","task_id":"web-1","state":"FINALIZING","#,
+            r#""at":"2026-11-23T16:45:45.801Z","reason":null,"#,
+            r#""deadline":"9999-12-31T23:59:59.999Z"}"#,
+        ),
+        concat!(
+            r#"{"event":"run","task_id":"web-1","name":"server","run":7,"state":"FORKED","#,
+            r#""exit_code":null,"signal":"SIG34","reason":null,"pid":12,"#,
+            r#""forked_at":"2026-11-23T16:45:46.000Z","started_at":null,"healthy_at":null,"#,
+            r#""stopped_at":null,"next_start_at":"2026-11-23T16:46:00.010Z"}"#,
+        ),
+        concat!(
+            r#"{"event":"run","task_id":"web-1","name":"server","run":7,"state":"LOST","#,
+            r#""exit_code":null,"signal":null,"reason":"gone","pid":null,"forked_at":null,"#,
+            r#""started_at":null,"healthy_at":null,"stopped_at":null}"#,
+        ),
+        concat!(
+            r#"{"event":"notice","at":"2026-11-23T16:45:48.000Z","text":"restart requested","#,
+            r#""name":"server","run":null,"kind":"restart"}"#,
+        ),
+        r#"{"event":"refused","busy":true,"message":"no"}"#,
+    ];
+
+    #[test]
+    fn the_json_text_of_a_status_stays_as_it_is() {
+        let status: TaskStatus = serde_json::from_str(STATUS).unwrap();
+        assert_eq!(serde_json::to_string(&status).unwrap(), STATUS);
+        let event = format!(r#"{{"event":"status",{}"#, &STATUS[1..]);
+        let status: Event = serde_json::from_str(&event).unwrap();
+        assert_eq!(serde_json::to_string(&status).unwrap(), event);
+    }
+
+    #[test]
+    fn the_json_text_of_events_stays_as_it_is() {
+        for text in EVENTS {
+            let event: Event = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&event).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn times_are_cut_to_milliseconds_and_end_with_the_year_9999() {
+        for (wall_us, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_999_999, "1970-01-01T00:00:01.999Z"),
+            (1_795_452_345_801_251, "2026-11-23T16:45:45.801Z"),
+            (u64::MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(time(wall_us).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn signals_without_a_name_are_told_by_number() {
+        assert_eq!(signal_name(9).to_string(), "SIGKILL");
+        assert_eq!(signal_name(34).to_string(), "SIG34");
+        assert_eq!(signal_name(u32::MAX).to_string(), "SIG4294967295");
+    }
+}

@@ -163,7 +163,7 @@ A second one with the same --root waits and takes its place. SIGTERM ends it; ta
   dewar doctor
   dewar doctor --format json | jq '.limits[] | select(.available | not)'")]
     Doctor(DoctorArgs),
-    /// Print the JSON Schema of task files (or job files), for editors
+    /// Print the JSON Schema of task files (or job files, or of output)
     #[command(after_help = "Examples:
   dewar schema > dewar.schema.json
   # then, as the first line of a task file:
@@ -187,6 +187,9 @@ pub(super) struct SchemaArgs {
     /// Of job files
     #[arg(long)]
     pub job: bool,
+    /// Of what status, run, attach and explain print with --format json
+    #[arg(long, conflicts_with = "job")]
+    pub output: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,10 @@
 use std::{fmt, process::ExitCode};
 
 use super::terminal::{complain, harmless};
-use crate::{engine::store::StoreError, journal::JournalError};
+use crate::{
+    engine::{plan::TaskState, store::StoreError},
+    journal::JournalError,
+};
 
 /// Exit codes of `run`, `attach`, `wait` and `fake-agent`; other verbs use the first three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +24,13 @@ pub(crate) enum Code {
 
 impl Code {
     /// The code of a terminal state.
-    pub fn of_state(state: &str) -> Option<Code> {
+    pub fn of_state(state: TaskState) -> Option<Code> {
         match state {
-            "SUCCESS" => Some(Code::Success),
-            "FAILED" => Some(Code::Failed),
-            "KILLED" => Some(Code::Killed),
-            "LOST" => Some(Code::Lost),
-            _ => None,
+            TaskState::Success => Some(Code::Success),
+            TaskState::Failed => Some(Code::Failed),
+            TaskState::Killed => Some(Code::Killed),
+            TaskState::Lost => Some(Code::Lost),
+            TaskState::Active | TaskState::Cleaning | TaskState::Finalizing => None,
         }
     }
 }

@@ -265,7 +265,7 @@ impl Follower<'_> {
         for event in news {
             show(&event, &self.watched, &mut self.view, &self.shown, logs);
             if let Event::Task(task) = &event {
-                if let Some(code) = Code::of_state(&task.state) {
+                if let Some(code) = Code::of_state(task.state) {
                     self.view.finish(&self.watched);
                     return Some(code);
                 }
@@ -290,7 +290,7 @@ fn conclude(
         show(&event, &watched, &mut view, shown, logs);
     }
     view.finish(&watched);
-    Code::of_state(&watched.status.state).unwrap_or(Code::Internal)
+    Code::of_state(watched.status.state).unwrap_or(Code::Internal)
 }
 
 /// Shows one event, with the output that belongs before it.

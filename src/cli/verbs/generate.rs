@@ -11,12 +11,14 @@ use crate::{
         terminal::put,
     },
     config::{job_schema, json_schema},
+    engine::history::output_schema,
 };
 
 pub(crate) fn schema(args: &SchemaArgs) -> Outcome {
-    let schema = match args.job {
-        true => job_schema(),
-        false => json_schema(),
+    let schema = match (args.job, args.output) {
+        (true, _) => job_schema(),
+        (_, true) => output_schema(),
+        (false, false) => json_schema(),
     };
     let text = serde_json::to_string_pretty(&schema).map_err(Failure::internal)? + "\n";
     put(&mut io::stdout(), text.as_bytes());

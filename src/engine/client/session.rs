@@ -108,7 +108,7 @@ impl<'s> Session<'s> {
                 return Ok(None);
             }
             let vigil = Vigil::begin(&directory).map_err(Failure::internal)?;
-            let is_over = |stored: &Stored| Code::of_state(&stored.status.state).is_some();
+            let is_over = |stored: &Stored| Code::of_state(stored.status.state).is_some();
             let stream = match connect(&directory).map_err(Failure::internal)? {
                 Connection::Open(stream) => stream,
                 Connection::Nobody => match stored {
@@ -222,11 +222,7 @@ impl<'s> Session<'s> {
             if line.is_empty() {
                 continue;
             }
-            match serde_json::from_slice(line) {
-                Ok(event) => events.push(event),
-                // A newer runner may tell more than we know.
-                Err(error) => tracing::info!("an unknown event: {error}"),
-            }
+            events.extend(Event::read(line).map_err(io::Error::other)?);
         }
         Ok(Some(events))
     }

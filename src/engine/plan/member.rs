@@ -1,5 +1,6 @@
 //! One process within the plan: its rules, its counts, and where it stands.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{backoff::Backoff, state::RunState};
@@ -74,13 +75,16 @@ impl Phase {
     }
 }
 
-/// Why a run that lives has to end, whatever its end will be.
+/// Why a run that lives has to end, whatever its exit code will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// It has failed: unhealthy, or over its time.
+pub enum Ending {
+    /// It has failed: it is unhealthy, or has run for longer than it may.
     Failed,
-    /// Somebody wants the process anew, since this moment.
-    Restarted { at: u64 },
+    /// A client asked for a restart of the process.
+    Restarted {
+        /// When the restart was recorded, microseconds of CLOCK_BOOTTIME.
+        at: u64,
+    },
 }
 
 /// What a process' past runs have come to: all that must be known of them when they are no longer
@@ -105,16 +109,16 @@ pub struct Past {
     pub skipped: bool,
 }
 
-/// How many runs ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How many runs ended in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
-    /// Exited with 0.
+    /// Runs that exited with 0.
     pub success: u32,
-    /// Counted as failures.
+    /// Runs that count as failures.
     pub failed: u32,
-    /// Ended by a signal from outside.
+    /// Runs that a signal from outside ended.
     pub killed: u32,
-    /// Nobody knows.
+    /// Runs whose exit code could not be learnt.
     pub lost: u32,
 }
 

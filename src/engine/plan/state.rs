@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// The state of one run of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum RunState {
     /// Its start is recorded, exec has not succeeded yet.
     Forked,
@@ -20,7 +24,8 @@ pub enum RunState {
 }
 
 /// The state of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum TaskState {
     /// The regular processes run.
     Active,
@@ -28,11 +33,11 @@ pub enum TaskState {
     Cleaning,
     /// The final processes run.
     Finalizing,
-    /// Over, and well.
+    /// Over, and well: every process that counts is done.
     Success,
     /// Over: too many failed processes, or nothing could go on.
     Failed,
-    /// Over: somebody asked.
+    /// Over: it was asked to end.
     Killed,
     /// Over: its record cannot be kept or trusted.
     Lost,
@@ -49,7 +54,7 @@ pub enum Exit {
     OutOfMemory,
     /// Never became the user's program.
     LaunchFailed,
-    /// Nobody knows.
+    /// The exit code could not be learnt.
     Lost,
 }
 
@@ -119,13 +124,13 @@ impl TaskState {
 
 impl fmt::Display for RunState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 
 impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::{
     facts::{Command, Decision, Fact, Note},
-    standing::Standing,
+    situation::Situation,
     state::{Exit, RunState, TaskState},
     task::Plan,
 };
@@ -585,12 +585,12 @@ impl<'t> World<'t> {
                 let replayed = self.replay();
                 for process in 0..self.task.processes.len() {
                     let of = |plan: &Plan| {
-                        let standing = match plan.standing(process) {
+                        let standing = match plan.situation(process) {
                             // A replay forgets what was only asked for.
-                            Standing::Starting | Standing::Pausing { .. } => {
-                                Standing::Ready { running: 0 }
+                            Situation::Starting | Situation::Pausing { .. } => {
+                                Situation::Ready { running: 0 }
                             }
-                            Standing::Ready { .. } => Standing::Ready { running: 0 },
+                            Situation::Ready { .. } => Situation::Ready { running: 0 },
                             other => other,
                         };
                         (plan.past(process), standing, plan.state(), plan.live())

@@ -143,7 +143,9 @@ impl Running {
     /// For programs. `pids` are those of root, keeper and runner.
     pub fn status(&self, pids: [Option<u32>; 3]) -> TaskStatus {
         let model = &self.model;
-        model.history.status(&model.plan, &self.journal, pids)
+        model
+            .history
+            .status(&model.plan, &self.journal, pids, now())
     }
 
     /// Knows a record that is not on disk yet. Our own notes come back to us for the history; the
@@ -167,7 +169,7 @@ impl Running {
         self.growth.add();
         let mut event = self.model.history.apply(record);
         if let (Some(Event::Run(run)), Some(Kind::End(end))) = (&mut event, &record.kind) {
-            run.next_start_at = next_start_at(&self.model.plan, end.process as usize);
+            run.next_start_at = next_start_at(&self.model.plan, end.process as usize, now());
         }
         if let Some(Kind::Stage(stage)) = &record.kind {
             let state = stage.state().known();

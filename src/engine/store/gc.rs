@@ -156,7 +156,7 @@ fn candidate(store: &Store, id: &str) -> Result<Option<Candidate>, StoreError> {
     };
     let state = stored.model.plan.state();
     let last = stored.status.states.last();
-    let ended = last.and_then(|last| last.at.parse::<jiff::Timestamp>().ok());
+    let ended = last.map(|last| last.at.timestamp());
     if !state.is_some_and(TaskState::is_terminal) || stored.status.keeper_pid.is_some() {
         return Ok(None);
     }

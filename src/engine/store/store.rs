@@ -16,6 +16,7 @@ use crate::{
         ipc::{Holder, JOURNAL, LIVE, LiveView},
     },
     journal::{self, Header, JournalError},
+    sys::clock::now,
 };
 
 /// The directory of all tasks.
@@ -211,7 +212,7 @@ impl Store {
         let pids = [pid(Holder::Root), pid(Holder::Keeper), pid(Holder::Runner)];
         let status = model
             .history
-            .status(&model.plan, &path.display().to_string(), pids);
+            .status(&model.plan, &path.display().to_string(), pids, now());
         Ok(Some(Stored {
             header: replay.header,
             model,

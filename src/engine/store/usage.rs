@@ -4,8 +4,8 @@
 use std::{collections::HashMap, fs};
 
 use crate::{
-    engine::history::TaskStatus,
-    resources::{Group, Site, own_usage},
+    engine::history::{RunStatus, TaskStatus, UsageStatus},
+    resources::{Group, Site, Usage, own_usage},
     sys::stat::ProcessStat,
 };
 
@@ -20,8 +20,7 @@ pub enum Measure {
 
 /// Looks at the runs of `status` that live.
 pub fn measure(status: &mut TaskStatus, how: Measure) {
-    let lives =
-        |run: &crate::engine::history::RunStatus| run.stopped_at.is_none() && run.pid.is_some();
+    let lives = |run: &RunStatus| run.stopped_at.is_none() && run.pid.is_some();
     let mut live = status
         .processes
         .iter_mut()
@@ -50,7 +49,23 @@ pub fn measure(status: &mut TaskStatus, how: Measure) {
                 own_usage(&trees.of(run.pid.unwrap_or_default() as i32))
             }
         };
-        run.usage = Some(Box::new(usage.into()));
+        run.usage = Some(Box::new(shown(&usage)));
+    }
+}
+
+/// A measurement in the form that programs read.
+fn shown(usage: &Usage) -> UsageStatus {
+    let seconds = |us: Option<u64>| us.map(|us| us as f64 / 1e6);
+    UsageStatus {
+        cpu_seconds: seconds(usage.cpu_us),
+        throttled_seconds: seconds(usage.throttled_us),
+        memory: usage.memory,
+        memory_peak: usage.memory_peak,
+        memory_limit: usage.memory_limit,
+        oom_kills: usage.oom_kills,
+        pids: usage.pids,
+        pids_peak: usage.pids_peak,
+        pids_refused: usage.pids_refused,
     }
 }
 

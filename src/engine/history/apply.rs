@@ -133,7 +133,7 @@ impl History {
         let live = history.runs.back_mut().filter(|run| run.end.is_none());
         let run = live.map(|run| {
             // A restart counts more than what was found of the run before.
-            run.verdict = None;
+            run.condemned = None;
             run.condemn(RunState::Killed, "restarted".to_owned());
             run.number
         });

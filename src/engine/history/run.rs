@@ -23,7 +23,7 @@ pub(super) struct Run {
     pub usage: Option<Box<Usage>>,
     pub out_of_memory: bool,
     /// Why the run has to end, and the state that it then counts as, whatever its exit code says.
-    pub verdict: Option<(RunState, Box<str>)>,
+    pub condemned: Option<(RunState, Box<str>)>,
 }
 
 impl Run {
@@ -39,21 +39,21 @@ impl Run {
             group: group_of(&start.group),
             usage: None,
             out_of_memory: false,
-            verdict: None,
+            condemned: None,
         }
     }
 
     /// A run that lives has to end; the first reason counts. One that has ended is what it is.
     pub fn condemn(&mut self, state: RunState, why: String) {
         if self.end.is_none() {
-            self.verdict.get_or_insert((state, why.into()));
+            self.condemned.get_or_insert((state, why.into()));
         }
     }
 
     /// The state at this moment.
     pub fn state(&self) -> RunState {
         match &self.end {
-            Some((how, _)) => match &self.verdict {
+            Some((how, _)) => match &self.condemned {
                 Some((state, _)) => *state,
                 None => exit_of(Some(how), self.out_of_memory).state(),
             },
@@ -95,7 +95,7 @@ impl Run {
     }
 
     fn reason(&self, how: Option<&How>) -> Option<String> {
-        if let Some((_, why)) = &self.verdict {
+        if let Some((_, why)) = &self.condemned {
             return Some(why.to_string());
         }
         match how {

@@ -257,7 +257,7 @@ impl Plan {
     }
 
     /// The keeper says that no process of the task is left.
-    pub fn is_empty(&mut self) {
+    pub fn note_empty(&mut self) {
         self.empty = true;
     }
 
@@ -316,8 +316,8 @@ impl Plan {
     /// Something is true of `process` that others may wait for. Who only waited for what cannot
     /// come any more is skipped, and that is news for others in turn.
     fn tell_dependents(&mut self, process: usize) {
-        let mut news = vec![process];
-        while let Some(process) = news.pop() {
+        let mut changed = vec![process];
+        while let Some(process) = changed.pop() {
             for dependent in self.members[process].rules.after.clone() {
                 let other = self.members[process].outlook();
                 let member = &mut self.members[dependent];
@@ -334,7 +334,7 @@ impl Plan {
                 if is_skipped {
                     member.past.skipped = true;
                     self.set_phase(dependent, Phase::Finished);
-                    news.push(dependent);
+                    changed.push(dependent);
                 } else if member.needs.iter().all(|need| need.met) {
                     self.set_phase(dependent, Phase::Ready);
                 }

@@ -405,7 +405,7 @@ impl<'t> World<'t> {
             self.carry_out(decision);
             if self.awaiting && self.live.is_empty() {
                 self.awaiting = false;
-                self.plan.is_empty();
+                self.plan.note_empty();
             } else if is_idle {
                 return;
             }
@@ -714,7 +714,7 @@ fn facts_that_race_with_a_stage_change_do_not_change_it() {
         for fact in [started(0), started(1)].iter().chain(&facts) {
             plan.apply(fact, 10);
         }
-        plan.is_empty();
+        plan.note_empty();
         let entered: Vec<TaskState> = plan
             .decide(20)
             .notes
@@ -776,7 +776,7 @@ fn killing_at_once_leaves_no_time_for_final_processes() {
         },
         6,
     );
-    plan.is_empty();
+    plan.note_empty();
     let decision = plan.decide(7);
     assert!(matches!(
         decision.notes.as_slice(),

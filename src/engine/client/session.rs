@@ -115,7 +115,7 @@ impl<'s> Session<'s> {
                     Some(stored) if is_over(&stored) => {
                         return Ok(Some(Opened::Over(Box::new(stored.status))));
                     }
-                    Some(_) if store.is_members(id) => {
+                    Some(_) if store.belongs_to_executor(id) => {
                         let message = format!("the executor of task {id:?} is gone");
                         return Err(Failure::new(Code::Lost, message)
                             .hint("what became of the task is the Mesos agent's to say"));

@@ -51,7 +51,8 @@ pub struct CriticalStep {
     pub name: String,
     /// The time from the event that it waited for (or the task's beginning) to its first run.
     pub waited: Duration,
-    /// The time from its first run to the event that the next process waited for, or to its last end.
+    /// The time from its first run to the event that the next process waited for, or to its last
+    /// end.
     pub took: Duration,
 }
 
@@ -173,8 +174,8 @@ fn first_start(process: &ProcessStatus) -> Option<WallTime> {
     process.runs.iter().find_map(|run| run.forked_at)
 }
 
-/// Goes back from the regular process that ended last, each step to the process whose condition came
-/// true last of all that were waited for.
+/// Goes back from the regular process that ended last, each step to the process whose condition
+/// came true last of all that were waited for.
 fn critical(task: &Task, edges: &Edges<'_>, status: &TaskStatus) -> Vec<CriticalStep> {
     let began = status.states.first().map(|state| state.at);
     let (true, Some(began)) = (status.state.is_terminal(), began) else {

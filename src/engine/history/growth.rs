@@ -4,7 +4,8 @@
 const SMALL: usize = 4096;
 
 /// How a journal grows. It is due for a compaction when it has twice as many records as the last
-/// compaction left, so that all compactions together cost no more than the records that were written.
+/// compaction left, so that all compactions together cost no more than the records that were
+/// written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Growth {
     records: usize,

@@ -1,7 +1,7 @@
 //! What happened to one task, from its records alone.
 //!
-//! Pure: records in (`apply.rs`), a status for programs out. The history knows only records that are
-//! on disk, so a client is never told what a crash could take back.
+//! Pure: records in (`apply.rs`), a status for programs out. The history knows only records that
+//! are on disk, so a client is never told what a crash could take back.
 
 use std::collections::{BTreeMap, VecDeque};
 

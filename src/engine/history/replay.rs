@@ -1,7 +1,7 @@
 //! From records to facts: how a journal becomes a plan and a history.
 //!
-//! The runner, `dewar status` and all other readers use this one fold, so the same journal gives the
-//! same state in every process that reads it.
+//! The runner, `dewar status` and all other readers use this one fold, so the same journal gives
+//! the same state in every process that reads it.
 
 use super::{
     history::History,
@@ -46,8 +46,8 @@ impl Model {
         Ok(model)
     }
 
-    /// Tells the plan of a record, but not the history: clients must not be told of a record that is
-    /// not on disk yet.
+    /// Tells the plan of a record, but not the history: clients must not be told of a record that
+    /// is not on disk yet.
     pub fn learn(&mut self, record: &Record) {
         if let Some(Kind::Tenure(tenure)) = &record.kind {
             let before = self.boot_id.replace(tenure.boot_id.clone());

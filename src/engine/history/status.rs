@@ -21,7 +21,7 @@ pub struct StatusList {
     pub tasks: Vec<TaskStatus>,
 }
 
-/// One task.
+/// One task of this machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskStatus {
     /// The id, which names the task's directory.
@@ -72,7 +72,7 @@ pub struct StateStatus {
     pub reason: Option<String>,
 }
 
-/// One process.
+/// One process of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessStatus {
     /// The name in the task file.

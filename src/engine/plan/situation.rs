@@ -29,7 +29,7 @@ pub enum Situation {
     },
     /// The keeper was asked to start it.
     Starting,
-    /// It runs.
+    /// A run of it lives.
     Live {
         /// When it will have taken too long, microseconds of CLOCK_BOOTTIME.
         times_out_at: Option<u64>,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum RunState {
     /// Its start is recorded, exec has not succeeded yet.
     Forked,
-    /// exec succeeded.
+    /// It became its program: exec succeeded.
     Running,
     /// Exited with 0.
     Success,
@@ -43,7 +43,7 @@ pub enum TaskState {
     Lost,
 }
 
-/// How a run ended.
+/// How a run ended, as the kernel or the keeper tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Exited by itself with this code, 0 to 255.
@@ -58,7 +58,7 @@ pub enum Exit {
     Lost,
 }
 
-/// Signals that a process brings upon itself: it crashed.
+/// Signals that the kernel sends to a process that crashed.
 const CRASHES: [i32; 9] = [
     libc::SIGSEGV,
     libc::SIGBUS,
@@ -72,7 +72,7 @@ const CRASHES: [i32; 9] = [
 ];
 
 impl Exit {
-    /// What this end means for the run.
+    /// The state that a run is in after this end.
     pub fn state(self) -> RunState {
         match self {
             Exit::Code(0) => RunState::Success,

@@ -63,7 +63,7 @@ pub(super) enum Refusal {
     NoRestart {
         /// The name of the process.
         process: String,
-        /// Why not.
+        /// Why it cannot be restarted.
         why: String,
     },
     /// The line is no request.

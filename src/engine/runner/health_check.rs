@@ -187,7 +187,8 @@ mod tests {
         }
     }
 
-    /// The verdicts by attempt (H, U, or a dot for none) of outcomes (`+` a success, `-` a failure).
+    /// The verdicts by attempt (H, U, or a dot for none) of outcomes (`+` a success, `-` a
+    /// failure).
     fn course(health: Health, outcomes: &str) -> String {
         let mut check = HealthCheck::new(health, false, 0);
         let verdicts = outcomes.chars().enumerate().map(|(index, outcome)| {

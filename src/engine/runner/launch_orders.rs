@@ -49,8 +49,8 @@ impl LaunchOrders {
         }
     }
 
-    /// The launch of a run. A process whose files of variables cannot be read gets a launch that the
-    /// keeper refuses, with the reason.
+    /// The launch of a run. A process whose files of variables cannot be read gets a launch that
+    /// the keeper refuses, with the reason.
     pub fn of(&mut self, task: &Task, process: usize, run: u32) -> Launch {
         let spec = &task.processes[process];
         let identity = self.identity(spec);
@@ -95,8 +95,8 @@ impl LaunchOrders {
         Path::new(&self.header.sandbox)
     }
 
-    /// The launch of a health check's script, as the user of the process that it is about, or of the
-    /// task.
+    /// The launch of a health check's script, as the user of the process that it is about, or of
+    /// the task.
     pub fn of_probe(&mut self, task: &Task, subject: Option<(usize, u32)>, script: &str) -> Launch {
         let own = Process::named("health".to_owned());
         let spec = match subject {
@@ -317,8 +317,8 @@ fn private(task: &Task) -> wire::Private {
     }
 }
 
-/// True when the file is there. For a private task links are not followed: it must not learn through
-/// one whether a file is there that it does not see.
+/// True when the file is there. For a private task links are not followed: it must not learn
+/// through one whether a file is there that it does not see.
 pub(super) fn is_there(path: &Path, task: &Task) -> bool {
     match task.isolation.level {
         Level::Directory => path.exists(),

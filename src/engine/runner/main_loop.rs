@@ -40,8 +40,8 @@ const SETTLE_US: u64 = 100_000;
 /// An outbox that was larger than this for a moment gives its memory back, bytes.
 const LARGE: usize = 128 << 10;
 
-/// Memory is to be given back as the very last thing before the next long wait: code that runs after
-/// that comes back into memory.
+/// Memory is to be given back as the very last thing before the next long wait: code that runs
+/// after that comes back into memory.
 static TRIM: AtomicBool = AtomicBool::new(false);
 
 /// How the runner of a task of `dewar run` is started: without a steering.

@@ -101,11 +101,11 @@ impl RunningTask {
             .status(&model.plan, &self.journal, pids, now())
     }
 
-    /// Tells the plan of a record that is not on disk yet. The runner's own notes come back to it for
-    /// the history; the plan knows them already.
+    /// Tells the plan of a record that is not on disk yet. The runner's own notes come back to it
+    /// for the history; the plan knows them already.
     pub(super) fn learn(&mut self, record: &Record) {
-        // A note about a run (that it is unhealthy, late, or to be restarted) counts where it stands
-        // in the journal: the run may have ended before that.
+        // A note about a run (that it is unhealthy, late, or to be restarted) counts where it
+        // stands in the journal: the run may have ended before that.
         let is_note = matches!(record.kind, Some(Kind::Stage(_) | Kind::Kill(_)));
         if !is_note {
             self.model.learn(record);

@@ -1,7 +1,8 @@
 //! Work that would hold up the engine, done beside it: attempts of health checks over the network,
 //! requests that ask a task to end, walks through a sandbox.
 //!
-//! Each piece of work sends one [`Outcome`] when it is over. A request that was answered sends none.
+//! Each piece of work sends one [`Outcome`] when it is over. A request that was answered sends
+//! none.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -52,8 +53,8 @@ pub(super) struct Post {
     pub path: String,
 }
 
-/// The end of the channel that outcomes are sent into. The engine that reads them may be gone when a
-/// piece of work is over; then there is no task left that the outcome could change.
+/// The end of the channel that outcomes are sent into. The engine that reads them may be gone when
+/// a piece of work is over; then there is no task left that the outcome could change.
 pub(super) type Outcomes = mpsc::UnboundedSender<Outcome>;
 
 fn send(outcomes: &Outcomes, outcome: Outcome) {

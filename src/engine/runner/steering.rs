@@ -1,8 +1,9 @@
 //! The seam between the runner and what decides which tasks of a group there are.
 //!
-//! A task of `dewar run` has no steering: it is the only one of its runner. Under Mesos the executor
-//! is the steering. Its memory is the group's own journal (task 0), its view of the tasks is their
-//! histories: both say only what is on disk. What it wants is recorded before it has an effect.
+//! A task of `dewar run` has no steering: it is the only one of its runner. Under Mesos the
+//! executor is the steering. Its memory is the group's own journal (task 0), its view of the tasks
+//! is their histories: both say only what is on disk. What it wants is recorded before it has an
+//! effect.
 
 use std::{
     collections::BTreeMap,

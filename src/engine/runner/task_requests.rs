@@ -53,7 +53,7 @@ impl RunningTask {
                         .collect();
                     format!("it has not begun: it waits for {}", others.join(", "))
                 }
-                NoRestart::Skipped => "it was skipped: nobody needs it".to_owned(),
+                NoRestart::Skipped => "it was skipped: it is not needed".to_owned(),
             };
             let process = name.to_owned();
             return Err(Refusal::NoRestart { process, why });

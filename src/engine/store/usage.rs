@@ -1,5 +1,6 @@
-//! What runs use, for whoever looks: of those that live by a look at the machine, of those that are over
-//! by their end's record.
+//! What living runs use, measured on this machine: by their cgroups, else by their processes.
+//!
+//! What a run used that is over is in its end's record, and is left as it is.
 
 use std::{collections::HashMap, fs};
 
@@ -9,16 +10,16 @@ use crate::{
     sys::stat::ProcessStat,
 };
 
-/// How much of what there is to know is wanted.
+/// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Time, memory and processes.
     Brief,
-    /// Everything.
+    /// All that the kernel tells.
     Whole,
 }
 
-/// Looks at the runs of `status` that live.
+/// Measures the living runs of `status`, and puts what they use into it.
 pub fn measure(status: &mut TaskStatus, how: Measure) {
     let lives = |run: &RunStatus| run.stopped_at.is_none() && run.pid.is_some();
     let mut live = status
@@ -28,7 +29,7 @@ pub fn measure(status: &mut TaskStatus, how: Measure) {
     if !live.any(|run| lives(run)) {
         return;
     }
-    // One look each for all of them, and only if somebody needs it.
+    // Each is found once for all runs, and only if a run needs it.
     let mut site: Option<Group> = None;
     let mut trees: Option<Trees> = None;
     for process in &mut status.processes {
@@ -69,7 +70,7 @@ fn shown(usage: &Usage) -> UsageStatus {
     }
 }
 
-/// Who descends from whom, and who is in whose session.
+/// The processes of this machine by parent and by session.
 #[derive(Debug, Default)]
 struct Trees {
     children: HashMap<i32, Vec<i32>>,

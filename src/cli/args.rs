@@ -165,7 +165,7 @@ A second one with the same --root waits and takes its place. SIGTERM ends it; ta
   dewar doctor
   dewar doctor --format json | jq '.limits[] | select(.available | not)'")]
     Doctor(DoctorArgs),
-    /// Print the JSON Schema of task files (or job files), for editors
+    /// Print the JSON Schema of task files (or job files, or of output)
     #[command(after_help = "Examples:
   dewar schema > dewar.schema.json
   # then, as the first line of a task file:

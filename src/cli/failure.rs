@@ -3,7 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use super::terminal::{complain, harmless};
-use crate::engine::{client::SessionError, store::StoreError};
+use crate::engine::{client::SessionError, plan::TaskState, store::StoreError};
 
 /// Exit codes of `run`, `attach`, `wait` and `fake-agent`; other verbs use the first three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +21,13 @@ pub(crate) enum Code {
 
 impl Code {
     /// The exit code of a terminal state; `None` for a state that is not terminal.
-    pub fn of_state(state: &str) -> Option<Code> {
+    pub fn of_state(state: TaskState) -> Option<Code> {
         match state {
-            "SUCCESS" => Some(Code::Success),
-            "FAILED" => Some(Code::Failed),
-            "KILLED" => Some(Code::Killed),
-            "LOST" => Some(Code::Lost),
-            _ => None,
+            TaskState::Success => Some(Code::Success),
+            TaskState::Failed => Some(Code::Failed),
+            TaskState::Killed => Some(Code::Killed),
+            TaskState::Lost => Some(Code::Lost),
+            TaskState::Active | TaskState::Cleaning | TaskState::Finalizing => None,
         }
     }
 }

@@ -284,7 +284,7 @@ impl<'s> Follower<'s> {
             };
             show(&event, &self.watched, &mut self.view, shown, logs);
             if let Event::Task(task) = &event {
-                if let Some(code) = Code::of_state(&task.state) {
+                if let Some(code) = Code::of_state(task.state) {
                     self.view.finish(&self.watched);
                     return Some(code);
                 }
@@ -318,7 +318,7 @@ fn conclude(
         show(&event, &watched, &mut view, shown, logs);
     }
     view.finish(&watched);
-    Code::of_state(&watched.status.state).unwrap_or(Code::Internal)
+    Code::of_state(watched.status.state).unwrap_or(Code::Internal)
 }
 
 /// Whose output is shown, and from where.

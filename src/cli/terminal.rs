@@ -2,7 +2,15 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use std::io::{IsTerminal, Write};
+use std::{
+    fmt::Display,
+    io::{IsTerminal, Write},
+};
+
+use crate::engine::{
+    history::ProcessState,
+    plan::{RunState, TaskState},
+};
 
 /// Whether text for a stream may have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +38,42 @@ impl Style {
     }
 
     /// A state in its colour, padded to `width`.
-    pub fn state(self, state: &str, width: usize) -> String {
-        let colour = match state {
-            "SUCCESS" => Colour::Green,
-            "RUNNING" | "ACTIVE" | "FINALIZING" => Colour::Cyan,
-            "FAILED" | "LOST" => Colour::Red,
-            "KILLED" | "CLEANING" => Colour::Yellow,
-            _ => Colour::Grey,
-        };
-        self.paint(colour, &format!("{state:width$}"))
+    pub fn state(self, state: impl HasColour, width: usize) -> String {
+        self.paint(state.colour(), &format!("{state:width$}"))
+    }
+}
+
+/// A state that has a colour.
+pub(super) trait HasColour: Display {
+    fn colour(&self) -> Colour;
+}
+
+impl HasColour for TaskState {
+    fn colour(&self) -> Colour {
+        match self {
+            TaskState::Success => Colour::Green,
+            TaskState::Active | TaskState::Finalizing => Colour::Cyan,
+            TaskState::Failed | TaskState::Lost => Colour::Red,
+            TaskState::Killed | TaskState::Cleaning => Colour::Yellow,
+        }
+    }
+}
+
+impl HasColour for ProcessState {
+    fn colour(&self) -> Colour {
+        match self {
+            ProcessState::Success => Colour::Green,
+            ProcessState::Running => Colour::Cyan,
+            ProcessState::Failed | ProcessState::Lost => Colour::Red,
+            ProcessState::Killed => Colour::Yellow,
+            ProcessState::Waiting | ProcessState::Forked => Colour::Grey,
+        }
+    }
+}
+
+impl HasColour for RunState {
+    fn colour(&self) -> Colour {
+        ProcessState::from(*self).colour()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     engine::{
         client::{Output, Watched},
         history::Event,
+        plan::RunState,
     },
 };
 
@@ -76,7 +77,7 @@ impl Live {
         }
         // What the table cannot show is printed above it.
         let is_told = match event {
-            Event::Run(run) => run.run.stopped_at.is_some() && run.run.state != "SUCCESS",
+            Event::Run(run) => run.run.stopped_at.is_some() && run.run.state != RunState::Success,
             _ => true,
         };
         let text = match is_told {

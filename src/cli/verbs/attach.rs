@@ -46,7 +46,7 @@ pub(crate) fn wait(store: &Store, args: &WaitArgs) -> Outcome {
 
 /// Shows all events of a task that is over; returns its exit code.
 pub(super) fn show_over(status: TaskStatus, mut view: View) -> Code {
-    let code = Code::of_state(&status.state).unwrap_or(Code::Internal);
+    let code = Code::of_state(status.state).unwrap_or(Code::Internal);
     let (watched, news) = Watched::begin(status);
     view.begin(&watched, &[]);
     for event in &news {

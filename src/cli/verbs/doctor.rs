@@ -115,7 +115,7 @@ fn isolation(is_root: bool) -> std::io::Result<Vec<Finding>> {
             Mechanism::By("mount, pid, ipc and uts namespaces, as root".to_owned())
         }
         Ok(()) => Mechanism::By("the same namespaces within a user namespace".to_owned()),
-        Err(why) => Mechanism::Missing(why),
+        Err(why) => Mechanism::Missing(why.to_string()),
     };
     let landlock = match landlock_abi() {
         0 => Mechanism::Missing(

@@ -37,7 +37,7 @@ pub(crate) fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
         .iter()
         .map(|process| process.name.as_str())
         .collect();
-    let clock = now().boot_us;
+    let clock = now();
     let explanations: Vec<Explanation> = match &args.process {
         Some(name) => {
             let index = names.iter().position(|other| other == name);
@@ -69,7 +69,7 @@ pub(super) fn load(store: &Store, id: &str) -> Result<Stored, Failure> {
 fn shown(explanations: &[Explanation], style: Style) -> String {
     let mut text = String::new();
     for one in explanations {
-        let state = style.state(&one.state, 0);
+        let state = style.state(one.state, 0);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,

@@ -10,6 +10,7 @@ use crate::{
         terminal::put,
     },
     config::{job_schema, json_schema},
+    engine::history::output_schema,
 };
 
 #[derive(Debug, Args)]
@@ -17,6 +18,9 @@ pub(crate) struct SchemaArgs {
     /// Of job files
     #[arg(long)]
     pub job: bool,
+    /// Of what status, run, attach and explain print with --format json
+    #[arg(long, conflicts_with = "job")]
+    pub output: bool,
 }
 
 #[derive(Debug, Args)]
@@ -33,9 +37,10 @@ pub(crate) struct ManArgs {
 }
 
 pub(crate) fn schema(args: &SchemaArgs) -> Outcome {
-    let schema = match args.job {
-        true => job_schema(),
-        false => json_schema(),
+    let schema = match (args.job, args.output) {
+        (true, _) => job_schema(),
+        (_, true) => output_schema(),
+        (false, false) => json_schema(),
     };
     let text = serde_json::to_string_pretty(&schema).map_err(Failure::internal)? + "\n";
     put(&mut io::stdout(), text.as_bytes());

@@ -13,7 +13,7 @@ use crate::{
         terminal::{Style, harmless, put},
     },
     engine::{
-        history::{Graph, GraphNode},
+        history::{Graph, GraphNode, ProcessState},
         store::Store,
     },
     task::Condition,
@@ -96,7 +96,7 @@ fn text(graph: &Graph, style: Style) -> String {
             let name = format!("{}{}", " ".repeat(indent(node)), harmless(&node.name));
             let mut line = format!("  {name:width$}");
             if let Some(state) = &node.state {
-                line += &format!("  {}", style.state(state, 8));
+                line += &format!("  {}", style.state(*state, 8));
                 let took = node.took.map_or_else(String::new, seconds);
                 line += &format!(" {took:>9}");
             }
@@ -154,7 +154,7 @@ fn dot(graph: &Graph) -> String {
         let took = node.took.map(seconds);
         let below: Vec<&str> = node
             .state
-            .as_deref()
+            .map(ProcessState::name)
             .into_iter()
             .chain(took.as_deref())
             .collect();
@@ -167,12 +167,12 @@ fn dot(graph: &Graph) -> String {
             }
         };
         let style = if node.is_final { ", style=dashed" } else { "" };
-        let colour = match node.state.as_deref() {
-            Some("SUCCESS") => ", color=green4",
-            Some("FAILED" | "LOST") => ", color=red3",
-            Some("RUNNING" | "FORKED") => ", color=cyan4",
-            Some("KILLED") => ", color=orange3",
-            _ => "",
+        let colour = match node.state {
+            Some(ProcessState::Success) => ", color=green4",
+            Some(ProcessState::Failed | ProcessState::Lost) => ", color=red3",
+            Some(ProcessState::Running | ProcessState::Forked) => ", color=cyan4",
+            Some(ProcessState::Killed) => ", color=orange3",
+            Some(ProcessState::Waiting) | None => "",
         };
         let _ = writeln!(
             text,

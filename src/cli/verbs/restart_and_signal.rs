@@ -13,6 +13,7 @@ use crate::{
         client::{Opened, Session},
         history::{Event, NoticeKind, RunEvent, TaskStatus},
         ipc::Request,
+        plan::RunState,
         store::Store,
     },
     task::StopSignal,
@@ -62,13 +63,13 @@ pub(crate) fn restart(store: &Store, args: &RestartArgs) -> Outcome {
     let run = asked.until(|event| match event {
         Event::Run(run) if run.name == args.process => {
             let is_next = before.is_none_or(|before| run.run.run > before);
-            (is_next && run.run.state != "FORKED").then(|| run.clone())
+            (is_next && run.run.state != RunState::Forked).then(|| run.clone())
         }
         _ => None,
     })?;
     print(&told(&run));
-    Ok(match run.run.state.as_str() {
-        "RUNNING" | "SUCCESS" => Code::Success,
+    Ok(match run.run.state {
+        RunState::Running | RunState::Success => Code::Success,
         _ => Code::Failed,
     })
 }
@@ -139,14 +140,14 @@ impl<'s> Asked<'s> {
                     return Err(Failure::new(Code::Failed, message));
                 }
                 if let Event::Task(task) = &event
-                    && Code::of_state(&task.state).is_some()
+                    && Code::of_state(task.state).is_some()
                 {
                     let message = format!("the task ended meanwhile: {}", task.state);
                     return Err(Failure::new(Code::Failed, message));
                 }
                 if let Event::Run(run) = &event
                     && run.name == self.process
-                    && run.run.state == "KILLED"
+                    && run.run.state == RunState::Killed
                 {
                     print(&told(run));
                 }

@@ -111,7 +111,7 @@ pub(super) fn run_file(
         Opened::Open(session, status) => (session, status),
         Opened::Over(status) if is_known => {
             complain(&format!("{} is over: {}", status.task_id, status.state));
-            return Ok(Code::of_state(&status.state).unwrap_or(Code::Internal));
+            return Ok(Code::of_state(status.state).unwrap_or(Code::Internal));
         }
         // The task that this client began is over already.
         Opened::Over(_) if args.detach => {
@@ -162,7 +162,7 @@ fn resume<'s>(
     };
     let mut task = file.resolve(&bindings)?.task;
     limit_flags::apply(args.bounds, &mut task);
-    if Code::of_state(&known.status.state).is_some() {
+    if Code::of_state(known.status.state).is_some() {
         return Ok((Opened::Over(Box::new(known.status)), task));
     }
     if task != known.model.task {

@@ -13,7 +13,7 @@ use crate::{
     },
     engine::{
         client::Watched,
-        history::{StatusList, TaskStatus},
+        history::{ProcessState, StatusList, TaskStatus},
         store::{Measure, Store, StoreError, measure},
     },
 };
@@ -91,12 +91,13 @@ fn list(tasks: &[TaskStatus], style: Style) -> String {
         let done = task
             .processes
             .iter()
-            .filter(|p| p.state == "SUCCESS")
+            .filter(|p| p.state == ProcessState::Success)
             .count();
         let progress = format!("{done}/{}", task.processes.len());
-        let since = task.states.last().map_or("", |state| state.at.as_str());
+        let since = task.states.last();
+        let since = since.map_or_else(String::new, |state| state.at.to_string());
         let id = harmless(&task.task_id);
-        let state = style.state(&task.state, 10);
+        let state = style.state(task.state, 10);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
@@ -109,7 +110,7 @@ fn list(tasks: &[TaskStatus], style: Style) -> String {
 
 /// Says whether a task that is not over has lost its keeper or its root.
 fn keeper_note(task: &TaskStatus) -> &'static str {
-    match (task.keeper_pid, Code::of_state(&task.state)) {
+    match (task.keeper_pid, Code::of_state(task.state)) {
         (None, None) => "  (no keeper looks after it; dewar attach takes it up)",
         (Some(_), None) if !task.covered => "  (its root has become its keeper)",
         _ => "",
@@ -118,7 +119,7 @@ fn keeper_note(task: &TaskStatus) -> &'static str {
 
 fn one(task: &TaskStatus, style: Style) -> String {
     let mut text = String::new();
-    let state = style.state(&task.state, 0);
+    let state = style.state(task.state, 0);
     let reason = task
         .states
         .iter()

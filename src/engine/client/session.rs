@@ -139,7 +139,7 @@ impl<'s> Session<'s> {
                 (Connection::Closed, Some(stored)) if is_over(&stored.status) => {
                     return Ok(Some(Opened::Over(Box::new(stored.status))));
                 }
-                (Connection::Closed, Some(_)) if store.is_members(id) => {
+                (Connection::Closed, Some(_)) if store.belongs_to_executor(id) => {
                     return Err(SessionError::ExecutorGone(id.to_owned()));
                 }
                 (Connection::Closed, Some(stored)) => {
@@ -245,11 +245,7 @@ impl<'s> Session<'s> {
             if line.is_empty() {
                 continue;
             }
-            match serde_json::from_slice(line) {
-                Ok(event) => events.push(event),
-                // The runner may be a newer version, which tells more.
-                Err(error) => tracing::info!("an unknown event: {error}"),
-            }
+            events.extend(Event::read(line).map_err(io::Error::other)?);
         }
         Ok(Some(events))
     }
@@ -289,10 +285,7 @@ fn is_another(stored: Option<&Stored>, header: Option<&Header>) -> bool {
 }
 
 fn is_over(status: &TaskStatus) -> bool {
-    matches!(
-        status.state.as_str(),
-        "SUCCESS" | "FAILED" | "KILLED" | "LOST"
-    )
+    status.state.is_terminal()
 }
 
 /// A task whose journal cannot be believed is lost. Where it has no root or keeper, a root takes it

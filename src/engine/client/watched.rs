@@ -3,7 +3,13 @@
 //! After a conversation broke, what happened meanwhile is the difference of two statuses. So no
 //! event is told twice, and no end of a run is missed.
 
-use crate::engine::history::{Event, ProcessStatus, RunEvent, RunStatus, TaskEvent, TaskStatus};
+use crate::engine::{
+    history::{
+        Event, ProcessState, ProcessStatus, RunEvent, RunStatus, StateStatus, TaskEvent,
+        TaskStatus, WallTime,
+    },
+    plan::TaskState,
+};
 
 /// A status that is kept up to date; statuses and events go in, what is new comes out.
 #[derive(Debug)]
@@ -35,27 +41,25 @@ impl Watched {
     pub fn take(&mut self, event: &Event) -> bool {
         match event {
             Event::Task(task) => {
-                self.status.state.clone_from(&task.state);
-                self.status.deadline.clone_from(&task.deadline);
-                if task.state != "ACTIVE" && task.state != "FINALIZING" {
+                self.status.state = task.state;
+                self.status.deadline = task.deadline;
+                if !matches!(task.state, TaskState::Active | TaskState::Finalizing) {
                     // No process waits for another run any more.
                     let processes = self.status.processes.iter_mut();
                     processes.for_each(|process| process.next_start_at = None);
                 }
-                self.status
-                    .states
-                    .push(crate::engine::history::StateStatus {
-                        state: task.state.clone(),
-                        at: task.at.clone(),
-                        reason: task.reason.clone(),
-                    });
+                self.status.states.push(StateStatus {
+                    state: task.state,
+                    at: task.at,
+                    reason: task.reason.clone(),
+                });
                 true
             }
             Event::Run(run) => {
                 let mut processes = self.status.processes.iter_mut();
                 match processes.find(|process| process.name == run.name) {
                     Some(process) => {
-                        process.next_start_at.clone_from(&run.next_start_at);
+                        process.next_start_at = run.next_start_at;
                         update(process, &run.run)
                     }
                     None => false,
@@ -73,7 +77,7 @@ impl Watched {
     pub fn waits_for<'w>(&'w self, process: &'w ProcessStatus) -> Vec<&'w str> {
         let finished = |name: &&String| {
             let mut processes = self.status.processes.iter();
-            processes.any(|other| other.name == **name && other.state == "SUCCESS")
+            processes.any(|other| other.name == **name && other.state == ProcessState::Success)
         };
         let names = process.waiting_for.iter();
         names
@@ -122,7 +126,7 @@ fn update(process: &mut ProcessStatus, run: &RunStatus) -> bool {
             true
         }
     };
-    process.state.clone_from(&run.state);
+    process.state = run.state.into();
     is_new
 }
 
@@ -131,13 +135,10 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
     for state in after.states.iter().skip(before.states.len()) {
         news.push(Event::Task(TaskEvent {
             task_id: after.task_id.clone(),
-            state: state.state.clone(),
-            at: state.at.clone(),
+            state: state.state,
+            at: state.at,
             reason: state.reason.clone(),
-            deadline: after
-                .deadline
-                .clone()
-                .filter(|_| state.state == after.state),
+            deadline: after.deadline.filter(|_| state.state == after.state),
         }));
     }
     for (old, new) in before.processes.iter().zip(&after.processes) {
@@ -155,38 +156,31 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
     let notices = after.notices.iter();
     let notices = notices.filter(|notice| !before.notices.contains(notice));
     news.extend(notices.cloned().map(Event::Notice));
-    news.sort_by(|a, b| (time_of(a), rank(a)).cmp(&(time_of(b), rank(b))));
+    news.sort_by_key(|event| (time_of(event), rank(event)));
     news
 }
 
 /// When the next run starts; it is told with the last run of a process.
-fn next_start_of(process: &ProcessStatus, run: &RunStatus) -> Option<String> {
+fn next_start_of(process: &ProcessStatus, run: &RunStatus) -> Option<WallTime> {
     let is_last = process.runs.last() == Some(run);
-    process.next_start_at.clone().filter(|_| is_last)
+    process.next_start_at.filter(|_| is_last)
 }
 
 /// The order within a millisecond: a task begins before its runs and ends after them.
 fn rank(event: &Event) -> u8 {
     match event {
-        Event::Task(task) if task.state == "ACTIVE" => 0,
+        Event::Task(task) if task.state == TaskState::Active => 0,
         Event::Run(_) => 1,
         Event::Notice(_) => 2,
         Event::Task(_) | Event::Status(_) | Event::Refused { .. } => 3,
     }
 }
 
-fn time_of(event: &Event) -> &str {
-    let time = match event {
-        Event::Task(task) => Some(&task.at),
-        Event::Run(run) => {
-            let run = &run.run;
-            run.stopped_at
-                .as_ref()
-                .or(run.started_at.as_ref())
-                .or(run.forked_at.as_ref())
-        }
-        Event::Notice(notice) => Some(&notice.at),
+fn time_of(event: &Event) -> Option<WallTime> {
+    match event {
+        Event::Task(task) => Some(task.at),
+        Event::Run(run) => run.run.stopped_at.or(run.run.began_at()),
+        Event::Notice(notice) => Some(notice.at),
         Event::Status(_) | Event::Refused { .. } => None,
-    };
-    time.map_or("", String::as_str)
+    }
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     engine::{
-        runner::{Members, Overseer, Want},
+        runner::{Members, Steering, Want},
         store::Store,
     },
     journal::{Kind, Record},
@@ -215,7 +215,7 @@ impl World for Seen<'_> {
     }
 }
 
-impl Overseer for MesosOverseer {
+impl Steering for MesosOverseer {
     fn recorded(&mut self, record: &Record) {
         if let Some(Kind::Header(header)) = &record.kind
             && let Some(executor) = &header.executor

@@ -108,7 +108,7 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
     let text = serde_json::to_string(&task).map_err(|error| invalid(error.to_string()))?;
     let (directory, sandbox) =
         directories(id, &account, place).map_err(|error| unbuilt(error.to_string()))?;
-    check_isolation(&task, Path::new(&sandbox)).map_err(unbuilt)?;
+    check_isolation(&task, Path::new(&sandbox)).map_err(|error| unbuilt(error.to_string()))?;
     let header = Header {
         version: 1,
         task_id: id.to_owned(),

@@ -17,7 +17,7 @@ use crate::{
     engine::{
         ipc::{Go, JOURNAL, RunnerKind},
         keeper::become_root,
-        runner::{Overseer, runner_main},
+        runner::{Steering, runner_main},
     },
     journal::{Executor, Header},
     mesos::protocol::{AgentEnvironment, EnvironmentError, Wire},
@@ -53,7 +53,7 @@ pub enum ExecutorError {
     Failed(String),
 }
 
-fn overseer() -> Option<Box<dyn Overseer>> {
+fn overseer() -> Option<Box<dyn Steering>> {
     match MesosOverseer::from_environment() {
         Ok(overseer) => Some(Box::new(overseer)),
         Err(error) => {

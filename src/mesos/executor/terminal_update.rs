@@ -7,7 +7,10 @@ use std::{
 
 use super::interface::Words;
 use crate::{
-    engine::history::{ProcessStatus, RunStatus, TaskStatus},
+    engine::{
+        history::{ProcessStatus, RunStatus, TaskStatus},
+        plan::{self, RunState},
+    },
     mesos::protocol::messages::{
         CheckInfo, CheckStatusInfo, TaskState, check_info, check_status_info, task_status::Reason,
     },
@@ -26,12 +29,12 @@ const TAIL: u64 = 512;
 const LARGEST_DATA: usize = 64 << 10;
 
 /// The state that Mesos gives a task of ours that is over.
-pub(super) fn end_of(state: &str) -> Option<TaskState> {
+pub(super) fn end_of(state: plan::TaskState) -> Option<TaskState> {
     Some(match state {
-        "SUCCESS" => TaskState::TaskFinished,
-        "FAILED" => TaskState::TaskFailed,
-        "KILLED" => TaskState::TaskKilled,
-        "LOST" => TaskState::TaskLost,
+        plan::TaskState::Success => TaskState::TaskFinished,
+        plan::TaskState::Failed => TaskState::TaskFailed,
+        plan::TaskState::Killed => TaskState::TaskKilled,
+        plan::TaskState::Lost => TaskState::TaskLost,
         _ => return None,
     })
 }
@@ -91,9 +94,9 @@ fn reason(status: &TaskStatus) -> Reason {
 fn culprit(status: &TaskStatus) -> Option<&ProcessStatus> {
     let failed = status.processes.iter().filter(|process| {
         let last = process.runs.last();
-        !process.ephemeral && last.is_some_and(|run| run.state == "FAILED")
+        !process.ephemeral && last.is_some_and(|run| run.state == RunState::Failed)
     });
-    failed.max_by_key(|process| process.runs.last().and_then(|run| run.stopped_at.clone()))
+    failed.max_by_key(|process| process.runs.last().and_then(|run| run.stopped_at))
 }
 
 fn failure(status: &TaskStatus) -> String {

@@ -3,7 +3,7 @@
 
 use super::{failure::Failure, flags::BoundArgs};
 use crate::{
-    resources::{DelegateError, Site, Survey, Whose, delegate, has_limits},
+    resources::{DelegateError, Hierarchies, Survey, Whose, delegate, has_limits},
     task::Task,
 };
 
@@ -62,13 +62,13 @@ pub(crate) fn make_room(task: &Task, id: &str, root: u32) {
 fn look(task: &Task, id: &str, root: u32) -> (Survey, Result<(), DelegateError>) {
     let survey = Survey::take();
     let is_wanted = !survey.problems(task, Whose::Everybodys).is_empty();
-    if !is_wanted || !survey.site.could_be_delegated() {
+    if !is_wanted || !survey.hierarchies.could_be_delegated() {
         return (survey, Ok(()));
     }
     match delegate(&format!("dewar-{}-{root}.scope", escaped(id)), root) {
         Ok(()) => {
-            let site = Site::of_process(root);
-            (Survey { site }, Ok(()))
+            let hierarchies = Hierarchies::of_process(root);
+            (Survey { hierarchies }, Ok(()))
         }
         error => (survey, error),
     }

@@ -10,6 +10,7 @@ mod diagnostic;
 mod load;
 mod read_job;
 mod schema;
+mod table;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -141,7 +141,7 @@ fn hints(survey: &Survey, isolation: &[Finding], is_root: bool) -> Vec<String> {
         .rows()
         .iter()
         .any(|row| row.what == "cpu" && matches!(row.mechanism, Mechanism::Missing(_)));
-    if lacks_groups && survey.site.could_be_delegated() {
+    if lacks_groups && survey.hierarchies.could_be_delegated() {
         hints.push(
             "cgroups: dewar asks systemd for a delegated scope by itself. Where that fails, start it in one: \
              systemd-run --user --scope -p Delegate=yes dewar run FILE"

@@ -6,7 +6,7 @@ use std::{collections::HashMap, fs};
 
 use crate::{
     engine::history::{RunStatus, TaskStatus, UsageStatus},
-    resources::{Group, Site, Usage, own_usage},
+    resources::{Group, Hierarchies, Usage, usage_of_processes},
     sys::stat::ProcessStat,
 };
 
@@ -38,7 +38,8 @@ pub fn measure(status: &mut TaskStatus, how: Measure) {
         };
         let usage = match &run.cgroup {
             Some(name) => {
-                let group = site.get_or_insert_with(|| Group::of(&Site::find(), &status.cgroups));
+                let group =
+                    site.get_or_insert_with(|| Group::of(&Hierarchies::find(), &status.cgroups));
                 let group = group.below(name);
                 match how {
                     Measure::Brief => group.usage_now(),
@@ -47,7 +48,7 @@ pub fn measure(status: &mut TaskStatus, how: Measure) {
             }
             None => {
                 let trees = trees.get_or_insert_with(Trees::look);
-                own_usage(&trees.of(run.pid.unwrap_or_default() as i32))
+                usage_of_processes(&trees.of(run.pid.unwrap_or_default() as i32))
             }
         };
         run.usage = Some(Box::new(shown(&usage)));

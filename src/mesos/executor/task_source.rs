@@ -42,7 +42,7 @@ impl Described {
         let mut document = Document::parse(source, is_json)
             .map_err(|diagnostics| refused(&diagnostics, source))?;
         document.forgive_unknown();
-        let wrapper = document.unwrap();
+        let wrapper = document.take_wrapper();
         if document.names().len() != 1 {
             return Err(invalid("data has several tasks; one is run".to_owned()));
         }

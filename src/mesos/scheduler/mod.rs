@@ -18,6 +18,6 @@ mod watchers;
 pub use api::{QuotaBody, Submission};
 pub use event_loop::SchedulerError;
 pub use journal::{Written, directory, lock};
-pub use ranges::parse_instances;
+pub use ranges::{RangeError, parse_instances};
 pub use start::{Beginning, Options, SOCKET, TOKEN, run};
 pub use translate::{ExecutorCommand, Framework};

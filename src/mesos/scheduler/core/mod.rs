@@ -34,7 +34,7 @@ pub use agent::Offer;
 pub use amounts::{Amounts, NAMES, Ports, UNLIMITED, mib, thousandths};
 pub use core::{Core, task_id};
 pub use decision::{Call, Decision, Event, Heard, Measure};
-pub use request::{Answer, Refusal, Request, Sort};
+pub use request::{Answer, Refusal, RefusalKind, Request};
 pub use settings::Settings;
 pub use state::{Fact, Flapping, Key, Kind, State, Task, Version};
 pub use views::{AgentView, InstanceView, JobView, QuotaView, Totals, UpdateView};

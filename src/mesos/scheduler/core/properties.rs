@@ -460,7 +460,11 @@ impl World {
                     0 => some,
                     _ => BTreeSet::new(),
                 };
-                self.ask(Request::Update(Box::new(job), only));
+                self.ask(Request::Update {
+                    job: Box::new(job),
+                    only,
+                    force: false,
+                });
             }
             4 => self.ask(Request::Restart(key, BTreeSet::new())),
             5 => self.ask(Request::Kill(key, some)),
@@ -470,7 +474,10 @@ impl World {
             9 => self.ask(Request::Abort(key)),
             _ => {
                 let host = format!("agent{}", which % AGENTS);
-                self.ask(Request::Drain(host, which.is_multiple_of(2)));
+                self.ask(match which.is_multiple_of(2) {
+                    true => Request::Undrain { host },
+                    false => Request::Drain { host },
+                });
             }
         }
     }
@@ -542,7 +549,7 @@ impl World {
         }
         let drained = self.core.state().drained.clone();
         for host in drained {
-            self.ask(Request::Drain(host, true));
+            self.ask(Request::Undrain { host });
         }
         let jobs: Vec<String> = self
             .core

@@ -3,7 +3,7 @@
 use super::{
     amounts::{Amounts, NAMES, shown},
     core::Core,
-    request::{Refusal, Sort},
+    request::{Refusal, RefusalKind},
     state::JobState,
 };
 use crate::{protocols::dewar::scheduler::Change, task::Job};
@@ -55,7 +55,8 @@ impl Core {
             true => Ok(()),
             false => {
                 let text = format!("the quota of {role} is exceeded: {}", over.join("; "));
-                Err(Refusal::new(Sort::Quota, text).hint("dewar job quota shows and changes it"))
+                Err(Refusal::new(RefusalKind::Quota, text)
+                    .hint("dewar job quota shows and changes it"))
             }
         }
     }

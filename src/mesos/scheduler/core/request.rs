@@ -11,10 +11,15 @@ use crate::task::Job;
 pub enum Request {
     /// A new job.
     Create(Box<Job>),
-    /// The job with this key is to be so; with numbers, only those of its instances.
-    Update(Box<Job>, BTreeSet<u32>),
-    /// The same, although no agent that is known could have it.
-    UpdateAnyway(Box<Job>, BTreeSet<u32>),
+    /// Changes a job to a new configuration.
+    Update {
+        /// The new configuration; its key names the job.
+        job: Box<Job>,
+        /// The instances to update; none means all.
+        only: BTreeSet<u32>,
+        /// Update even if no known agent is large enough.
+        force: bool,
+    },
     /// The same again, a few at a time.
     Restart(String, BTreeSet<u32>),
     /// Instances, or the job with all of them, are to be no more.
@@ -27,8 +32,16 @@ pub enum Request {
     Resume(String),
     /// It is to end where it is.
     Abort(String),
-    /// Nothing is to run on this host; or, if true, again.
-    Drain(String, bool),
+    /// Moves all tasks off a host, and launches none there.
+    Drain {
+        /// The host's name.
+        host: String,
+    },
+    /// Launches tasks on a drained host again.
+    Undrain {
+        /// The host's name.
+        host: String,
+    },
     /// What the jobs of this role may have together.
     Quota(String, Option<Amounts>),
 }
@@ -42,7 +55,7 @@ impl std::fmt::Display for Request {
         };
         match self {
             Request::Create(job) => write!(f, "create {}", job.key()),
-            Request::Update(job, only) | Request::UpdateAnyway(job, only) => {
+            Request::Update { job, only, .. } => {
                 write!(f, "update {}{}", job.key(), some(only))
             }
             Request::Restart(key, only) => write!(f, "restart {key}{}", some(only)),
@@ -51,8 +64,8 @@ impl std::fmt::Display for Request {
             Request::Pause(key) => write!(f, "pause the update of {key}"),
             Request::Resume(key) => write!(f, "resume the update of {key}"),
             Request::Abort(key) => write!(f, "abort the update of {key}"),
-            Request::Drain(host, false) => write!(f, "drain {host}"),
-            Request::Drain(host, true) => write!(f, "use {host} again"),
+            Request::Drain { host } => write!(f, "drain {host}"),
+            Request::Undrain { host } => write!(f, "use {host} again"),
             Request::Quota(role, Some(_)) => write!(f, "limit {role}"),
             Request::Quota(role, None) => write!(f, "take the limit off {role}"),
         }
@@ -71,8 +84,8 @@ pub enum Answer {
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What kind of refusal.
-    pub sort: Sort,
+    /// What kind of refusal it is.
+    pub kind: RefusalKind,
     /// In words.
     pub message: String,
     /// What to do.
@@ -80,9 +93,9 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(sort: Sort, message: impl Into<String>) -> Refusal {
+    pub(super) fn new(kind: RefusalKind, message: impl Into<String>) -> Refusal {
         Refusal {
-            sort,
+            kind,
             message: message.into(),
             hint: None,
         }
@@ -98,7 +111,7 @@ impl Refusal {
 
 /// Kinds of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
+pub enum RefusalKind {
     /// There is no such thing.
     Unknown,
     /// It cannot be now.

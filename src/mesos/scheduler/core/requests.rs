@@ -11,7 +11,7 @@ use super::{
     decision::Decision,
     pending_reasons::near,
     quotas::{during, sum},
-    request::{Answer, Refusal, Request, Sort},
+    request::{Answer, Refusal, RefusalKind, Request},
     state::{JobState, Key, Kind, Update, UpdateStage, Version as Known},
 };
 use crate::{
@@ -28,15 +28,15 @@ impl Core {
         self.now = self.now.max(now);
         let answer = match request {
             Request::Create(job) => self.create(*job),
-            Request::Update(job, instances) => self.update(*job, &instances, false),
-            Request::UpdateAnyway(job, instances) => self.update(*job, &instances, true),
+            Request::Update { job, only, force } => self.update(*job, &only, force),
             Request::Restart(key, instances) => self.restart(&key, &instances),
             Request::Kill(key, instances) => self.kill(&key, &instances),
             Request::Scale(key, count) => self.scale(&key, count),
             Request::Pause(key) => self.pause_update(&key),
             Request::Resume(key) => self.resume(&key),
             Request::Abort(key) => self.abort(&key),
-            Request::Drain(host, is_over) => self.drain(&host, is_over),
+            Request::Drain { host } => self.drain(&host),
+            Request::Undrain { host } => self.undrain(&host),
             Request::Quota(role, amounts) => Ok(self.set_quota(role, amounts)),
         };
         (answer, self.finish())
@@ -50,7 +50,7 @@ impl Core {
         if let Some((key, _)) = self.state.jobs.get_key_value(key) {
             return Ok(Arc::clone(key));
         }
-        let refusal = Refusal::new(Sort::Unknown, format!("there is no job {key}"));
+        let refusal = Refusal::new(RefusalKind::Unknown, format!("there is no job {key}"));
         Err(match near(key, self.state.jobs.keys()) {
             Some(near) => refusal.hint(format!("did you mean {near}?")),
             None if self.state.jobs.is_empty() => refusal.hint("there are no jobs at all"),
@@ -70,7 +70,7 @@ impl Core {
                 true => "wait for its end",
                 false => "to change it: dewar job update",
             };
-            return Err(Refusal::new(Sort::Conflict, text).hint(hint));
+            return Err(Refusal::new(RefusalKind::Conflict, text).hint(hint));
         }
         let count = job.instances;
         let amounts = Amounts::of_job(&job) * u64::from(count);
@@ -85,7 +85,7 @@ impl Core {
         Ok(Answer::Begun(key, format!("{} to run", instances(count))))
     }
 
-    fn update(&mut self, job: Job, only: &BTreeSet<u32>, anyway: bool) -> Result<Answer, Refusal> {
+    fn update(&mut self, job: Job, only: &BTreeSet<u32>, force: bool) -> Result<Answer, Refusal> {
         let key = self.known(&job.key())?;
         let known = self.calm(&key)?;
         let is_whole = only.is_empty();
@@ -133,16 +133,16 @@ impl Core {
             amounts: Amounts::of_job(&job),
             config: job.clone(),
         };
-        if !anyway
+        if !force
             && self.is_connected()
             && changes.iter().any(|change| !change.is_removal)
             && let Some(why) = self.never_fits(&target)
         {
-            return Err(
-                Refusal::new(Sort::Conflict, format!("{key} as it is to be: {why}")).hint(
-                    "nothing was changed; with --force it is tried as if such an agent would come",
-                ),
-            );
+            return Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("{key} as it is to be: {why}"),
+            )
+            .hint("nothing was changed; with --force it is tried as if such an agent would come"));
         }
         self.add_version(&key, version, &job, false)?;
         self.begin_update(&key, version, changes, false, is_whole);
@@ -162,7 +162,7 @@ impl Core {
             .collect();
         let Some((_, first)) = wanted.first().copied() else {
             return Err(Refusal::new(
-                Sort::Conflict,
+                RefusalKind::Conflict,
                 format!("{key} has no instances"),
             ));
         };
@@ -177,12 +177,12 @@ impl Core {
         let mut each = wanted.iter();
         if let Some((other, _)) = each.find(|(number, version)| !runs_first(*number, *version)) {
             let text = format!("instance {other} is of another version than the others");
-            return Err(Refusal::new(Sort::Conflict, text)
+            return Err(Refusal::new(RefusalKind::Conflict, text)
                 .hint("restart those of one version at a time, with --instances"));
         }
         let (Some(begun), Some(current)) = (known.versions.get(&first), known.current()) else {
             return Err(Refusal::new(
-                Sort::Conflict,
+                RefusalKind::Conflict,
                 format!("{key} has no configuration"),
             ));
         };
@@ -233,7 +233,7 @@ impl Core {
         let key = self.known(key)?;
         let Some(known) = self.state.jobs.get(&key) else {
             return Err(Refusal::new(
-                Sort::Unknown,
+                RefusalKind::Unknown,
                 format!("there is no job {key}"),
             ));
         };
@@ -262,12 +262,12 @@ impl Core {
         let key = self.known(key)?;
         if count == 0 || count > MOST_INSTANCES {
             let text = format!("{count} instances: 1 to {MOST_INSTANCES} can be");
-            return Err(Refusal::new(Sort::Invalid, text).hint("to end all: dewar job kill"));
+            return Err(Refusal::new(RefusalKind::Invalid, text).hint("to end all: dewar job kill"));
         }
         let known = self.calm(&key)?;
         let Some(current) = known.current() else {
             return Err(Refusal::new(
-                Sort::Conflict,
+                RefusalKind::Conflict,
                 format!("{key} has no configuration"),
             ));
         };
@@ -334,7 +334,7 @@ impl Core {
             UpdateStage::RollingBack => UpdateStage::RollBackPaused,
             _ => {
                 let text = format!("the update of {key} is paused already");
-                return Err(Refusal::new(Sort::Conflict, text));
+                return Err(Refusal::new(RefusalKind::Conflict, text));
             }
         };
         Ok(self.steer(&key, stage, "paused"))
@@ -347,7 +347,7 @@ impl Core {
             UpdateStage::RollBackPaused => UpdateStage::RollingBack,
             _ => {
                 let text = format!("the update of {key} is not paused");
-                return Err(Refusal::new(Sort::Conflict, text));
+                return Err(Refusal::new(RefusalKind::Conflict, text));
             }
         };
         Ok(self.steer(&key, stage, "resumed"))
@@ -373,7 +373,7 @@ impl Core {
             Some(stage) => Ok((key, stage)),
             None => {
                 let text = format!("no update of {key} is under way");
-                Err(Refusal::new(Sort::Conflict, text))
+                Err(Refusal::new(RefusalKind::Conflict, text))
             }
         }
     }
@@ -386,33 +386,41 @@ impl Core {
     fn calm(&self, key: &Key) -> Result<&JobState, Refusal> {
         let Some(job) = self.state.jobs.get(key) else {
             return Err(Refusal::new(
-                Sort::Unknown,
+                RefusalKind::Unknown,
                 format!("there is no job {key}"),
             ));
         };
         if job.active_update().is_some() {
             let text = format!("an update of {key} is under way");
-            return Err(
-                Refusal::new(Sort::Conflict, text).hint("wait for its end, or: dewar job abort")
-            );
+            return Err(Refusal::new(RefusalKind::Conflict, text)
+                .hint("wait for its end, or: dewar job abort"));
         }
         if job.wanted() == 0 {
             return Err(Refusal::new(
-                Sort::Conflict,
+                RefusalKind::Conflict,
                 format!("{key} is being killed"),
             ));
         }
         Ok(job)
     }
 
-    fn drain(&mut self, host: &str, is_over: bool) -> Result<Answer, Refusal> {
-        let is_drained = self.state.drained.contains(host);
-        if is_over != is_drained {
-            let text = match is_over {
-                true => format!("{host} is not drained"),
-                false => format!("{host} is drained already"),
-            };
-            return Err(Refusal::new(Sort::Conflict, text));
+    fn undrain(&mut self, host: &str) -> Result<Answer, Refusal> {
+        if !self.state.drained.contains(host) {
+            let text = format!("{host} is not drained");
+            return Err(Refusal::new(RefusalKind::Conflict, text));
+        }
+        self.fact(Kind::Drain(wire::Drain {
+            hostname: host.to_owned(),
+            is_over: true,
+        }));
+        self.wants_offers |= !self.pending.is_empty();
+        Ok(Answer::Done(format!("{host} is used again")))
+    }
+
+    fn drain(&mut self, host: &str) -> Result<Answer, Refusal> {
+        if self.state.drained.contains(host) {
+            let text = format!("{host} is drained already");
+            return Err(Refusal::new(RefusalKind::Conflict, text));
         }
         let hosts: BTreeSet<Arc<str>> = self
             .agents
@@ -421,12 +429,8 @@ impl Core {
             .collect();
         self.fact(Kind::Drain(wire::Drain {
             hostname: host.to_owned(),
-            is_over,
+            is_over: false,
         }));
-        if is_over {
-            self.wants_offers |= !self.pending.is_empty();
-            return Ok(Answer::Done(format!("{host} is used again")));
-        }
         let tasks = self.state.tasks.iter();
         let tasks: Vec<u64> = tasks
             .filter(|(_, task)| &*task.hostname == host && !task.doomed)
@@ -481,7 +485,7 @@ impl Core {
         is_current: bool,
     ) -> Result<(), Refusal> {
         let config = serde_json::to_string(job)
-            .map_err(|error| Refusal::new(Sort::Invalid, error.to_string()))?;
+            .map_err(|error| Refusal::new(RefusalKind::Invalid, error.to_string()))?;
         self.fact(Kind::Version(Version {
             job: key.to_owned(),
             version,
@@ -530,7 +534,11 @@ fn check_instances(job: &JobState, numbers: &BTreeSet<u32>) -> Result<(), Refusa
                 (Some(first), Some(last)) => format!("they go from {first} to {last}"),
                 _ => "there are none".to_owned(),
             };
-            Err(Refusal::new(Sort::Unknown, format!("there is no instance {number}")).hint(span))
+            Err(Refusal::new(
+                RefusalKind::Unknown,
+                format!("there is no instance {number}"),
+            )
+            .hint(span))
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     amounts::{Amounts, Ports, UNLIMITED},
     core::{Core, task_id},
     decision::{Call, Decision, Event, Heard},
-    request::{Answer, Refusal, Request, Sort},
+    request::{Answer, Refusal, RefusalKind, Request},
     settings::Settings,
     state::State,
 };
@@ -276,29 +276,37 @@ fn refusals_say_what_is_the_matter() {
     play.create(job("instances: 2"));
     let refused = |answer: Result<Answer, Refusal>| {
         let refusal = answer.expect_err("a refusal");
-        (refusal.sort, refusal.message)
+        (refusal.kind, refusal.message)
     };
     let some = |number| std::collections::BTreeSet::from([number]);
     let cases = [
         (
             Request::Create(Box::new(job(""))),
-            (Sort::Conflict, "there is a job www/devel/web already"),
+            (
+                RefusalKind::Conflict,
+                "there is a job www/devel/web already",
+            ),
         ),
         (
             Request::Kill(KEY.to_owned(), some(7)),
-            (Sort::Unknown, "there is no instance 7"),
+            (RefusalKind::Unknown, "there is no instance 7"),
         ),
         (
             Request::Scale(KEY.to_owned(), 0),
-            (Sort::Invalid, "0 instances: 1 to 100000 can be"),
+            (RefusalKind::Invalid, "0 instances: 1 to 100000 can be"),
         ),
         (
             Request::Abort(KEY.to_owned()),
-            (Sort::Conflict, "no update of www/devel/web is under way"),
+            (
+                RefusalKind::Conflict,
+                "no update of www/devel/web is under way",
+            ),
         ),
         (
-            Request::Drain("nowhere".to_owned(), true),
-            (Sort::Conflict, "nowhere is not drained"),
+            Request::Undrain {
+                host: "nowhere".to_owned(),
+            },
+            (RefusalKind::Conflict, "nowhere is not drained"),
         ),
     ];
     for (request, (sort, message)) in cases {
@@ -387,11 +395,19 @@ fn a_restart_after_a_canary_and_its_whole() {
     play.create(job(quick));
     calm_down(&mut play);
     let next = with_command("sleep 2", quick);
-    play.ask(Request::Update(Box::new(next.clone()), [0].into()))
-        .expect("a canary");
+    play.ask(Request::Update {
+        job: Box::new(next.clone()),
+        only: [0].into(),
+        force: false,
+    })
+    .expect("a canary");
     calm_down(&mut play);
-    play.ask(Request::Update(Box::new(next), [].into()))
-        .expect("the whole");
+    play.ask(Request::Update {
+        job: Box::new(next),
+        only: [].into(),
+        force: false,
+    })
+    .expect("the whole");
     calm_down(&mut play);
     play.ask(Request::Restart(KEY.to_owned(), [].into()))
         .expect("a restart");
@@ -412,8 +428,12 @@ fn a_batch_instance_that_failed_for_good_fails_its_update() {
     play.create(batch("sleep 1"));
     play.offer(&[("a", 4, 0, PLAIN)]);
     play.news(1, TaskState::TaskFinished);
-    play.ask(Request::Update(Box::new(batch("exit 1")), [].into()))
-        .expect("an update");
+    play.ask(Request::Update {
+        job: Box::new(batch("exit 1")),
+        only: [].into(),
+        force: false,
+    })
+    .expect("an update");
     play.offer(&[("a", 4, 0, PLAIN)]);
     play.news(2, TaskState::TaskFailed);
     let view = play.core.job(KEY).expect("the job");
@@ -431,8 +451,12 @@ fn an_update_stands_still_while_nobody_hears_us() {
     play.offer(&[("a", 16, 0, PLAIN)]);
     running(&mut play);
     let next = with_command("sleep 2", slow);
-    play.ask(Request::Update(Box::new(next), [].into()))
-        .expect("an update");
+    play.ask(Request::Update {
+        job: Box::new(next),
+        only: [].into(),
+        force: false,
+    })
+    .expect("an update");
     running(&mut play);
     play.offer(&[("a", 16, 0, PLAIN)]);
     play.news(3, TaskState::TaskRunning);
@@ -461,8 +485,10 @@ fn a_drain_replaces_nothing_that_must_not_be_doubled() {
     play.offer(&[("a", 4, 0, PLAIN)]);
     play.news(1, TaskState::TaskRunning);
     play.news(1, TaskState::TaskUnreachable);
-    play.ask(Request::Drain("a".to_owned(), false))
-        .expect("a drain");
+    play.ask(Request::Drain {
+        host: "a".to_owned(),
+    })
+    .expect("a drain");
     play.now += 1_000_000;
     play.handle(Event::Tick);
     assert_eq!(play.state(0), "UNREACHABLE");
@@ -497,7 +523,7 @@ fn less_is_allowed_although_it_is_still_too_much() {
     let refused = play
         .ask(Request::Scale(KEY.to_owned(), 7))
         .expect_err("more");
-    assert_eq!(refused.sort, Sort::Quota);
+    assert_eq!(refused.kind, RefusalKind::Quota);
 }
 
 #[test]
@@ -517,16 +543,24 @@ fn what_an_agent_has_is_not_known_before_it_offers() {
     play.core = Core::new(Settings::default(), state, play.now);
     play.handle(Event::Subscribed("f".to_owned()));
     play.news(1, TaskState::TaskRunning);
-    let update = || Request::Update(Box::new(with_command("sleep 2", roomy)), [].into());
+    let update = || Request::Update {
+        job: Box::new(with_command("sleep 2", roomy)),
+        only: [].into(),
+        force: false,
+    };
     play.ask(update())
         .expect("nobody knows that it could not be");
     play.ask(Request::Abort(KEY.to_owned())).expect("an end");
     play.offer(&[("a", 2, 0, PLAIN)]);
-    let refused = play.ask(Request::Update(
-        Box::new(with_command("sleep 3", roomy)),
-        [].into(),
-    ));
-    assert_eq!(refused.expect_err("it is known").sort, Sort::Conflict);
+    let refused = play.ask(Request::Update {
+        job: Box::new(with_command("sleep 3", roomy)),
+        only: [].into(),
+        force: false,
+    });
+    assert_eq!(
+        refused.expect_err("it is known").kind,
+        RefusalKind::Conflict
+    );
 }
 
 #[test]

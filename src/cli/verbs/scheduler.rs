@@ -14,7 +14,7 @@ use crate::{
     mesos::{
         protocol::Wire,
         scheduler::{
-            self, Beginning, ExecutorCommand, Framework, Options, SOCKET, SchedulerError,
+            self, ExecutorCommand, Framework, Options, SOCKET, SchedulerError, StartupNotice,
             core::{Amounts, Flapping, Settings, mib, thousandths},
         },
     },
@@ -139,11 +139,11 @@ pub(crate) fn scheduler(args: SchedulerArgs, root: &Path) -> Outcome {
         },
         forget_framework: args.forget_framework,
     };
-    let ended = scheduler::run(options, |beginning| match beginning {
-        Beginning::Waits => {
+    let ended = scheduler::run(options, |notice| match notice {
+        StartupNotice::Waits => {
             complain("another scheduler has this directory; waiting to take its place");
         }
-        Beginning::Listens(addresses) => {
+        StartupNotice::Listens(addresses) => {
             for address in addresses {
                 complain(&format!("listening at {address}"));
             }

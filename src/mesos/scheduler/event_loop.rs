@@ -18,11 +18,11 @@ use tokio::{
 };
 
 use super::{
-    core::{Answer, Core, Decision, Event, Key, Kind, Refusal, Request},
+    core::{Answer, Decision, Event, Key, Kind, Refusal, Request, SchedulerCore},
     journal::{Store, StoreError, Written},
-    master_link::{News, Outgoing},
+    master_link::{LinkEvent, Outgoing},
     metrics::Metrics,
-    translate::{Meaning, Translator},
+    translate::{Incoming, Translator},
     watchers::Watchers,
 };
 use crate::{
@@ -62,7 +62,7 @@ pub enum SchedulerError {
 /// Runs when what it tells is durable.
 type Later = Box<dyn FnOnce() + Send>;
 /// Looks at the core now, and tells later.
-pub(super) type Look = Box<dyn FnOnce(&Core, &Metrics) -> Later + Send>;
+pub(super) type Look = Box<dyn FnOnce(&SchedulerCore, &Metrics) -> Later + Send>;
 
 /// What the API asks.
 pub(super) enum Ask {
@@ -82,8 +82,8 @@ struct Waiting {
     later: Option<Later>,
 }
 
-pub(super) struct Shell {
-    core: Core,
+pub(super) struct EventLoop {
+    core: SchedulerCore,
     translator: Translator,
     store: Store,
     metrics: Metrics,
@@ -125,20 +125,20 @@ impl Clock {
 
 /// Where everything comes from.
 pub(super) struct Sources {
-    pub news: mpsc::UnboundedReceiver<News>,
+    pub link: mpsc::UnboundedReceiver<LinkEvent>,
     pub written: mpsc::UnboundedReceiver<Written>,
     pub asks: mpsc::UnboundedReceiver<Ask>,
 }
 
-impl Shell {
+impl EventLoop {
     pub fn new(
-        core: Core,
+        core: SchedulerCore,
         translator: Translator,
         store: Store,
         clock: Clock,
         calls: mpsc::UnboundedSender<Outgoing>,
-    ) -> Shell {
-        Shell {
+    ) -> EventLoop {
+        EventLoop {
             core,
             translator,
             store,
@@ -166,9 +166,9 @@ impl Shell {
                 Duration::from_millis(at.saturating_sub(now)).min(LONG)
             });
             tokio::select! {
-                Some(written) = from.written.recv() => self.written(written)?,
-                Some(news) = from.news.recv() => self.news(news)?,
-                Some(ask) = from.asks.recv() => self.ask(ask),
+                Some(written) = from.written.recv() => self.on_written(written)?,
+                Some(event) = from.link.recv() => self.on_link_event(event)?,
+                Some(ask) = from.asks.recv() => self.on_ask(ask),
                 () = sleep(due) => self.handle(Event::Tick),
                 () = sleep_until(beat), if !self.watchers.is_empty() => {
                     self.watchers.beat(&self.core);
@@ -226,7 +226,7 @@ impl Shell {
         }
     }
 
-    fn written(&mut self, written: Written) -> Result<(), SchedulerError> {
+    fn on_written(&mut self, written: Written) -> Result<(), SchedulerError> {
         match written {
             Written::Durable(count) => self.durable = count,
             Written::Failed(why) => return Err(SchedulerError::Journal(why)),
@@ -235,36 +235,36 @@ impl Shell {
         Ok(())
     }
 
-    fn news(&mut self, news: News) -> Result<(), SchedulerError> {
-        match news {
-            News::Event(number, event) => match self.translator.event(*event) {
-                Meaning::Subscribed(event) => {
+    fn on_link_event(&mut self, event: LinkEvent) -> Result<(), SchedulerError> {
+        match event {
+            LinkEvent::Event(number, event) => match self.translator.event(*event) {
+                Incoming::Subscribed(event) => {
                     self.stream = number;
                     self.handle(event);
                     let id = self.core.state().framework.as_deref().unwrap_or_default();
                     tracing::info!("subscribed as framework {id}");
                 }
                 // What an earlier stream still says was said before its loss.
-                Meaning::Event(event) if number == self.stream => {
+                Incoming::Event(event) if number == self.stream => {
                     if let Event::AgentLost(id) = &event {
                         tracing::warn!("the master has given up agent {id}");
                     }
                     self.handle(event);
                 }
-                Meaning::Event(_) | Meaning::Nothing => {}
-                Meaning::Error(why) => return Err(SchedulerError::Refused(why)),
+                Incoming::Event(_) | Incoming::Nothing => {}
+                Incoming::Error(why) => return Err(SchedulerError::Refused(why)),
             },
-            News::Lost(why) => {
+            LinkEvent::Lost(why) => {
                 tracing::warn!("no master: {why}");
                 self.metrics.lost();
                 self.handle(Event::Disconnected);
             }
-            News::Refused(why) => return Err(SchedulerError::Refused(why)),
+            LinkEvent::Refused(why) => return Err(SchedulerError::Refused(why)),
         }
         Ok(())
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn on_ask(&mut self, ask: Ask) {
         let now = self.clock.moment();
         match ask {
             Ask::Look(look) => {

@@ -35,7 +35,7 @@ const FIRST_SIGN: Duration = Duration::from_secs(30);
 
 /// What the scheduler hears of its connection.
 #[derive(Debug)]
-pub enum News {
+pub enum LinkEvent {
     /// An event of the stream with this number.
     Event(u64, Box<Event>),
     /// That stream is over; another attempt follows.
@@ -49,7 +49,7 @@ pub type Outgoing = (u64, Call);
 
 /// Where to, and as whom.
 #[derive(Debug)]
-pub struct Link {
+pub struct MasterLink {
     /// Masters, any of which knows the leading one.
     pub masters: Vec<String>,
     /// The value of Authorization.
@@ -74,12 +74,12 @@ enum Broken {
     Deserted,
 }
 
-impl Link {
+impl MasterLink {
     /// Connects again and again until the master refuses us or nobody listens any more.
     pub async fn run(
         mut self,
         mut calls: mpsc::UnboundedReceiver<Outgoing>,
-        news: mpsc::UnboundedSender<News>,
+        events: mpsc::UnboundedSender<LinkEvent>,
     ) {
         let mut number = 0;
         let mut next = 0;
@@ -92,7 +92,7 @@ impl Link {
             let master = self.masters[next % self.masters.len()].clone();
             next += 1;
             let mut subscribed = None;
-            let attempt = self.attempt(number, master, &mut calls, &news, &mut subscribed);
+            let attempt = self.attempt(number, master, &mut calls, &events, &mut subscribed);
             let broken = attempt.await;
             ever_subscribed |= subscribed.is_some();
             let told = match &broken {
@@ -104,17 +104,17 @@ impl Link {
                     let why = format!("HTTP {status}: {answer}");
                     // One of several masters may be set up badly; all of them are not.
                     match refusals >= self.masters.len() {
-                        true => News::Refused(why),
-                        false => News::Lost(why),
+                        true => LinkEvent::Refused(why),
+                        false => LinkEvent::Lost(why),
                     }
                 }
                 other => {
                     refusals = 0;
-                    News::Lost(other.to_string())
+                    LinkEvent::Lost(other.to_string())
                 }
             };
-            let is_end = matches!(told, News::Refused(_));
-            if news.send(told).is_err() || is_end {
+            let is_end = matches!(told, LinkEvent::Refused(_));
+            if events.send(told).is_err() || is_end {
                 return;
             }
             if subscribed.is_some_and(|at| at.elapsed() > LASTING) {
@@ -131,7 +131,7 @@ impl Link {
         number: u64,
         master: String,
         calls: &mut mpsc::UnboundedReceiver<Outgoing>,
-        news: &mpsc::UnboundedSender<News>,
+        events: &mpsc::UnboundedSender<LinkEvent>,
         subscribed: &mut Option<Instant>,
     ) -> Broken {
         let body = match self.wire.encode(&self.framework.subscribe()) {
@@ -161,8 +161,8 @@ impl Link {
         let outgoing = client.calls(&stream);
         let wire = self.wire;
         tokio::select! {
-            broken = self.listen(number, stream, news, subscribed) => broken,
-            broken = talk(number, wire, outgoing, calls) => broken,
+            broken = self.listen(number, stream, events, subscribed) => broken,
+            broken = send_calls(number, wire, outgoing, calls) => broken,
         }
     }
 
@@ -170,7 +170,7 @@ impl Link {
         &mut self,
         number: u64,
         mut stream: Stream,
-        news: &mpsc::UnboundedSender<News>,
+        events: &mpsc::UnboundedSender<LinkEvent>,
         at: &mut Option<Instant>,
     ) -> Broken {
         let mut patience = FIRST_SIGN;
@@ -196,7 +196,10 @@ impl Link {
             if event.r#type() == event::Type::Heartbeat {
                 continue;
             }
-            if news.send(News::Event(number, Box::new(event))).is_err() {
+            if events
+                .send(LinkEvent::Event(number, Box::new(event)))
+                .is_err()
+            {
                 return Broken::Deserted;
             }
         }
@@ -204,7 +207,7 @@ impl Link {
 }
 
 /// Sends calls as they come; those of an earlier stream are dropped.
-async fn talk(
+async fn send_calls(
     number: u64,
     wire: Wire,
     mut outgoing: Calls,

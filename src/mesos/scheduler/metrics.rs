@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::core::{Call, Core, Decision, Measure, Totals};
+use super::core::{Call, Decision, Measure, SchedulerCore, Totals};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct State {
@@ -141,7 +141,7 @@ impl Metrics {
     }
 
     /// The text, as things are now.
-    pub fn text(&self, core: &Core) -> Result<String, std::fmt::Error> {
+    pub fn text(&self, core: &SchedulerCore) -> Result<String, std::fmt::Error> {
         let mut all = Totals::default();
         let jobs = core.jobs();
         for job in &jobs {

@@ -19,5 +19,5 @@ pub use api::{QuotaBody, Submission};
 pub use event_loop::SchedulerError;
 pub use journal::{Written, directory, lock};
 pub use ranges::{RangeError, parse_instances};
-pub use start::{Beginning, Options, SOCKET, TOKEN, run};
+pub use start::{Options, SOCKET, StartupNotice, TOKEN, run};
 pub use translate::{ExecutorCommand, Framework};

@@ -11,10 +11,10 @@ use tokio::{runtime, sync::mpsc};
 
 use super::{
     api,
-    core::{Core, Settings, State},
-    event_loop::{Clock, SchedulerError, Shell, Sources},
+    core::{SchedulerCore, Settings, State},
+    event_loop::{Clock, EventLoop, SchedulerError, Sources},
     journal::{self, Store},
-    master_link::Link,
+    master_link::MasterLink,
     translate::{ExecutorCommand, Framework, Translator},
 };
 use crate::{
@@ -56,7 +56,7 @@ pub struct Options {
 
 /// What there is to say when a scheduler begins.
 #[derive(Debug)]
-pub enum Beginning {
+pub enum StartupNotice {
     /// Another one has the lock.
     Waits,
     /// It can be spoken to here.
@@ -67,13 +67,13 @@ pub enum Beginning {
 ///
 /// # Errors
 /// What made it impossible to begin, or to go on.
-pub fn run(options: Options, tell: impl Fn(Beginning)) -> Result<(), SchedulerError> {
+pub fn run(options: Options, tell: impl Fn(StartupNotice)) -> Result<(), SchedulerError> {
     let directory = journal::directory(&options.root);
-    let locked = journal::lock(&directory, || tell(Beginning::Waits))?;
+    let locked = journal::lock(&directory, || tell(StartupNotice::Waits))?;
     let clock = Clock::start();
     let (send, written) = mpsc::unbounded_channel();
     // Nobody listens when the loop is over.
-    let told = move |news| drop(send.send(news));
+    let told = move |written| drop(send.send(written));
     let flapping = options.settings.flapping;
     let (store, state) = locked.open(clock.moment(), &flapping, told)?;
     let runtime = runtime::Builder::new_current_thread()
@@ -83,19 +83,19 @@ pub fn run(options: Options, tell: impl Fn(Beginning)) -> Result<(), SchedulerEr
             what: "start".to_owned(),
             source,
         })?;
-    runtime.block_on(begin(
+    runtime.block_on(start(
         options, directory, clock, store, state, written, tell,
     ))
 }
 
-async fn begin(
+async fn start(
     options: Options,
     directory: PathBuf,
     clock: Clock,
     store: Store,
     mut state: State,
     written: mpsc::UnboundedReceiver<journal::Written>,
-    tell: impl Fn(Beginning),
+    tell: impl Fn(StartupNotice),
 ) -> Result<(), SchedulerError> {
     if options.forget_framework {
         state.framework = None;
@@ -117,25 +117,25 @@ async fn begin(
         id: state.framework.clone(),
         ..options.framework
     };
-    let link = Link {
+    let link = MasterLink {
         masters: options.masters,
         authorization: options.authorization,
         framework,
         wire: options.wire,
     };
     let now = clock.moment().wall_us / 1000;
-    let core = Core::new(options.settings, state, now);
+    let core = SchedulerCore::new(options.settings, state, now);
     let (calls, outgoing) = mpsc::unbounded_channel();
-    let (send, news) = mpsc::unbounded_channel();
+    let (send, events) = mpsc::unbounded_channel();
     tokio::spawn(link.run(outgoing, send));
-    let shell = Shell::new(core, Translator::new(options.executor), store, clock, calls);
-    tell(Beginning::Listens(addresses));
+    let event_loop = EventLoop::new(core, Translator::new(options.executor), store, clock, calls);
+    tell(StartupNotice::Listens(addresses));
     let sources = Sources {
-        news,
+        link: events,
         written,
         asks,
     };
-    shell.run(sources).await
+    event_loop.run(sources).await
 }
 
 /// Whoever reaches a socket of ours owns it; whoever reaches a port may be anybody.

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::core::{self, Amounts, Core, NAMES, Ports, Task, Version, task_id, thousandths};
+use super::core::{
+    self, Amounts, NAMES, Ports, SchedulerCore, Task, Version, task_id, thousandths,
+};
 use crate::{
     mesos::protocol::{
         self,
@@ -99,7 +101,7 @@ pub struct Translator {
 
 /// What an event is to the scheduler.
 #[derive(Debug)]
-pub enum Meaning {
+pub enum Incoming {
     /// It is for the core.
     Event(core::Event),
     /// The subscription stands.
@@ -121,32 +123,32 @@ impl Translator {
     }
 
     /// What an event means.
-    pub fn event(&mut self, event: Event) -> Meaning {
+    pub fn event(&mut self, event: Event) -> Incoming {
         match event.r#type() {
             event::Type::Subscribed => {
                 let Some(subscribed) = event.subscribed else {
-                    return Meaning::Nothing;
+                    return Incoming::Nothing;
                 };
                 self.offers.clear();
                 let id = subscribed.framework_id.value;
                 self.framework = Some(id.clone());
-                Meaning::Subscribed(core::Event::Subscribed(id))
+                Incoming::Subscribed(core::Event::Subscribed(id))
             }
             event::Type::Offers => {
                 let offers = event.offers.unwrap_or_default().offers.into_iter();
                 let offers = offers.map(|offer| self.offer(offer)).collect();
-                Meaning::Event(core::Event::Offers(offers))
+                Incoming::Event(core::Event::Offers(offers))
             }
             event::Type::Rescind => match event.rescind {
                 Some(rescind) => {
                     self.offers.remove(&rescind.offer_id.value);
-                    Meaning::Event(core::Event::Rescinded(rescind.offer_id.value))
+                    Incoming::Event(core::Event::Rescinded(rescind.offer_id.value))
                 }
-                None => Meaning::Nothing,
+                None => Incoming::Nothing,
             },
             event::Type::Update => match event.update {
-                Some(update) => Meaning::Event(core::Event::Update(heard(update.status))),
-                None => Meaning::Nothing,
+                Some(update) => Incoming::Event(core::Event::Update(heard(update.status))),
+                None => Incoming::Nothing,
             },
             event::Type::Failure => match event.failure {
                 // With an executor it is only that one which has ended.
@@ -154,15 +156,15 @@ impl Translator {
                     agent_id: Some(id),
                     executor_id: None,
                     ..
-                }) => Meaning::Event(core::Event::AgentLost(id.value)),
-                _ => Meaning::Nothing,
+                }) => Incoming::Event(core::Event::AgentLost(id.value)),
+                _ => Incoming::Nothing,
             },
-            event::Type::Error => Meaning::Error(
+            event::Type::Error => Incoming::Error(
                 event
                     .error
                     .map_or_else(|| "without a reason".to_owned(), |error| error.message),
             ),
-            _ => Meaning::Nothing,
+            _ => Incoming::Nothing,
         }
     }
 
@@ -190,7 +192,7 @@ impl Translator {
     }
 
     /// The message of a call; of a launch by what `core` knows of the task.
-    pub fn call(&mut self, call: core::Call, core: &Core) -> Call {
+    pub fn call(&mut self, call: core::Call, core: &SchedulerCore) -> Call {
         let mut message = Call {
             framework_id: self.framework.clone().map(|value| FrameworkId { value }),
             ..Call::default()
@@ -326,8 +328,8 @@ impl Translator {
     }
 }
 
-fn heard(status: TaskStatus) -> core::Heard {
-    core::Heard {
+fn heard(status: TaskStatus) -> core::StatusUpdate {
+    core::StatusUpdate {
         state: status.state(),
         reason: match status.reason {
             Some(_) => status.reason().as_str_name().to_owned(),

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::core::{Core, Key};
+use super::core::{Key, SchedulerCore};
 
 /// Lines that wait for a reader.
 const WAITING: usize = 16;
@@ -30,7 +30,7 @@ pub(super) struct Watchers(Vec<Watcher>);
 
 impl Watchers {
     /// Another one; the first line is how the job is now.
-    pub fn add(&mut self, key: Key, core: &Core) -> mpsc::Receiver<Bytes> {
+    pub fn add(&mut self, key: Key, core: &SchedulerCore) -> mpsc::Receiver<Bytes> {
         self.0.retain(|watcher| !watcher.send.is_closed());
         let (send, receive) = mpsc::channel(WAITING);
         let mut watcher = Watcher {
@@ -50,7 +50,7 @@ impl Watchers {
     }
 
     /// Tells those of the jobs that changed; whoever is gone, or whose job is, is forgotten.
-    pub fn tell(&mut self, core: &Core, changed: &BTreeSet<Key>) {
+    pub fn tell(&mut self, core: &SchedulerCore, changed: &BTreeSet<Key>) {
         let mut lines: BTreeMap<Key, Bytes> = BTreeMap::new();
         self.0.retain_mut(|watcher| {
             if watcher.send.is_closed() {
@@ -67,7 +67,7 @@ impl Watchers {
     }
 
     /// A sign of life for everybody, or the line that they have missed.
-    pub fn beat(&mut self, core: &Core) {
+    pub fn beat(&mut self, core: &SchedulerCore) {
         self.0.retain_mut(|watcher| {
             if watcher.is_behind {
                 watcher.send(line(&watcher.key, core));
@@ -97,7 +97,7 @@ impl Watcher {
 }
 
 /// The job as a line of JSON; of one that is gone, that.
-fn line(key: &Key, core: &Core) -> Bytes {
+fn line(key: &Key, core: &SchedulerCore) -> Bytes {
     let value = match &core.brief(key) {
         Some(view) => serde_json::to_string(view),
         None => serde_json::to_string(&serde_json::json!({"key": key.to_string(), "gone": true})),
@@ -117,14 +117,14 @@ mod tests {
 
     const KEY: &str = "www/devel/web";
 
-    fn core() -> Core {
+    fn core() -> SchedulerCore {
         let source = JobSource {
             job: "name: web\ntask: {resources: {cpu: 1, ram: 1MiB, disk: 1MiB}, processes: []}",
             role: "www",
             ..JobSource::default()
         };
         let job = Job::read(&source).unwrap().0;
-        let mut core = Core::new(Settings::default(), State::default(), 0);
+        let mut core = SchedulerCore::new(Settings::default(), State::default(), 0);
         core.handle(Event::Subscribed("f".to_owned()), 0);
         core.request(Request::Create(Box::new(job)), 0).0.unwrap();
         core

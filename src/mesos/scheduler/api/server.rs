@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     mesos::scheduler::{
-        core::{Answer, Core, Request as Operation},
+        core::{Answer, Request as Operation, SchedulerCore},
         event_loop::Ask,
         metrics::Metrics,
     },
@@ -154,7 +154,7 @@ impl Api {
     /// Looks at the core now, and returns what it saw when all of that is durable.
     async fn seen<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Core, &Metrics) -> T + Send + 'static,
+        look: impl FnOnce(&SchedulerCore, &Metrics) -> T + Send + 'static,
     ) -> Result<T, Refused> {
         let (send, receive) = oneshot::channel();
         let ask = Ask::Look(Box::new(move |core, metrics| {
@@ -167,14 +167,15 @@ impl Api {
 
     async fn look(
         &self,
-        look: impl FnOnce(&Core) -> Value + Send + 'static,
+        look: impl FnOnce(&SchedulerCore) -> Value + Send + 'static,
     ) -> Result<Reply, Refused> {
         let seen = self.seen(move |core, _| look(core)).await?;
         Ok(json_reply(StatusCode::OK, &seen))
     }
 
     async fn job(&self, key: String) -> Result<Reply, Refused> {
-        let look = move |core: &Core, _: &Metrics| core.known(&key).map(|key| core.job(&key));
+        let look =
+            move |core: &SchedulerCore, _: &Metrics| core.known(&key).map(|key| core.job(&key));
         let view = self.seen(look).await??;
         Ok(json_reply(StatusCode::OK, &json!(view)))
     }
@@ -230,7 +231,7 @@ fn json_reply(status: StatusCode, body: &Value) -> Reply {
     reply
 }
 
-fn status(core: &Core) -> Value {
+fn status(core: &SchedulerCore) -> Value {
     json!({
         "connected": core.is_connected(),
         "framework_id": core.state().framework,

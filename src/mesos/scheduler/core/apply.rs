@@ -29,9 +29,9 @@ impl State {
                     job.drop_versions();
                 }
             }
-            Some(Kind::Unwant(unwant)) => {
-                if let Some(job) = self.jobs.get_mut(unwant.job.as_str()) {
-                    for number in &unwant.instances {
+            Some(Kind::RemoveInstances(removal)) => {
+                if let Some(job) = self.jobs.get_mut(removal.job.as_str()) {
+                    for number in &removal.instances {
                         if let Some(instance) = job.instances.get_mut(number) {
                             instance.wanted = None;
                         }
@@ -42,10 +42,10 @@ impl State {
             Some(Kind::Removed(removed)) => drop(self.jobs.remove(removed.job.as_str())),
             Some(Kind::Launched(launched)) => self.launched(launched, at),
             Some(Kind::Status(status)) => self.status(status, at, flapping),
-            Some(Kind::Doomed(doomed)) => {
-                for serial in &doomed.serials {
+            Some(Kind::KillRequested(requested)) => {
+                for serial in &requested.serials {
                     if let Some(task) = self.tasks.get_mut(serial) {
-                        task.doomed = true;
+                        task.kill_requested = true;
                     }
                 }
             }
@@ -116,7 +116,7 @@ impl State {
             limited: launched.limited.iter().cloned().collect(),
             state: TaskState::TaskStaging,
             healthy: None,
-            doomed: false,
+            kill_requested: false,
             superseded: false,
             silent: true,
             launched_at: at,
@@ -204,7 +204,7 @@ impl State {
         let Some(task) = self.tasks.get_mut(&serial) else {
             return;
         };
-        (task.superseded, task.doomed) = (true, true);
+        (task.superseded, task.kill_requested) = (true, true);
         let number = task.instance;
         let Some(job) = self.jobs.get_mut(&task.job) else {
             return;
@@ -385,7 +385,7 @@ impl Instance {
             self.outcome = Outcome::Finished;
             return;
         }
-        if task.doomed {
+        if task.kill_requested {
             self.not_before = at;
             return;
         }

@@ -17,14 +17,14 @@ pub enum Event {
     /// The master has given up an agent.
     AgentLost(String),
     /// News of a task.
-    Update(Heard),
+    Update(StatusUpdate),
     /// Time has passed.
     Tick,
 }
 
 /// News of a task.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct StatusUpdate {
     /// Its id.
     pub task: String,
     /// Its state.

@@ -1,19 +1,19 @@
 //! Why an instance waits, in words for people.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use super::{
     agent::Agent,
     amounts::{Amounts, NAMES, shown},
-    core::Core,
+    core::SchedulerCore,
     matching::{Veto, veto},
     placing::value_of,
     state::{Version, limits},
 };
 
-impl Core {
+impl SchedulerCore {
     /// What stands in the way of placing an instance of this version, as far as the agents are known.
-    pub(super) fn why_waiting(&self, version: &Version) -> String {
+    pub(super) fn pending_reason(&self, version: &Version) -> String {
         self.obstacle(version)
             .unwrap_or_else(|| self.no_room(version))
     }
@@ -172,23 +172,4 @@ fn worded(veto: &Veto, count: usize) -> String {
             format!("{count} {agents} with another `{attribute}` than its constraint wants")
         }
     }
-}
-
-/// The name among these that was probably meant.
-pub(super) fn near<'k>(
-    written: &str,
-    known: impl Iterator<Item = &'k Arc<str>>,
-) -> Option<&'k Arc<str>> {
-    let last = |key: &str| key.rsplit('/').next().unwrap_or_default().to_owned();
-    let distance = |key: &str| {
-        let whole = strsim::damerau_levenshtein(written, key);
-        // Who writes only the name means its job.
-        whole.min(strsim::damerau_levenshtein(&last(written), &last(key)))
-    };
-    let close = known.map(|key| (distance(key), key));
-    let most = last(written).chars().count().max(3) / 3;
-    close
-        .filter(|(distance, _)| *distance <= most)
-        .min()
-        .map(|(_, key)| key)
 }

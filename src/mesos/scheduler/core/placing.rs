@@ -21,10 +21,12 @@ use std::{
 use super::{
     agent::{Agent, Bundle, Offer},
     amounts::Amounts,
-    core::{Core, Group, Timer},
+    core::SchedulerCore,
     decision::{Call, Measure},
     matching::veto,
     state::{JobState, Kind, Task, Version, limits},
+    timers::Timer,
+    waiting::Group,
 };
 use crate::protocols::dewar::scheduler::Launched;
 
@@ -42,16 +44,15 @@ struct Need {
 /// How many instances of a job there are where a limited attribute has a value.
 pub(super) type Counts = BTreeMap<(usize, String), u32>;
 
-impl Core {
+impl SchedulerCore {
     /// Answers every offer.
     pub(super) fn place(&mut self, offers: Vec<Offer>) {
-        self.has_seen_offers = true;
-        let mut bundles = self.bundled(offers);
-        let groups: Vec<Group> = self.pending.keys().cloned().collect();
-        for group in groups {
+        self.demand.offered();
+        let mut bundles = self.agents.bundle(offers);
+        for group in self.waiting.groups() {
             self.place_group(&group, &mut bundles);
         }
-        let is_idle = self.pending.is_empty() || self.connected.is_none();
+        let is_idle = self.waiting.is_empty() || self.connected.is_none();
         let refuse_ms = match is_idle {
             true => self.settings.idle_refuse_ms,
             false => self.settings.refuse_ms,
@@ -99,14 +100,7 @@ impl Core {
             })
             .map(Reverse)
             .collect();
-        let waiting: Vec<u32> = self
-            .pending
-            .get(group)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
-        for instance in waiting {
+        for instance in self.waiting.numbers(group) {
             if heap.is_empty() {
                 return;
             }
@@ -186,7 +180,7 @@ impl Core {
             match waits {
                 true => {
                     let at = Timer::Instance(Arc::clone(key), number);
-                    self.at(until, at);
+                    self.timers.set(until, at);
                 }
                 false => chosen = avoided.first().map(|score| Arc::clone(&score.3)),
             }
@@ -297,8 +291,8 @@ impl Core {
             ports: ports.into_iter().map(u32::from).collect(),
             limited,
         }));
-        self.index(key, number);
-        self.consider_task(serial);
+        self.index_instance(key, number);
+        self.advance_task(serial);
     }
 }
 

@@ -12,11 +12,12 @@ use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::{
     amounts::thousandths,
-    core::{Core, serial_of, task_id},
+    core::SchedulerCore,
     decision::{Call, Decision, Event},
     request::Request,
     settings::Settings,
     state::{Fact, Kind, Outcome, State, UpdateStage, limits},
+    task_ids::{serial_of, task_id},
     tests::job,
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
             FrameworkId, FrameworkInfo, TaskState,
             scheduler::{Call as Message, Event as News, call, event},
         },
-        scheduler::translate::{ExecutorCommand, Meaning, Translator},
+        scheduler::translate::{ExecutorCommand, Incoming, Translator},
     },
     task::Rule,
 };
@@ -39,8 +40,8 @@ type Facts = Vec<(u64, Fact)>;
 const RACKS: [&str; 2] = ["a", "b"];
 const AGENTS: usize = 4;
 
-struct World {
-    core: Core,
+struct Simulation {
+    core: SchedulerCore,
     translator: Translator,
     master: Master,
     now: u64,
@@ -89,10 +90,10 @@ fn agent(name: String, index: usize, cpus: f64) -> AgentSpec {
     }
 }
 
-impl World {
-    fn new(cpus: f64) -> World {
-        World {
-            core: Core::new(settings(), State::default(), 0),
+impl Simulation {
+    fn new(cpus: f64) -> Simulation {
+        Simulation {
+            core: SchedulerCore::new(settings(), State::default(), 0),
             translator: Translator::new(ExecutorCommand::default()),
             master: Master::new(&agents(cpus)),
             now: 1_000_000,
@@ -134,9 +135,9 @@ impl World {
 
     fn hear(&mut self, news: News) {
         match self.translator.event(news) {
-            Meaning::Event(event) | Meaning::Subscribed(event) => self.decide(event),
-            Meaning::Error(why) => panic!("{why}"),
-            Meaning::Nothing => {}
+            Incoming::Event(event) | Incoming::Subscribed(event) => self.decide(event),
+            Incoming::Error(why) => panic!("{why}"),
+            Incoming::Nothing => {}
         }
     }
 
@@ -371,7 +372,7 @@ impl World {
             self.disk = facts;
             state = again;
         }
-        self.core = Core::new(settings(), state, self.now);
+        self.core = SchedulerCore::new(settings(), state, self.now);
         self.translator = Translator::new(ExecutorCommand::default());
         self.subscribe();
     }
@@ -633,7 +634,9 @@ impl World {
                 (None, _) => false,
                 (Some(version), Some(task)) => {
                     let task = &state.tasks[&task];
-                    task.state == TaskState::TaskRunning && !task.doomed && task.version == version
+                    task.state == TaskState::TaskRunning
+                        && !task.kill_requested
+                        && task.version == version
                 }
                 (Some(_), None) => one.outcome != Outcome::Open,
             });
@@ -644,9 +647,9 @@ impl World {
     }
 }
 
-fn live(ops: &[Op]) -> World {
+fn live(ops: &[Op]) -> Simulation {
     let is_small = ops.first().is_some_and(|(_, a, _)| a % 2 == 0);
-    let mut world = World::new(if is_small { 3.0 } else { 16.0 });
+    let mut world = Simulation::new(if is_small { 3.0 } else { 16.0 });
     world.subscribe();
     for op in ops {
         world.step(*op);

@@ -1,10 +1,12 @@
 //! What has to be done about tasks again and again until there is an answer: killing, asking, giving up.
 
 use super::{
-    core::{Core, Timer, task_id},
+    core::SchedulerCore,
     decision::Call,
-    retries::Chore,
+    retries::Retries,
     state::{Kind, Task},
+    task_ids::task_id,
+    timers::Timer,
 };
 use crate::{
     mesos::protocol::messages::TaskState,
@@ -14,11 +16,11 @@ use crate::{
 /// Tasks of one question.
 const ASKED_AT_ONCE: usize = 5_000;
 
-impl Core {
+impl SchedulerCore {
     /// Does what is due about a task, and sets a timer for what will be.
-    pub(super) fn consider_task(&mut self, serial: u64) {
+    pub(super) fn advance_task(&mut self, serial: u64) {
         let Some(task) = self.state.tasks.get(&serial) else {
-            self.chores.remove(&serial);
+            self.retries.remove(&serial);
             return;
         };
         let Some(connected) = self.connected else {
@@ -26,47 +28,47 @@ impl Core {
         };
         let is_lost = !task.is_reachable();
         let is_quiet = task.silent || task.state == TaskState::TaskUnknown;
-        let (is_doomed, launched_at) = (task.doomed, task.launched_at);
-        let mut chore = self.chores.get(&serial).copied().unwrap_or_default();
+        let (kill_requested, launched_at) = (task.kill_requested, task.launched_at);
+        let mut retries = self.retries.get(&serial).copied().unwrap_or_default();
         let mut due = Vec::new();
-        if is_doomed && !is_lost {
-            if chore.next_kill <= self.now {
+        if kill_requested && !is_lost {
+            if retries.next_kill <= self.now {
                 let call = Call::Kill {
                     task: task_id(serial, task),
                     agent: Some(task.agent.to_string()),
                 };
-                chore.next_kill = self.now + self.pause(self.settings.kill_ms, chore.kills);
-                chore.kills += 1;
+                retries.next_kill = self.now + self.pause(self.settings.kill_ms, retries.kills);
+                retries.kills += 1;
                 self.out.calls.push(call);
             }
-            due.push(chore.next_kill);
+            due.push(retries.next_kill);
         }
-        if is_quiet || chore.is_unconfirmed {
+        if is_quiet || retries.is_unconfirmed {
             let first = launched_at + self.settings.ask_ms;
-            if !chore.is_unconfirmed && chore.asks == 0 && first > self.now {
-                chore.next_ask = first;
-            } else if chore.next_ask <= self.now {
-                chore.next_ask = self.now + self.pause(self.settings.ask_ms, chore.asks);
-                chore.asks += 1;
-                self.asks.push(serial);
+            if !retries.is_unconfirmed && retries.asks == 0 && first > self.now {
+                retries.next_ask = first;
+            } else if retries.next_ask <= self.now {
+                retries.next_ask = self.now + self.pause(self.settings.ask_ms, retries.asks);
+                retries.asks += 1;
+                self.questions.push(serial);
             }
-            due.push(chore.next_ask);
+            due.push(retries.next_ask);
         }
         if due.is_empty() {
-            self.chores.remove(&serial);
+            self.retries.remove(&serial);
         } else {
-            self.chores.insert(serial, chore);
+            self.retries.insert(serial, retries);
         }
         if is_lost {
-            due.extend(self.consider_lost(serial, connected));
+            due.extend(self.give_up_lost(serial, connected));
         }
         if let Some(at) = due.into_iter().min() {
-            self.at(at, Timer::Task(serial));
+            self.timers.set(at, Timer::Task(serial));
         }
     }
 
     /// Goes on without a task that nobody hears of; returns when that will be.
-    fn consider_lost(&mut self, serial: u64, connected: u64) -> Option<u64> {
+    fn give_up_lost(&mut self, serial: u64, connected: u64) -> Option<u64> {
         let task = self.state.tasks.get(&serial)?;
         if task.superseded {
             let at = task.since + self.settings.forget_ms;
@@ -79,7 +81,7 @@ impl Core {
         let at = self.lost_at(task, connected)?;
         if at <= self.now {
             self.fact(Kind::Superseded(Superseded { serial }));
-            return self.consider_lost(serial, connected);
+            return self.give_up_lost(serial, connected);
         }
         Some(at)
     }
@@ -117,23 +119,23 @@ impl Core {
         }
         let serials: Vec<u64> = self.state.tasks.keys().copied().collect();
         for serial in serials {
-            let chore = self.chores.entry(serial).or_default();
-            *chore = Chore {
+            let retries = self.retries.entry(serial).or_default();
+            *retries = Retries {
                 is_unconfirmed: true,
-                ..Chore::default()
+                ..Retries::default()
             };
-            self.consider_task(serial);
+            self.advance_task(serial);
         }
-        self.ask();
+        self.send_questions();
         self.out.calls.push(Call::Reconcile(Vec::new()));
         self.reconcile_at = self.now + self.settings.reconcile_ms;
-        self.at(self.reconcile_at, Timer::Reconcile);
+        self.timers.set(self.reconcile_at, Timer::Reconcile);
     }
 
     /// Sends the questions that came up.
-    pub(super) fn ask(&mut self) {
-        let asks = std::mem::take(&mut self.asks);
-        for some in asks.chunks(ASKED_AT_ONCE) {
+    pub(super) fn send_questions(&mut self) {
+        let questions = std::mem::take(&mut self.questions);
+        for some in questions.chunks(ASKED_AT_ONCE) {
             let named = some.iter().filter_map(|serial| {
                 let task = self.state.tasks.get(serial)?;
                 Some((task_id(*serial, task), task.agent.to_string()))
@@ -146,18 +148,18 @@ impl Core {
     /// Something was heard of a task: questions about it begin anew, unless the answer was that nobody knows.
     /// True when it is the first word since the subscription.
     pub(super) fn confirm(&mut self, serial: u64, state: TaskState) -> bool {
-        let Some(chore) = self.chores.get_mut(&serial) else {
+        let Some(retries) = self.retries.get_mut(&serial) else {
             return false;
         };
         if state != TaskState::TaskUnknown {
-            (chore.asks, chore.next_ask) = (0, 0);
+            (retries.asks, retries.next_ask) = (0, 0);
         }
-        std::mem::take(&mut chore.is_unconfirmed)
+        std::mem::take(&mut retries.is_unconfirmed)
     }
 
     /// True when nothing was heard of the task since the last subscription.
     pub(super) fn is_unconfirmed(&self, serial: u64) -> bool {
-        let chore = self.chores.get(&serial);
-        chore.is_some_and(|chore| chore.is_unconfirmed)
+        let retries = self.retries.get(&serial);
+        retries.is_some_and(|retries| retries.is_unconfirmed)
     }
 }

@@ -7,26 +7,24 @@ use std::{
 
 use super::{
     amounts::Amounts,
-    core::Core,
-    decision::Decision,
-    pending_reasons::near,
-    quotas::{during, sum},
+    core::SchedulerCore,
+    near_key::near_key,
+    quotas::{job_amounts, job_amounts_during},
     request::{Answer, Refusal, RefusalKind, Request},
     state::{JobState, Key, Kind, Update, UpdateStage, Version as Known},
 };
 use crate::{
     protocols::dewar::{
         scheduler as wire,
-        scheduler::{Change, Unwant, Version, Want},
+        scheduler::{Change, RemoveInstances, Version, Want},
     },
     task::{Job, MOST_INSTANCES},
 };
 
-impl Core {
+impl SchedulerCore {
     /// Does what an operator asks for, or says why not; then nothing has changed.
-    pub fn request(&mut self, request: Request, now: u64) -> (Result<Answer, Refusal>, Decision) {
-        self.now = self.now.max(now);
-        let answer = match request {
+    pub(super) fn answer(&mut self, request: Request) -> Result<Answer, Refusal> {
+        match request {
             Request::Create(job) => self.create(*job),
             Request::Update { job, only, force } => self.update(*job, &only, force),
             Request::Restart(key, instances) => self.restart(&key, &instances),
@@ -38,8 +36,7 @@ impl Core {
             Request::Drain { host } => self.drain(&host),
             Request::Undrain { host } => self.undrain(&host),
             Request::Quota(role, amounts) => Ok(self.set_quota(role, amounts)),
-        };
-        (answer, self.finish())
+        }
     }
 
     /// The key of a job that there is, as it was written or near that.
@@ -51,7 +48,7 @@ impl Core {
             return Ok(Arc::clone(key));
         }
         let refusal = Refusal::new(RefusalKind::Unknown, format!("there is no job {key}"));
-        Err(match near(key, self.state.jobs.keys()) {
+        Err(match near_key(key, self.state.jobs.keys()) {
             Some(near) => refusal.hint(format!("did you mean {near}?")),
             None if self.state.jobs.is_empty() => refusal.hint("there are no jobs at all"),
             None => refusal.hint("`dewar job status` lists them"),
@@ -87,11 +84,11 @@ impl Core {
 
     fn update(&mut self, job: Job, only: &BTreeSet<u32>, force: bool) -> Result<Answer, Refusal> {
         let key = self.known(&job.key())?;
-        let known = self.calm(&key)?;
+        let known = self.idle_job(&key)?;
         let is_whole = only.is_empty();
         let count = job.instances;
         let mut changes = Vec::new();
-        let mut sameness = Sameness::default();
+        let mut same_spec = SameSpec::default();
         let mut numbers: BTreeSet<u32> = known.instances.keys().copied().collect();
         match is_whole {
             true => numbers.extend(0..count),
@@ -106,7 +103,7 @@ impl Core {
             if is_removal && from.is_none() {
                 continue;
             }
-            let is_same = from.is_some_and(|from| sameness.holds(known, from, &job, number));
+            let is_same = from.is_some_and(|from| same_spec.holds(known, from, &job, number));
             if is_removal || !is_same {
                 let outcome = known.instances.get(&number).map(|one| one.outcome);
                 changes.push(Change {
@@ -118,7 +115,7 @@ impl Core {
                 });
             }
         }
-        let amounts = during(known, &job, &changes);
+        let amounts = job_amounts_during(known, &job, &changes);
         self.check_quota(&job.role, &key, amounts)?;
         let version = next_version(known);
         if changes.is_empty() {
@@ -151,7 +148,7 @@ impl Core {
 
     fn restart(&mut self, key: &str, only: &BTreeSet<u32>) -> Result<Answer, Refusal> {
         let key = self.known(key)?;
-        let known = self.calm(&key)?;
+        let known = self.idle_job(&key)?;
         check_instances(known, only)?;
         // One update has one target; instances of another version are restarted as what they are next.
         let wanted = known.instances.iter().filter(|(number, one)| {
@@ -239,7 +236,7 @@ impl Core {
         };
         check_instances(known, only)?;
         if !only.is_empty() {
-            self.calm(&key)?;
+            self.idle_job(&key)?;
         }
         let known = self.state.jobs.get(&key);
         let numbers: Vec<u32> = known
@@ -264,7 +261,7 @@ impl Core {
             let text = format!("{count} instances: 1 to {MOST_INSTANCES} can be");
             return Err(Refusal::new(RefusalKind::Invalid, text).hint("to end all: dewar job kill"));
         }
-        let known = self.calm(&key)?;
+        let known = self.idle_job(&key)?;
         let Some(current) = known.current() else {
             return Err(Refusal::new(
                 RefusalKind::Conflict,
@@ -281,7 +278,7 @@ impl Core {
         let last = known.instances.keys().copied().filter(wanted);
         let removed: Vec<u32> = last.filter(|number| *number >= count).collect();
         let role = current.config.role.clone();
-        let grown = sum(known) + current.amounts * added.len() as u64;
+        let grown = job_amounts(known) + current.amounts * added.len() as u64;
         if !added.is_empty() {
             self.check_quota(&role, &key, grown)?;
         }
@@ -320,8 +317,8 @@ impl Core {
                     .collect()
             }
         };
-        self.doom(tasks);
-        self.fact(Kind::Unwant(Unwant {
+        self.request_kill(tasks);
+        self.fact(Kind::RemoveInstances(RemoveInstances {
             job: key.to_string(),
             instances: numbers,
         }));
@@ -337,7 +334,7 @@ impl Core {
                 return Err(Refusal::new(RefusalKind::Conflict, text));
             }
         };
-        Ok(self.steer(&key, stage, "paused"))
+        Ok(self.change_stage(&key, stage, "paused"))
     }
 
     fn resume(&mut self, key: &str) -> Result<Answer, Refusal> {
@@ -350,15 +347,15 @@ impl Core {
                 return Err(Refusal::new(RefusalKind::Conflict, text));
             }
         };
-        Ok(self.steer(&key, stage, "resumed"))
+        Ok(self.change_stage(&key, stage, "resumed"))
     }
 
     fn abort(&mut self, key: &str) -> Result<Answer, Refusal> {
         let (key, _) = self.updating(key)?;
-        Ok(self.steer(&key, UpdateStage::Aborted, "aborted"))
+        Ok(self.change_stage(&key, UpdateStage::Aborted, "aborted"))
     }
 
-    fn steer(&mut self, key: &Key, stage: UpdateStage, word: &str) -> Answer {
+    fn change_stage(&mut self, key: &Key, stage: UpdateStage, word: &str) -> Answer {
         let update = self.active_update(key);
         // Why it goes back is not forgotten over a pause.
         let reason = update.map_or_else(String::new, |update| update.reason.clone());
@@ -383,7 +380,7 @@ impl Core {
     }
 
     /// The job, if nothing is being done to it.
-    fn calm(&self, key: &Key) -> Result<&JobState, Refusal> {
+    fn idle_job(&self, key: &Key) -> Result<&JobState, Refusal> {
         let Some(job) = self.state.jobs.get(key) else {
             return Err(Refusal::new(
                 RefusalKind::Unknown,
@@ -413,7 +410,9 @@ impl Core {
             hostname: host.to_owned(),
             is_over: true,
         }));
-        self.wants_offers |= !self.pending.is_empty();
+        if !self.waiting.is_empty() {
+            self.demand.wants();
+        }
         Ok(Answer::Done(format!("{host} is used again")))
     }
 
@@ -433,11 +432,11 @@ impl Core {
         }));
         let tasks = self.state.tasks.iter();
         let tasks: Vec<u64> = tasks
-            .filter(|(_, task)| &*task.hostname == host && !task.doomed)
+            .filter(|(_, task)| &*task.hostname == host && !task.kill_requested)
             .map(|(serial, _)| *serial)
             .collect();
         let count = tasks.len() as u32;
-        self.doom(tasks);
+        self.request_kill(tasks);
         let mut text = format!("{} to leave {host}", instances(count));
         let others = self
             .agents
@@ -450,7 +449,7 @@ impl Core {
             return Ok(Answer::Done(text));
         }
         // It may be one that has not offered anything yet, or none at all.
-        let meant = near(host, hosts.iter()).map(|near| format!("; did you mean {near}?"));
+        let meant = near_key(host, hosts.iter()).map(|near| format!("; did you mean {near}?"));
         Ok(Answer::Done(format!(
             "{text}; no agent there has offered anything yet{}",
             meant.unwrap_or_default()
@@ -498,9 +497,9 @@ impl Core {
 
 /// Whether versions run the same, worked out once for all instances where these cannot differ.
 #[derive(Default)]
-struct Sameness(BTreeMap<u32, bool>);
+struct SameSpec(BTreeMap<u32, bool>);
 
-impl Sameness {
+impl SameSpec {
     fn holds(&mut self, known: &JobState, from: u32, job: &Job, number: u32) -> bool {
         let Some(version) = known.versions.get(&from) else {
             return false;

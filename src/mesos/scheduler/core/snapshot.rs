@@ -4,8 +4,8 @@ use super::state::{Fact, Kind, State, Task, Update};
 use crate::protocols::dewar::{
     scheduler as wire,
     scheduler::{
-        Change, Doomed, Drain, Framework, Instance, Launched, Quota, Serial, Status, Superseded,
-        Version,
+        Change, Drain, Framework, Instance, KillRequested, Launched, Quota, Serial, Status,
+        Superseded, Version,
     },
 };
 
@@ -121,9 +121,9 @@ impl Facts {
                 }),
             );
         }
-        if task.doomed {
+        if task.kill_requested {
             let serials = vec![serial];
-            self.add(task.since, Kind::Doomed(Doomed { serials }));
+            self.add(task.since, Kind::KillRequested(KillRequested { serials }));
         }
         if task.superseded {
             self.add(task.since, Kind::Superseded(Superseded { serial }));

@@ -137,7 +137,7 @@ pub struct Task {
     /// As last heard.
     pub healthy: Option<bool>,
     /// It is to be killed.
-    pub doomed: bool,
+    pub kill_requested: bool,
     /// Its instance went on without it.
     pub superseded: bool,
     /// Nothing was heard of it yet.

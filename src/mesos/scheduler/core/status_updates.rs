@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    core::{Core, serial_of, task_id},
-    decision::{Call, Heard, Measure},
+    core::SchedulerCore,
+    decision::{Call, Measure, StatusUpdate},
     state::{Kind, Outcome, Step, Task, is_over},
+    task_ids::{serial_of, task_id},
 };
 use crate::{
     mesos::protocol::messages::TaskState,
@@ -15,69 +16,69 @@ use crate::{
 /// Longest message that is kept.
 const LONGEST: usize = 500;
 
-impl Core {
-    pub(super) fn heard(&mut self, heard: Heard) {
-        self.learn(&heard);
-        if let (Some(uuid), Some(agent)) = (heard.uuid, heard.agent) {
+impl SchedulerCore {
+    pub(super) fn on_status_update(&mut self, update: StatusUpdate) {
+        self.record_status(&update);
+        if let (Some(uuid), Some(agent)) = (update.uuid, update.agent) {
             self.out.calls.push(Call::Acknowledge {
-                task: heard.task,
+                task: update.task,
                 agent,
                 uuid,
             });
         }
     }
 
-    fn learn(&mut self, heard: &Heard) {
-        let serial = serial_of(&heard.task);
+    fn record_status(&mut self, update: &StatusUpdate) {
+        let serial = serial_of(&update.task);
         let known = serial.and_then(|serial| Some((serial, self.state.tasks.get(&serial)?)));
-        let known = known.filter(|(serial, task)| task_id(*serial, task) == heard.task);
+        let known = known.filter(|(serial, task)| task_id(*serial, task) == update.task);
         let Some((serial, task)) = known else {
             // Every task of ours that may be running is known, so this one is nobody's.
-            let is_running = !is_over(heard.state)
+            let is_running = !is_over(update.state)
                 && !matches!(
-                    heard.state,
+                    update.state,
                     TaskState::TaskUnreachable | TaskState::TaskUnknown
                 );
             if is_running {
                 self.out.calls.push(Call::Kill {
-                    task: heard.task.clone(),
-                    agent: heard.agent.clone(),
+                    task: update.task.clone(),
+                    agent: update.agent.clone(),
                 });
             }
             return;
         };
         let task = task.clone();
-        if self.confirm(serial, heard.state) {
+        if self.confirm(serial, update.state) {
             // An update may have waited for just this.
-            self.touch_job(&task.job);
+            self.touched.job(&task.job);
         }
-        if is_news(&task, heard) {
-            let is_last = is_over(heard.state);
-            self.measure_news(&task, heard.state);
+        if is_new(&task, update) {
+            let is_last = is_over(update.state);
+            self.measure_latency(&task, update.state);
             self.fact(Kind::Status(Status {
                 serial,
-                state: heard.state.into(),
-                healthy: heard.healthy,
+                state: update.state.into(),
+                healthy: update.healthy,
                 message: match is_last {
-                    true => shortened(&heard.message),
+                    true => shortened(&update.message),
                     false => String::new(),
                 },
                 reason: match is_last {
-                    true => heard.reason.clone(),
+                    true => update.reason.clone(),
                     false => String::new(),
                 },
                 since: None,
                 working_since: None,
             }));
             if is_last {
-                self.count_failure(&task, heard.state);
+                self.count_failure(&task, update.state);
             }
         }
-        self.consider_task(serial);
+        self.advance_task(serial);
     }
 
     /// How long the way to this state took, from the moment that its instance waited for a place.
-    fn measure_news(&mut self, task: &Task, state: TaskState) {
+    fn measure_latency(&mut self, task: &Task, state: TaskState) {
         let instance = self.state.instance(&task.job, task.instance);
         let Some(instance) = instance else { return };
         let took = self.now.saturating_sub(instance.since);
@@ -111,7 +112,7 @@ impl Core {
         let Some(change) = update.changes.get(&task.instance) else {
             return;
         };
-        let counts = is_failure && !task.doomed && change.step == Step::Working;
+        let counts = is_failure && !task.kill_requested && change.step == Step::Working;
         if !counts || update.target(change) != Some(task.version) {
             return;
         }
@@ -136,8 +137,8 @@ impl Core {
 }
 
 /// True when it says something new. News of a task may come twice, and late.
-fn is_news(task: &Task, heard: &Heard) -> bool {
-    if is_over(heard.state) {
+fn is_new(task: &Task, update: &StatusUpdate) -> bool {
+    if is_over(update.state) {
         return true;
     }
     let rank = |state: TaskState| match state {
@@ -147,8 +148,8 @@ fn is_news(task: &Task, heard: &Heard) -> bool {
         TaskState::TaskKilling => 3,
         _ => 4,
     };
-    let is_late = task.is_reachable() && rank(heard.state) < rank(task.state);
-    let is_same = heard.state == task.state && heard.healthy == task.healthy && !task.silent;
+    let is_late = task.is_reachable() && rank(update.state) < rank(task.state);
+    let is_same = update.state == task.state && update.healthy == task.healthy && !task.silent;
     !is_late && !is_same
 }
 

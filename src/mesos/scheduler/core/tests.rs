@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::{
     agent::Offer,
     amounts::{Amounts, Ports, UNLIMITED},
-    core::{Core, task_id},
-    decision::{Call, Decision, Event, Heard},
+    core::SchedulerCore,
+    decision::{Call, Decision, Event, StatusUpdate},
     request::{Answer, Refusal, RefusalKind, Request},
     settings::Settings,
     state::State,
+    task_ids::task_id,
 };
 use crate::{config::JobSource, mesos::protocol::messages::TaskState, task::Job};
 
@@ -35,7 +36,7 @@ const KEY: &str = "www/devel/web";
 type Offered<'a> = (&'a str, u64, u64, &'a [(&'a str, &'a str)]);
 
 struct Play {
-    core: Core,
+    core: SchedulerCore,
     now: u64,
     offers: u32,
 }
@@ -43,7 +44,7 @@ struct Play {
 impl Play {
     fn new() -> Play {
         let mut play = Play {
-            core: Core::new(Settings::default(), State::default(), 0),
+            core: SchedulerCore::new(Settings::default(), State::default(), 0),
             now: 1_000_000,
             offers: 0,
         };
@@ -91,7 +92,7 @@ impl Play {
 
     fn news(&mut self, serial: u64, state: TaskState) -> Decision {
         let task = &self.core.state().tasks[&serial];
-        let heard = Heard {
+        let heard = StatusUpdate {
             task: task_id(serial, task),
             state,
             agent: Some(task.agent.to_string()),
@@ -244,7 +245,7 @@ fn what_a_master_does_not_know_is_lost_only_after_a_while() {
 #[test]
 fn a_running_task_that_nobody_launched_is_ended() {
     let mut play = Play::new();
-    let heard = |state| Heard {
+    let heard = |state| StatusUpdate {
         task: "www-devel-web-0-77".to_owned(),
         state,
         agent: Some("a".to_owned()),
@@ -365,7 +366,7 @@ fn a_job_is_gone_although_nobody_hears_of_its_old_agent() {
 fn running(play: &mut Play) {
     let serials: Vec<u64> = play.core.state().tasks.keys().copied().collect();
     for serial in serials {
-        match play.core.state().tasks[&serial].doomed {
+        match play.core.state().tasks[&serial].kill_requested {
             true => play.news(serial, TaskState::TaskKilled),
             false => play.news(serial, TaskState::TaskRunning),
         };
@@ -540,7 +541,7 @@ fn what_an_agent_has_is_not_known_before_it_offers() {
         state.apply(fact, *at, &Settings::default().flapping);
     }
     // Another scheduler takes over; the agent is full, so it offers nothing.
-    play.core = Core::new(Settings::default(), state, play.now);
+    play.core = SchedulerCore::new(Settings::default(), state, play.now);
     play.handle(Event::Subscribed("f".to_owned()));
     play.news(1, TaskState::TaskRunning);
     let update = || Request::Update {

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use super::{
-    core::{Core, Timer},
+    core::SchedulerCore,
     state::{JobState, Key, Kind, Outcome, Step, Update, UpdateStage},
+    timers::Timer,
 };
 use crate::{
     mesos::protocol::messages::TaskState,
-    protocols::dewar::scheduler::{Doomed, Unwant, UpdateState, UpdateStep, Want},
+    protocols::dewar::scheduler::{KillRequested, RemoveInstances, UpdateState, UpdateStep, Want},
     task::UpdateConfig,
 };
 
 /// How an instance stands that is being changed.
-enum Standing {
+enum ChangeProgress {
     Done,
     /// Nothing to do but to look again then.
     At(u64),
@@ -21,7 +22,7 @@ enum Standing {
     Wait,
 }
 
-impl Core {
+impl SchedulerCore {
     /// How the job's present update replaces instances: as its target says.
     pub(super) fn update_config(&self, key: &Key) -> UpdateConfig {
         let Some(job) = self.state.jobs.get(key) else {
@@ -75,7 +76,7 @@ impl Core {
             false => waiting.iter().take(room).copied().collect(),
         };
         for number in next {
-            self.take_in_hand(key, number);
+            self.begin_change(key, number);
         }
     }
 
@@ -106,67 +107,67 @@ impl Core {
             let Some(job) = self.state.jobs.get(key) else {
                 return;
             };
-            match self.standing(job, number, target, watch_ms) {
-                Standing::Done => self.fact(Kind::UpdateStep(UpdateStep {
+            match self.change_progress(job, number, target, watch_ms) {
+                ChangeProgress::Done => self.fact(Kind::UpdateStep(UpdateStep {
                     job: key.to_string(),
                     instance: number,
                     step: Step::Done.into(),
                     failures,
                 })),
-                Standing::At(at) => self.at(at, Timer::Job(Arc::clone(key))),
-                Standing::Wait => {}
+                ChangeProgress::At(at) => self.timers.set(at, Timer::Job(Arc::clone(key))),
+                ChangeProgress::Wait => {}
             }
         }
     }
 
-    fn standing(
+    fn change_progress(
         &self,
         job: &JobState,
         number: u32,
         target: Option<u32>,
         watch_ms: u64,
-    ) -> Standing {
+    ) -> ChangeProgress {
         let instance = job.instances.get(&number);
         let Some(target) = target else {
             return match instance {
-                None => Standing::Done,
-                Some(_) => Standing::Wait,
+                None => ChangeProgress::Done,
+                Some(_) => ChangeProgress::Wait,
             };
         };
         let Some(instance) = instance else {
-            return Standing::Wait;
+            return ChangeProgress::Wait;
         };
         // One that failed for good has failed its step, or was so before and is put back.
         if instance.outcome != Outcome::Open && instance.wanted == Some(target) {
-            return Standing::Done;
+            return ChangeProgress::Done;
         }
         if instance
             .task
             .is_some_and(|serial| self.is_unconfirmed(serial))
         {
-            return Standing::Wait;
+            return ChangeProgress::Wait;
         }
         let task = instance
             .task
             .and_then(|serial| self.state.tasks.get(&serial));
-        let Some(task) = task.filter(|task| task.version == target && !task.doomed) else {
-            return Standing::Wait;
+        let Some(task) = task.filter(|task| task.version == target && !task.kill_requested) else {
+            return ChangeProgress::Wait;
         };
         match task.working_since {
             Some(since) if task.state == TaskState::TaskRunning => {
                 let at = since + watch_ms;
                 match at <= self.now {
-                    true => Standing::Done,
-                    false => Standing::At(at),
+                    true => ChangeProgress::Done,
+                    false => ChangeProgress::At(at),
                 }
             }
-            _ => Standing::Wait,
+            _ => ChangeProgress::Wait,
         }
     }
 
     /// Begins to change one instance. That it is in hand is said last: a journal that ends before that makes
     /// it begin again.
-    fn take_in_hand(&mut self, key: &Key, number: u32) {
+    fn begin_change(&mut self, key: &Key, number: u32) {
         let Some(job) = self.state.jobs.get(key) else {
             return;
         };
@@ -187,7 +188,7 @@ impl Core {
         if let Some((serial, task)) = task
             && Some(task.version) != to
         {
-            self.doom(vec![serial]);
+            self.request_kill(vec![serial]);
         }
         match to {
             Some(version) => self.fact(Kind::Want(Want {
@@ -196,7 +197,7 @@ impl Core {
                 version,
                 outcome: outcome.number(),
             })),
-            None => self.fact(Kind::Unwant(Unwant {
+            None => self.fact(Kind::RemoveInstances(RemoveInstances {
                 job: key.to_string(),
                 instances: vec![number],
             })),
@@ -225,15 +226,15 @@ impl Core {
     }
 
     /// These tasks are to end.
-    pub(super) fn doom(&mut self, serials: Vec<u64>) {
+    pub(super) fn request_kill(&mut self, serials: Vec<u64>) {
         if serials.is_empty() {
             return;
         }
-        self.fact(Kind::Doomed(Doomed {
+        self.fact(Kind::KillRequested(KillRequested {
             serials: serials.clone(),
         }));
         for serial in serials {
-            self.consider_task(serial);
+            self.advance_task(serial);
         }
     }
 

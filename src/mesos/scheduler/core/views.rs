@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     amounts::{Amounts, UNLIMITED, thousandths},
-    core::{Core, id_of, needs_place, task_id},
-    quotas::sum,
+    core::SchedulerCore,
+    quotas::job_amounts,
     state::{Change, Ended, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
+    task_ids::{id_of, task_id},
+    waiting::needs_place,
 };
 use crate::mesos::protocol::messages::TaskState;
 
@@ -195,15 +197,15 @@ pub struct QuotaView {
     pub used: Quantities,
 }
 
-impl Core {
+impl SchedulerCore {
     /// The job with this key.
     pub fn job(&self, key: &str) -> Option<JobView> {
         let mut view = self.brief(key)?;
         let job = self.state.jobs.get(key)?;
-        let mut whys: BTreeMap<u32, String> = BTreeMap::new();
+        let mut reasons: BTreeMap<u32, String> = BTreeMap::new();
         let instances = job.instances.iter();
         view.instances = instances
-            .map(|(number, instance)| self.instance(key, *number, instance, job, &mut whys))
+            .map(|(number, instance)| self.instance(key, *number, instance, job, &mut reasons))
             .collect();
         Some(view)
     }
@@ -281,7 +283,7 @@ impl Core {
             .collect();
         for job in self.state.jobs.values() {
             if let Some(version) = job.current() {
-                *used.entry(&version.config.role).or_default() += sum(job);
+                *used.entry(&version.config.role).or_default() += job_amounts(job);
             }
         }
         let used = used.into_iter();
@@ -299,7 +301,7 @@ impl Core {
         number: u32,
         instance: &Instance,
         job: &JobState,
-        whys: &mut BTreeMap<u32, String>,
+        reasons: &mut BTreeMap<u32, String>,
     ) -> InstanceView {
         let task = instance
             .task
@@ -336,7 +338,7 @@ impl Core {
         if let Some(version) = waits {
             match instance.not_before > self.now {
                 true => view.until = Some(instance.not_before),
-                false => view.why = Some(self.why(version, job, whys)),
+                false => view.why = Some(self.pending_reason_of(version, job, reasons)),
             }
         }
         view
@@ -363,16 +365,21 @@ impl Core {
         let version = job.versions.get(&needs_place(first)?)?;
         let waited = self.now.saturating_sub(first.since.max(first.not_before));
         match waited > PATIENCE_MS {
-            true => Some(self.why_waiting(version)),
+            true => Some(self.pending_reason(version)),
             false => self.obstacle(version),
         }
     }
 
     /// The same for all instances of a version, so it is worked out once.
-    fn why(&self, version: u32, job: &JobState, whys: &mut BTreeMap<u32, String>) -> String {
-        let known = whys.entry(version).or_insert_with(|| {
+    fn pending_reason_of(
+        &self,
+        version: u32,
+        job: &JobState,
+        reasons: &mut BTreeMap<u32, String>,
+    ) -> String {
+        let known = reasons.entry(version).or_insert_with(|| {
             let config: Option<&Version> = job.versions.get(&version).map(|one| &**one);
-            config.map_or_else(String::new, |config| self.why_waiting(config))
+            config.map_or_else(String::new, |config| self.pending_reason(config))
         });
         known.clone()
     }
@@ -451,7 +458,7 @@ fn state_of(task: &Task) -> &'static str {
     if !task.is_reachable() {
         return "UNREACHABLE";
     }
-    if task.doomed {
+    if task.kill_requested {
         return "KILLING";
     }
     match task.state {

@@ -95,7 +95,7 @@ pub(crate) fn scheduler(args: SchedulerArgs, root: &Path) -> Outcome {
     let credential = args.credential.as_deref().map(first_line).transpose()?;
     let (principal, authorization) = credentials(credential)?;
     let ms = |period: Period| period.as_micros() / 1000;
-    let executable = crate::engine::client::executable();
+    let executable = crate::sys::executable::executable();
     let executor = args
         .executor
         .unwrap_or_else(|| match args.executor_uris.is_empty() {

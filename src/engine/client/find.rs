@@ -24,6 +24,7 @@ use crate::{
         keeper::exec_root,
     },
     journal::Header,
+    sys::executable::executable,
 };
 
 /// Who answers.
@@ -134,20 +135,5 @@ impl Vigil {
             self.0.read_events()?;
         }
         Ok(ready > 0)
-    }
-}
-
-/// What to exec for a new root or runner: by name, so that a replaced binary is picked up.
-pub fn executable() -> String {
-    const ITSELF: &str = "/proc/self/exe";
-    let Ok(path) = std::env::current_exe() else {
-        return ITSELF.to_owned();
-    };
-    // What replaced a deleted binary has its name.
-    let path = path.display().to_string();
-    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
-    match Path::new(path).exists() {
-        true => path.to_owned(),
-        false => ITSELF.to_owned(),
     }
 }

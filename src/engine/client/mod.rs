@@ -7,7 +7,6 @@ mod logs;
 mod session;
 mod watched;
 
-pub use find::executable;
 pub(crate) use logs::{Line, LogFollower};
 pub(crate) use session::{Opened, Session};
 pub(crate) use watched::Watched;

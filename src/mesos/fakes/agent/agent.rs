@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    core::Core,
+    core::AgentCore,
     faults::Fault,
     server,
     shared::{Shared, State},
@@ -91,7 +91,7 @@ impl FakeAgent {
         let shared = Arc::new(Shared {
             token: options.token.clone(),
             state: Mutex::new(State {
-                core: Core::new(&options.framework_id, &options.executor_id, agent_id),
+                core: AgentCore::new(&options.framework_id, &options.executor_id, agent_id),
                 stream: None,
                 connections: Vec::new(),
                 refuse: 0,
@@ -190,7 +190,7 @@ impl FakeAgent {
     pub fn shutdown(&self) {
         let mut state = self.shared.lock();
         state.core.shut_down = true;
-        state.send(vec![Core::shutdown()]);
+        state.send(vec![AgentCore::shutdown()]);
     }
 
     /// Makes something go wrong.

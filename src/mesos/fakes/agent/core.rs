@@ -32,7 +32,7 @@ pub(super) enum Answer {
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownTask {
     info: TaskInfo,
     /// Its LAUNCH was put on a stream.
     launched: bool,
@@ -42,11 +42,11 @@ struct Known {
 
 /// The agent, without its sockets.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct AgentCore {
     framework_id: String,
     executor_id: String,
     agent_id: String,
-    tasks: BTreeMap<String, Known>,
+    tasks: BTreeMap<String, KnownTask>,
     /// Launches that wait for a stream.
     waiting: Vec<Event>,
     /// What the scheduler saw, in order.
@@ -57,9 +57,9 @@ pub(super) struct Core {
     pub shut_down: bool,
 }
 
-impl Core {
-    pub fn new(framework_id: &str, executor_id: &str, agent_id: &str) -> Core {
-        Core {
+impl AgentCore {
+    pub fn new(framework_id: &str, executor_id: &str, agent_id: &str) -> AgentCore {
+        AgentCore {
             framework_id: framework_id.to_owned(),
             executor_id: executor_id.to_owned(),
             agent_id: agent_id.to_owned(),
@@ -79,7 +79,7 @@ impl Core {
     /// gets now.
     pub fn launch(&mut self, tasks: Vec<TaskInfo>, as_group: bool, has_stream: bool) -> Vec<Event> {
         for info in &tasks {
-            let known = Known {
+            let known = KnownTask {
                 info: info.clone(),
                 launched: has_stream,
                 state: TaskState::TaskStaging,
@@ -167,7 +167,7 @@ impl Core {
 
     fn subscribe(&mut self, subscribe: call::Subscribe) -> Result<Vec<Event>, Refusal> {
         if self.shut_down {
-            return Ok(vec![Core::shutdown()]);
+            return Ok(vec![AgentCore::shutdown()]);
         }
         let mut events = vec![self.subscribed()];
         for update in subscribe.unacknowledged_updates {

@@ -12,7 +12,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::core::{Answer, Core, Refusal};
+use super::core::{AgentCore, Answer, Refusal};
 use crate::mesos::protocol::{
     Wire, encode_record,
     messages::executor::{Call, Event, call},
@@ -84,7 +84,7 @@ impl Shared {
 }
 
 pub(super) struct State {
-    pub(super) core: Core,
+    pub(super) core: AgentCore,
     pub(super) stream: Option<Stream>,
     pub(super) connections: Vec<AbortHandle>,
     pub(super) refuse: u32,

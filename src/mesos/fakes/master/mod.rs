@@ -2,14 +2,18 @@
 //!
 //! Production paths do not come here.
 
+mod agent;
+mod changes;
 mod core;
 mod faults;
 mod master;
 mod resource_totals;
 mod server;
 mod shared;
+mod statuses;
 
-pub use core::{AgentSpec, Master};
+pub use agent::AgentSpec;
+pub use core::Master;
 pub use faults::Fault;
 pub use master::FakeMaster;
 pub use shared::Options;

@@ -11,7 +11,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::core::{AgentSpec, Master, Refusal};
+use super::{
+    agent::AgentSpec,
+    core::{Master, Refusal},
+};
 use crate::mesos::protocol::{
     Wire, encode_record,
     messages::{
@@ -133,12 +136,16 @@ impl State {
             let states = self.master.info(&id).map(|info| (self.script)(info));
             self.played.insert(id.clone());
             for state in states.unwrap_or_default() {
-                let events = self.master.news(&id, state, None, "as its script says");
+                let events = self
+                    .master
+                    .task_update(&id, state, None, "as its script says");
                 self.send(events);
             }
         }
         while let Some(id) = self.master.next_kill() {
-            let events = self.master.news(&id, TaskState::TaskKilled, None, "killed");
+            let events = self
+                .master
+                .task_update(&id, TaskState::TaskKilled, None, "killed");
             self.send(events);
         }
     }

@@ -392,13 +392,15 @@ impl Simulation {
             (_, 2) => TaskState::TaskKilled,
             _ => return,
         };
-        let events = self.master.news(&id, next, None, "by chance");
+        let events = self.master.task_update(&id, next, None, "by chance");
         self.events.extend(events);
     }
 
     fn carry_out_kills(&mut self) {
         while let Some(id) = self.master.next_kill() {
-            let events = self.master.news(&id, TaskState::TaskKilled, None, "killed");
+            let events = self
+                .master
+                .task_update(&id, TaskState::TaskKilled, None, "killed");
             self.events.extend(events);
         }
     }
@@ -502,7 +504,7 @@ impl Simulation {
             16 => self.carry_out_kills(),
             17 => self.lose(&agent),
             18 => {
-                let events = self.master.find(&agent);
+                let events = self.master.reregister(&agent);
                 self.events.extend(events);
             }
             19 => match a % 4 {
@@ -545,7 +547,7 @@ impl Simulation {
         }
         self.subscribe();
         for agent in self.master.agents() {
-            let events = self.master.find(&agent);
+            let events = self.master.reregister(&agent);
             self.events.extend(events);
         }
         let drained = self.core.state().drained.clone();
@@ -582,7 +584,7 @@ impl Simulation {
                     TaskState::TaskRunning if self.is_batch(&id) => TaskState::TaskFinished,
                     _ => continue,
                 };
-                let events = self.master.news(&id, next, None, "");
+                let events = self.master.task_update(&id, next, None, "");
                 self.events.extend(events);
             }
             let events = self.master.offer(self.now);

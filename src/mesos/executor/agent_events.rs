@@ -36,7 +36,8 @@ impl ExecutorCore {
             AgentEvent::Event(event) => self.on_event(*event, now),
             AgentEvent::Disconnected(why) => {
                 tracing::info!("no agent: {why}");
-                // After a stream the next subscription follows at once, after a failure with growing pauses.
+                // After a stream the next subscription follows at once, after a failure with
+                // growing pauses.
                 let pause = match self.connection {
                     Connection::Open => 0,
                     _ => {
@@ -155,7 +156,8 @@ impl ExecutorCore {
                 let policy = policy.or(entry.info.kill_policy.as_ref());
                 entry.kill = Some(budget_of(policy));
             }
-            // The task ended long ago, or its launch was lost with a stream, of which the agent knows.
+            // The task ended long ago, or its launch was lost with a stream, of which the agent
+            // knows.
             None => tracing::warn!("a kill for task {}, which is not here", id.value),
         }
     }

@@ -1,8 +1,8 @@
 //! Everything that the executor knows, and what its journal makes of it.
 //!
-//! This is the ground of the core: `agent_events` changes it by what the agent says, `decide` makes actions
-//! of it, `calls` writes what is sent to the agent. The core is a function from records, events and time to
-//! actions, without any I/O.
+//! This is the ground of the core: `agent_events` changes it by what the agent says, `decide` makes
+//! actions of it, `calls` writes what is sent to the agent. The core is a function from records,
+//! events and time to actions, without any I/O.
 //!
 //! Invariants: an update is sent only when its record is on disk; per task one at a time, in order,
 //! until it is acknowledged; exactly one of them is terminal. What the agent did not say is never

@@ -14,7 +14,8 @@ use crate::{
 pub(super) struct Setting {
     pub framework_id: String,
     pub executor_id: String,
-    /// How long to wait for an agent that is away; `None` without checkpointing, when no agent comes back.
+    /// How long to wait for an agent that is away; `None` without checkpointing, when no agent
+    /// comes back.
     pub recovery_us: Option<u64>,
     /// The longest pause between two subscriptions.
     pub backoff_max_us: u64,

@@ -1,8 +1,8 @@
 //! The Mesos executor: the agent's events become tasks, the tasks' states become status updates.
 //!
-//! The core decides (pure: records, events and time in, actions out); the driver carries its actions to
-//! the runner and the agent. Every update is in the executor's journal before it is sent.
-//! This room starts no process and writes no journal: it asks the runner to.
+//! The core decides (pure: records, events and time in, actions out); the driver carries its
+//! actions to the runner and the agent. Every update is in the executor's journal before it is
+//! sent. This room starts no process and writes no journal: it asks the runner to.
 
 mod agent_events;
 mod bounds;

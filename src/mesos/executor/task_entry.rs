@@ -1,4 +1,5 @@
-//! What the core keeps of a task between its launch and its last acknowledgement, and of the connection.
+//! What the core keeps of a task between its launch and its last acknowledgement, and of the
+//! connection.
 
 use super::updates::Update;
 use crate::mesos::protocol::{

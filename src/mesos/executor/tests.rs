@@ -360,7 +360,7 @@ fn without_an_agent_everything_ends_at_the_recovery_timeout() {
     play.settle();
     assert_eq!(play.killed, [(1, Some(4 * SECOND))]);
     play.stand(1, true, Some(TaskState::TaskKilled));
-    assert!(play.left, "nobody is there to acknowledge anything");
+    assert!(play.left, "without an agent no update is acknowledged");
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn a_shutdown_leaves_time_to_tell_and_takes_no_more_tasks() {
     assert_eq!(play.killed, [(1, Some(4 * SECOND))]);
     play.launch("late");
     play.sync();
-    assert!(play.tasks.progress(2).is_none(), "it was begun");
+    assert!(play.tasks.progress(2).is_none(), "it was opened");
     play.stand(1, true, Some(TaskState::TaskKilled));
     assert!(!play.left);
     play.clock += 5 * SECOND;

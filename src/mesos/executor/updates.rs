@@ -22,7 +22,7 @@ enum Delivery {
     Acknowledged,
 }
 
-/// One update.
+/// An update with its way to the agent.
 #[derive(Clone, Debug)]
 pub(super) struct Update {
     pub status: TaskStatus,

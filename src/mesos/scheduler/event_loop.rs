@@ -1,5 +1,8 @@
-//! The scheduler's loop: everything that happens goes to the core one after the other; what it decides goes
-//! to the journal, and when that is durable to the master and to whoever asked.
+//! The scheduler's loop: all events go to the core one after the other. Its decisions go to the
+//! journal, and when they are durable, to the master and to the clients that asked.
+//!
+//! It decides nothing, and it never waits for the disk: what must not leave before its facts are
+//! durable is queued.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -31,13 +34,13 @@ use crate::{
     sys::clock::{self, Moment},
 };
 
-/// Nothing is due for so long at most; nobody waits that long for nothing.
+/// The longest sleep when nothing is due.
 const LONG: Duration = Duration::from_secs(86_400);
 
-/// Watchers hear of us at least so often.
+/// How often watchers get a sign of life.
 const BEAT: Duration = Duration::from_secs(15);
 
-/// Why a scheduler ended that should not have.
+/// Why a scheduler ended without being asked to.
 #[derive(Debug, Error)]
 pub enum SchedulerError {
     /// The journal cannot be used.
@@ -46,25 +49,25 @@ pub enum SchedulerError {
     /// The journal cannot be written any more.
     #[error("the journal cannot be written: {0}")]
     Journal(String),
-    /// The system said no.
+    /// A system call failed.
     #[error("cannot {what}: {source}")]
     Io {
         /// What could not be done.
         what: String,
-        /// Why.
+        /// Why it could not be done.
         source: io::Error,
     },
-    /// The master does not want us.
+    /// The master refuses the framework.
     #[error("the master refuses us: {0}")]
     Refused(String),
 }
 
-/// Runs when what it tells is durable.
+/// Runs when what it answers is durable.
 type Later = Box<dyn FnOnce() + Send>;
-/// Looks at the core now, and tells later.
+/// Looks at the core now; the closure that it returns answers later.
 pub(super) type Look = Box<dyn FnOnce(&SchedulerCore, &Metrics) -> Later + Send>;
 
-/// What the API asks.
+/// What the API asks of the loop.
 pub(super) enum Ask {
     Look(Look),
     Request(Request, oneshot::Sender<Result<Answer, Refusal>>),
@@ -88,17 +91,17 @@ pub(super) struct EventLoop {
     store: Store,
     metrics: Metrics,
     clock: Clock,
-    /// The number of the stream that we are subscribed on.
+    /// The number of the stream that the scheduler is subscribed on.
     stream: u64,
     calls: mpsc::UnboundedSender<Outgoing>,
     durable: u64,
     waiting: VecDeque<Waiting>,
     watchers: Watchers,
-    /// Jobs of which the watchers are to be told.
+    /// Jobs whose watchers are to get a new line.
     changed: BTreeSet<Key>,
 }
 
-/// Milliseconds since 1970 as of the start, and from then on by a clock that nobody sets.
+/// Milliseconds since 1970 at the start, counted on by a clock that is never set.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     wall_minus_boot_us: u64,
@@ -123,7 +126,7 @@ impl Clock {
     }
 }
 
-/// Where everything comes from.
+/// All sources of events.
 pub(super) struct Sources {
     pub link: mpsc::UnboundedReceiver<LinkEvent>,
     pub written: mpsc::UnboundedReceiver<Written>,
@@ -156,7 +159,7 @@ impl EventLoop {
     /// Runs until a signal asks it to stop.
     ///
     /// # Errors
-    /// What makes it impossible to go on.
+    /// If the journal cannot be written, or the master refuses the framework.
     pub async fn run(mut self, mut from: Sources) -> Result<(), SchedulerError> {
         let mut stop = Stop::watch()?;
         let mut beat = Instant::now() + BEAT;
@@ -206,14 +209,14 @@ impl EventLoop {
         self.flush();
     }
 
-    /// Lets out what is durable.
+    /// Sends what is durable.
     fn flush(&mut self) {
         while let Some(first) = self.waiting.front()
             && first.ticket <= self.durable
             && let Some(first) = self.waiting.pop_front()
         {
             for call in first.calls {
-                // Without a link there is no stream, and a call means nothing.
+                // Without a link there is no stream that the call could belong to.
                 let _ = self.calls.send(call);
             }
             if let Some(later) = first.later {
@@ -244,7 +247,7 @@ impl EventLoop {
                     let id = self.core.state().framework.as_deref().unwrap_or_default();
                     tracing::info!("subscribed as framework {id}");
                 }
-                // What an earlier stream still says was said before its loss.
+                // Events of an earlier stream are void.
                 Incoming::Event(event) if number == self.stream => {
                     if let Event::AgentLost(id) = &event {
                         tracing::warn!("the master has given up agent {id}");
@@ -282,7 +285,7 @@ impl EventLoop {
                         tracing::info!("asked to {asked}, refused: {}", refusal.message);
                     }
                 }
-                // Whoever asked may be gone.
+                // The client may have left.
                 let later = move || drop(reply.send(answer));
                 self.carry_out(decision, now, Some(Box::new(later)));
             }
@@ -296,7 +299,8 @@ impl EventLoop {
     }
 }
 
-/// What an operator looks for afterwards: tasks that ended badly, agents that are not heard of, updates.
+/// Logs what an operator looks for later: tasks that ended badly, tasks that were given up,
+/// updates.
 fn log(decision: &Decision) {
     for fact in &decision.facts {
         match &fact.kind {
@@ -313,7 +317,7 @@ fn log(decision: &Decision) {
                 }
             }
             Some(Kind::Superseded(one)) => {
-                tracing::info!("task number {} is given up: nobody hears of it", one.serial);
+                tracing::info!("task number {} is given up: it is unreachable", one.serial);
             }
             Some(Kind::UpdateState(update)) => {
                 let stage = update.stage().as_str_name();
@@ -324,7 +328,7 @@ fn log(decision: &Decision) {
     }
 }
 
-/// SIGTERM and SIGINT, as something to wait for.
+/// SIGTERM and SIGINT, as a future.
 struct Stop(tokio::net::UnixStream);
 
 impl Stop {

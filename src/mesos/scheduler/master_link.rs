@@ -1,7 +1,9 @@
-//! The connection to the master: finding the leading one, subscribing, its events, our calls.
+//! The connection to the master: finds the leading one, subscribes, receives events and sends
+//! calls.
 //!
-//! Calls go one after the other, because their order means something. After any failure the stream is given
-//! up and subscribed anew: the master then takes back what it offered, so nothing is left half-answered.
+//! Calls are sent one after the other, because their order matters. After any failure the stream is
+//! given up and subscribed anew: the master then takes its offers back, so that none is left
+//! half-answered.
 
 use std::time::{Duration, Instant};
 
@@ -24,39 +26,39 @@ const PATH: &str = "/api/v1/scheduler";
 /// The first pause between attempts; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A stream that lasted for so long was a good one: the next attempt follows at once.
+/// After a stream that lasted this long the pauses start anew.
 const LASTING: Duration = Duration::from_secs(10);
-/// Masters that send each other's clients around in a circle are not followed for ever.
+/// Masters that redirect to each other in a circle are not followed for ever.
 const MOST_REDIRECTS: u32 = 5;
-/// Without a sign of life for so many intervals the master is gone.
+/// Without an event for so many heartbeat intervals the master counts as gone.
 const MISSED: f64 = 3.0;
-/// What is waited for while the interval is not known.
+/// How long the first event may take, while the interval is not known.
 const FIRST_SIGN: Duration = Duration::from_secs(30);
 
-/// What the scheduler hears of its connection.
+/// What the link reports.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// An event of the stream with this number.
+    /// An event, and the number of its stream.
     Event(u64, Box<Event>),
-    /// That stream is over; another attempt follows.
+    /// The stream has ended; another attempt follows.
     Lost(String),
-    /// The master does not want us; nothing follows.
+    /// The master refuses the framework; no attempt follows.
     Refused(String),
 }
 
-/// A call, and the stream that it belongs to: on another one it would mean nothing.
+/// A call, and the number of its stream: on another stream it means nothing.
 pub type Outgoing = (u64, Call);
 
-/// Where to, and as whom.
+/// Where to connect, and as which framework.
 #[derive(Debug)]
 pub struct MasterLink {
-    /// Masters, any of which knows the leading one.
+    /// Addresses of masters, any of which knows the leading one.
     pub masters: Vec<String>,
-    /// The value of Authorization.
+    /// The value of the Authorization header.
     pub authorization: Option<String>,
-    /// Who we are.
+    /// The framework; its id is set by the first subscription.
     pub framework: Framework,
-    /// How we speak.
+    /// The wire format.
     pub wire: Wire,
 }
 
@@ -75,7 +77,8 @@ enum Broken {
 }
 
 impl MasterLink {
-    /// Connects again and again until the master refuses us or nobody listens any more.
+    /// Connects again and again, until the master refuses the framework or the event loop has
+    /// ended.
     pub async fn run(
         mut self,
         mut calls: mpsc::UnboundedReceiver<Outgoing>,
@@ -84,7 +87,7 @@ impl MasterLink {
         let mut number = 0;
         let mut next = 0;
         let mut pause = FIRST_PAUSE;
-        // Attempts in a row that were refused, before any that was not.
+        // Attempts in a row that were refused, before the first one that was not.
         let mut refusals = 0;
         let mut ever_subscribed = false;
         loop {
@@ -102,7 +105,7 @@ impl MasterLink {
                 {
                     refusals += 1;
                     let why = format!("HTTP {status}: {answer}");
-                    // One of several masters may be set up badly; all of them are not.
+                    // One of several masters may be set up badly; only when all refuse it is final.
                     match refusals >= self.masters.len() {
                         true => LinkEvent::Refused(why),
                         false => LinkEvent::Lost(why),
@@ -125,7 +128,7 @@ impl MasterLink {
         }
     }
 
-    /// Subscribes, following redirects, and stays subscribed as long as it lasts.
+    /// Subscribes, following redirects, and receives events and sends calls while the stream lasts.
     async fn attempt(
         &mut self,
         number: u64,

@@ -1,4 +1,4 @@
-//! Starting a scheduler: the lock, the journal, the sockets, the link, and then the loop.
+//! Starts a scheduler: lock, journal, sockets, link, and then the event loop.
 
 use std::{
     fs, io,
@@ -22,57 +22,57 @@ use crate::{
     web::{Address, Guard, Listener},
 };
 
-/// The socket of the scheduler's directory.
+/// The name of the socket in the scheduler's directory.
 pub const SOCKET: &str = "socket";
-/// The file of the token, beside it.
+/// The name of the token's file in the scheduler's directory.
 pub const TOKEN: &str = "token";
 
-/// How a scheduler is set up.
+/// The settings that a scheduler starts with.
 #[derive(Debug)]
 pub struct Options {
-    /// Masters, `host:port`; any of them knows the leading one.
+    /// Masters as `host:port`; any of them knows the leading one.
     pub masters: Vec<String>,
-    /// Where it keeps its things; others with the same root wait.
+    /// The root of the scheduler's directory; another scheduler with the same root waits.
     pub root: PathBuf,
-    /// Where it listens beside its socket.
+    /// The address to listen at besides the socket.
     pub listen: Option<Address>,
-    /// Other names under which it may be spoken to.
+    /// More names under which clients may address it.
     pub hosts: Vec<String>,
-    /// What clients must say; `None`: one is made, and kept beside the socket.
+    /// The token of clients; `None`: one is made, and kept beside the socket.
     pub token: Option<String>,
-    /// Who it is to the master; its id comes from the journal.
+    /// The framework; its id comes from the journal.
     pub framework: Framework,
-    /// The value of Authorization towards the master.
+    /// The value of the Authorization header towards the master.
     pub authorization: Option<String>,
-    /// How it speaks to the master.
+    /// The wire format towards the master.
     pub wire: Wire,
-    /// What agents start.
+    /// The command by which agents start executors.
     pub executor: ExecutorCommand,
-    /// How it decides.
+    /// The settings of the core.
     pub settings: Settings,
-    /// The master has removed the framework; begin as another one.
+    /// Subscribe as a new framework, because the master has removed the old one.
     pub forget_framework: bool,
 }
 
-/// What there is to say when a scheduler begins.
+/// What a starting scheduler tells its user.
 #[derive(Debug)]
 pub enum StartupNotice {
-    /// Another one has the lock.
+    /// Another scheduler has the lock; this one waits for it.
     Waits,
-    /// It can be spoken to here.
+    /// It listens at these addresses.
     Listens(Vec<Address>),
 }
 
-/// Runs a scheduler until it is asked to stop.
+/// Runs a scheduler until a signal asks it to stop.
 ///
 /// # Errors
-/// What made it impossible to begin, or to go on.
+/// If it cannot start, or cannot go on.
 pub fn run(options: Options, tell: impl Fn(StartupNotice)) -> Result<(), SchedulerError> {
     let directory = journal::directory(&options.root);
     let locked = journal::lock(&directory, || tell(StartupNotice::Waits))?;
     let clock = Clock::start();
     let (send, written) = mpsc::unbounded_channel();
-    // Nobody listens when the loop is over.
+    // The loop may have ended.
     let told = move |written| drop(send.send(written));
     let flapping = options.settings.flapping;
     let (store, state) = locked.open(clock.moment(), &flapping, told)?;
@@ -138,7 +138,8 @@ async fn start(
     event_loop.run(sources).await
 }
 
-/// Whoever reaches a socket of ours owns it; whoever reaches a port may be anybody.
+/// A socket in the file system is guarded by its owner and mode; a port needs a token and the right
+/// names.
 fn guard(
     listener: &Listener,
     token: &Option<String>,
@@ -167,7 +168,7 @@ fn guard(
     })
 }
 
-/// The token of this directory; made when there is none.
+/// The token in this file; a new one when there is no file.
 fn kept_token(path: &Path) -> io::Result<String> {
     match fs::read_to_string(path) {
         Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),

@@ -1,7 +1,7 @@
-//! Between the core's words and Mesos' messages.
+//! Translates between the core's events and calls and Mesos' messages.
 //!
-//! An offer's resources are kept as they came (a part of them may be reserved for our role) until the
-//! offer is answered: what a task gets is cut out of exactly these.
+//! An offer's resources are kept as they came (a part of them may be reserved for the framework's
+//! role) until the offer is answered: a task's resources are cut out of exactly these.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,42 +24,42 @@ use crate::{
     task::Job,
 };
 
-/// How agents get our executor going.
+/// How agents start executors.
 #[derive(Clone, Debug, Default)]
 pub struct ExecutorCommand {
-    /// For the shell.
+    /// The command, for the shell.
     pub value: String,
-    /// Fetched into the sandbox before; made executable.
+    /// Files that the agent fetches into the sandbox before, and makes executable.
     pub uris: Vec<String>,
 }
 
-/// Who we are to a master.
+/// The framework, as the master sees it.
 #[derive(Clone, Debug, Default)]
 pub struct Framework {
-    /// What it called us before.
+    /// The framework id of an earlier subscription.
     pub id: Option<String>,
-    /// For people.
+    /// A name for people.
     pub name: String,
-    /// Who runs executors; they change to a task's own user.
+    /// The user that runs executors; they change to a task's own user.
     pub user: String,
-    /// Whose share of the cluster we use.
+    /// The role whose resources are used.
     pub role: String,
-    /// As whom we authenticate.
+    /// The principal that the framework authenticates as.
     pub principal: Option<String>,
-    /// Our host, for people.
+    /// The scheduler's host, for people.
     pub hostname: String,
-    /// Tasks live on without us for so long, seconds.
+    /// How long tasks go on without the scheduler, in seconds.
     pub failover_timeout: f64,
 }
 
 impl Framework {
-    /// The call that a conversation begins with.
+    /// The call that opens a stream.
     pub fn subscribe(&self) -> Call {
         let id = self.id.clone().map(|value| FrameworkId { value });
         let capabilities = [
             capability::Type::PartitionAware,
             capability::Type::MultiRole,
-            // Agents with devices are not offered without it; the score spares them.
+            // Agents with devices are not offered without it; the score of placing spares them.
             capability::Type::GpuResources,
         ];
         let info = FrameworkInfo {
@@ -91,7 +91,7 @@ impl Framework {
     }
 }
 
-/// Keeps what has to be kept between an offer and its answer.
+/// Keeps what is needed between an offer and its answer.
 #[derive(Debug)]
 pub struct Translator {
     executor: ExecutorCommand,
@@ -99,21 +99,21 @@ pub struct Translator {
     offers: HashMap<String, Vec<Resource>>,
 }
 
-/// What an event is to the scheduler.
+/// What an event of the master means.
 #[derive(Debug)]
 pub enum Incoming {
-    /// It is for the core.
+    /// It is an event for the core.
     Event(core::Event),
     /// The subscription stands.
     Subscribed(core::Event),
-    /// The master gives up on us.
+    /// The master has given up the framework.
     Error(String),
-    /// It says nothing but that the master lives.
+    /// It is a sign of life, and no more.
     Nothing,
 }
 
 impl Translator {
-    /// Begins with no offers.
+    /// A translator without offers.
     pub fn new(executor: ExecutorCommand) -> Translator {
         Translator {
             executor,
@@ -122,7 +122,7 @@ impl Translator {
         }
     }
 
-    /// What an event means.
+    /// Translates an event.
     pub fn event(&mut self, event: Event) -> Incoming {
         match event.r#type() {
             event::Type::Subscribed => {
@@ -151,7 +151,7 @@ impl Translator {
                 None => Incoming::Nothing,
             },
             event::Type::Failure => match event.failure {
-                // With an executor it is only that one which has ended.
+                // With an executor id it is only that executor that has ended.
                 Some(event::Failure {
                     agent_id: Some(id),
                     executor_id: None,
@@ -170,7 +170,7 @@ impl Translator {
 
     fn offer(&mut self, offer: Offer) -> core::Offer {
         let mut resources: Vec<Resource> = offer.resources.into_iter().filter(is_plain).collect();
-        // What is reserved for us is used up first.
+        // Resources that are reserved for the framework's role are used up first.
         resources.sort_by_key(|one| one.role.as_deref().is_none_or(|role| role == "*"));
         let mut amounts = Amounts::default();
         let mut ports = Ports::default();
@@ -191,7 +191,7 @@ impl Translator {
         }
     }
 
-    /// The message of a call; of a launch by what `core` knows of the task.
+    /// Translates a call; for a launch, `core` knows the task.
     pub fn call(&mut self, call: core::Call, core: &SchedulerCore) -> Call {
         let mut message = Call {
             framework_id: self.framework.clone().map(|value| FrameworkId { value }),
@@ -349,7 +349,7 @@ fn filters(refuse_ms: u64) -> Filters {
     }
 }
 
-/// Names of ports, so that others find them.
+/// The names of the ports, for service discovery.
 fn discovery(job: &Job, task: &Task) -> Option<DiscoveryInfo> {
     if task.ports.is_empty() {
         return None;
@@ -369,7 +369,7 @@ fn discovery(job: &Job, task: &Task) -> Option<DiscoveryInfo> {
     })
 }
 
-/// Nothing that belongs to somebody's volume, that may be taken away, or that several share.
+/// True of a resource that is no volume, cannot be revoked, and is not shared.
 fn is_plain(resource: &Resource) -> bool {
     resource.disk.is_none()
         && resource.revocable.is_none()
@@ -388,7 +388,7 @@ fn amount_of(resource: &Resource) -> Amounts {
     Amounts::of(each)
 }
 
-/// Of a `ports` resource; none of any other.
+/// The ranges of a `ports` resource; none of any other resource.
 fn ranges_of(resource: &Resource) -> impl Iterator<Item = (u16, u16)> {
     let ranges = resource
         .ranges
@@ -437,7 +437,8 @@ fn values_of(attribute: &Attribute) -> Vec<String> {
     }
 }
 
-/// Cuts this much out of the pieces: from as many of them as it takes, each part with its piece's role.
+/// Cuts an amount out of the pieces: from as many of them as needed, each part with the role of its
+/// piece.
 fn cut(pieces: &mut [Resource], amounts: Amounts, ports: &[u16]) -> Vec<Resource> {
     let mut parts: Vec<Resource> = Vec::new();
     for (name, needed) in NAMES.into_iter().zip(amounts.each()) {

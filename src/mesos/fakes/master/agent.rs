@@ -1,4 +1,5 @@
-//! An agent of the fake master: what it has, and the tasks on it. Its tasks are names; no process runs.
+//! An agent of the fake master: its resources, and the tasks on it. Tasks are only names; no
+//! process runs.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,30 +9,30 @@ use crate::mesos::protocol::{
     messages::{Resource, TaskInfo, TaskState, TaskStatus, value},
 };
 
-/// An agent to be.
+/// The description of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct AgentSpec {
-    /// Its id, and its host's name.
+    /// The agent's id, which is also its host's name.
     pub name: String,
-    /// Attributes, all of them texts.
+    /// The agent's attributes, all of them texts.
     pub attributes: Vec<(String, String)>,
-    /// Cores.
+    /// Cores, fractions included.
     pub cpus: f64,
-    /// MiB.
+    /// Memory in MiB.
     pub mem: f64,
-    /// MiB.
+    /// Disk space in MiB.
     pub disk: f64,
-    /// From the first to the last; none when the last is below the first.
+    /// The first and the last port; there are none when the last is below the first.
     pub ports: (u16, u16),
 }
 
-/// How an agent stands with the master.
+/// What the master knows of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AgentState {
     Registered,
-    /// Its tasks go on, and nobody hears of them.
+    /// The agent does not answer; its tasks go on.
     Unreachable,
-    /// A master that has just started does not know it yet.
+    /// A master that has just started does not know the agent yet.
     Unknown,
 }
 
@@ -39,9 +40,9 @@ pub(super) enum AgentState {
 pub(super) struct Agent {
     pub(super) spec: AgentSpec,
     pub(super) state: AgentState,
-    /// Tasks that are there, and what is still to be acknowledged of them.
+    /// Tasks that run, or whose updates are still to be acknowledged.
     pub(super) tasks: BTreeMap<String, Task>,
-    /// It is not offered before then.
+    /// When the agent's resources may be offered again, in milliseconds.
     pub(super) filtered_until: u64,
 }
 
@@ -50,7 +51,7 @@ pub(super) struct Task {
     pub(super) info: TaskInfo,
     pub(super) state: TaskState,
     pub(super) healthy: Option<bool>,
-    /// News that were not acknowledged, oldest first: only the first one was sent.
+    /// Updates that are not acknowledged, oldest first: only the first one was sent.
     pub(super) news: VecDeque<TaskStatus>,
 }
 
@@ -109,7 +110,7 @@ impl Agent {
     }
 }
 
-/// True while a task takes what it was given.
+/// True while a task uses its resources.
 pub(super) fn is_live(state: TaskState) -> bool {
     !protocol::is_terminal(state)
 }

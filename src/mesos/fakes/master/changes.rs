@@ -1,5 +1,5 @@
-//! What happens to the fake master's agents and tasks, as a test tells it; each change returns the events
-//! that the scheduler gets.
+//! What happens to the fake master's agents and tasks, as a test tells it. Each change returns the
+//! events that are sent to the scheduler.
 
 use super::{
     agent::{AgentState, is_live},
@@ -13,7 +13,7 @@ use crate::mesos::protocol::messages::{
 };
 
 impl Master {
-    /// A task's executor says how it is; what the scheduler hears of it now.
+    /// The executor of a task reports a state.
     pub fn task_update(
         &mut self,
         id: &str,
@@ -53,7 +53,7 @@ impl Master {
         Vec::new()
     }
 
-    /// What was not acknowledged, once more.
+    /// Sends every update that waits for its acknowledgement again.
     pub fn resend(&self) -> Vec<Event> {
         let heard = self
             .agents
@@ -65,7 +65,7 @@ impl Master {
             .collect()
     }
 
-    /// Nobody hears of an agent any more; its tasks go on.
+    /// An agent becomes unreachable; its tasks go on.
     pub fn lose(&mut self, name: &str) -> Vec<Event> {
         let mut events = self.rescind(Some(name));
         if let Some(agent) = self.agents.get_mut(name)
@@ -81,7 +81,7 @@ impl Master {
         events
     }
 
-    /// The agent is back, and its tasks with it.
+    /// An unreachable agent comes back, with its tasks.
     pub fn reregister(&mut self, name: &str) -> Vec<Event> {
         let Some(agent) = self.agents.get_mut(name) else {
             return Vec::new();
@@ -108,7 +108,7 @@ impl Master {
         events
     }
 
-    /// The agent is destroyed with everything on it; an empty one of the same name takes its place.
+    /// An agent is destroyed with all tasks on it; an empty agent of the same name takes its place.
     pub fn destroy(&mut self, name: &str) -> Vec<Event> {
         let mut events = self.rescind(Some(name));
         let Some(agent) = self.agents.get_mut(name) else {
@@ -124,7 +124,7 @@ impl Master {
         events
     }
 
-    /// Another master takes over, which knows no agent yet, and no framework.
+    /// Another master takes over. It knows no agent yet, and has no framework subscribed.
     pub fn fail_over(&mut self) {
         self.offers.clear();
         self.kills.clear();

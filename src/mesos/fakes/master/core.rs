@@ -1,7 +1,8 @@
 //! What the fake master decides: how it answers calls, and which offers it makes.
 //!
-//! A function from calls to refusals and events, without sockets. What happens to tasks and agents is told
-//! from outside (`changes`). The master keeps count of what no scheduler may do (see [`Master::violations`]).
+//! A function from calls to refusals and events, without sockets. What happens to tasks and agents
+//! comes from outside (`changes`). The master records what no scheduler may do (see
+//! [`Master::violations`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,9 +25,9 @@ use crate::mesos::protocol::{
 /// Why a call is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Of HTTP.
+    /// The status code of HTTP.
     pub status: u16,
-    /// In words.
+    /// What the answer says.
     pub why: String,
 }
 
@@ -35,22 +36,22 @@ pub struct Refusal {
 pub struct Master {
     pub(super) framework: Option<String>,
     pub(super) agents: BTreeMap<String, Agent>,
-    /// Which agent, and how much.
+    /// The agent and the resources of each open offer, by the offer's id.
     pub(super) offers: BTreeMap<String, (String, Vec<Resource>)>,
     pub(super) counter: u64,
     pub(super) is_suppressed: bool,
-    /// What no scheduler may do, in words.
+    /// What the scheduler did that no scheduler may do, as texts.
     pub(super) violations: Vec<String>,
-    /// Offers that were answered, how often.
+    /// How often each offer was answered.
     pub(super) answered: BTreeMap<String, u32>,
-    /// Tasks that were launched, ever.
+    /// The ids of all tasks that were ever launched.
     pub(super) launched: BTreeSet<String>,
-    /// Tasks that the scheduler wants ended.
+    /// The ids of tasks that the scheduler has asked to kill.
     pub(super) kills: VecDeque<String>,
 }
 
 impl Master {
-    /// A master with these agents.
+    /// Makes a master with these agents.
     pub fn new(agents: &[AgentSpec]) -> Master {
         let mut master = Master::default();
         for spec in agents {
@@ -59,7 +60,7 @@ impl Master {
         master
     }
 
-    /// One agent more.
+    /// Adds an agent.
     pub fn add_agent(&mut self, spec: AgentSpec) {
         let agent = Agent {
             state: AgentState::Registered,
@@ -70,22 +71,22 @@ impl Master {
         self.agents.insert(agent.spec.name.clone(), agent);
     }
 
-    /// What a scheduler did that none may do.
+    /// What the scheduler did that no scheduler may do.
     pub fn violations(&self) -> &[String] {
         &self.violations
     }
 
-    /// Offers that are not answered yet.
+    /// How many offers are not answered yet.
     pub fn outstanding(&self) -> usize {
         self.offers.len()
     }
 
-    /// Ids of the agents.
+    /// The ids of the agents.
     pub fn agents(&self) -> Vec<String> {
         self.agents.keys().cloned().collect()
     }
 
-    /// Live tasks: id, agent, state; those on agents that nobody hears of too.
+    /// Live tasks with their agents and states, those on unreachable agents included.
     pub fn tasks(&self) -> Vec<(String, String, TaskState)> {
         let mut all = Vec::new();
         for (name, agent) in &self.agents {
@@ -98,7 +99,7 @@ impl Master {
         all
     }
 
-    /// What a task was launched with.
+    /// The description with which a task was launched.
     pub fn info(&self, id: &str) -> Option<&TaskInfo> {
         let mut tasks = self.agents.values().flat_map(|agent| &agent.tasks);
         tasks
@@ -106,7 +107,7 @@ impl Master {
             .map(|(_, task)| &task.info)
     }
 
-    /// The next task that the scheduler wants ended, if its agent can be reached.
+    /// Takes the next task that the scheduler has asked to kill, if its agent can be reached.
     pub fn next_kill(&mut self) -> Option<String> {
         self.kills.pop_front()
     }
@@ -114,7 +115,7 @@ impl Master {
     /// Answers a call with events for the stream.
     ///
     /// # Errors
-    /// As a master refuses.
+    /// If a real master would refuse the call.
     pub fn call(&mut self, call: &Call, now: u64) -> Result<Vec<Event>, Refusal> {
         let bad = |why: &str| Refusal {
             status: 400,
@@ -192,7 +193,7 @@ impl Master {
         }
         let id = match (given, &self.framework) {
             (Some(id), _) => id,
-            // Without an id it is another framework; whoever has tasks must not forget its own.
+            // Without an id it is a new framework; a scheduler that has tasks must not lose its id.
             (None, _) => {
                 if !self.launched.is_empty() {
                     self.violations
@@ -219,7 +220,7 @@ impl Master {
         }])
     }
 
-    /// Offers everything that may be offered.
+    /// Offers all resources that may be offered.
     pub fn offer(&mut self, now: u64) -> Vec<Event> {
         if self.is_suppressed || self.framework.is_none() {
             return Vec::new();
@@ -270,7 +271,7 @@ impl Master {
         }]
     }
 
-    /// Takes back offers of an agent, or of all.
+    /// Takes back the offers of an agent, or all offers.
     pub fn rescind(&mut self, agent: Option<&str>) -> Vec<Event> {
         let wanted = |name: &str| agent.is_none_or(|agent| agent == name);
         let ids: Vec<String> = self
@@ -291,7 +292,7 @@ impl Master {
         events
     }
 
-    /// An offer is answered; `None` when it is not there (any more).
+    /// An offer is answered; `None` when it is not open (any more).
     fn answer(&mut self, id: &str, until: u64) -> Option<(String, Vec<Resource>)> {
         let count = self.answered.entry(id.to_owned()).or_default();
         *count += 1;
@@ -320,7 +321,7 @@ impl Master {
                 self.violations.push(format!("{id} was launched twice"));
             }
         }
-        // One offer that is gone spoils all.
+        // One offer that is not open makes the whole call invalid.
         let offers: Option<Vec<(String, Vec<Resource>)>> = answered.into_iter().collect();
         let Some(offers) = offers else {
             return infos
@@ -366,7 +367,7 @@ impl Master {
         Vec::new()
     }
 
-    /// The master's own word about a task that never began.
+    /// The master's update about a task that was never launched.
     fn dropped(&self, info: &TaskInfo, reason: Reason) -> Event {
         update_event(TaskStatus {
             task_id: info.task_id.clone(),
@@ -389,7 +390,7 @@ impl Master {
                 self.kills.push_back(id.to_owned());
                 Vec::new()
             }
-            // Nobody can tell it.
+            // The agent cannot be told.
             Some(agent) if agent.state == AgentState::Unreachable => Vec::new(),
             _ => vec![self.reconciled(id, agent.map(|agent| agent.value.as_str()))],
         }
@@ -433,7 +434,7 @@ impl Master {
             .collect()
     }
 
-    /// What a master says of a task that it is asked for.
+    /// The master's answer to a question about a task.
     fn reconciled(&self, id: &str, agent: Option<&str>) -> Event {
         let known = self
             .agents

@@ -1,6 +1,6 @@
 //! A master for tests: real HTTP, agents that are only names, faults on demand.
 //!
-//! Production paths do not come here.
+//! Nothing that runs in production uses it.
 
 mod agent;
 mod changes;

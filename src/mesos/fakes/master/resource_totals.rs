@@ -1,17 +1,17 @@
-//! Resources as sums, by a count of its own: the scheduler's must agree with it.
+//! Sums of resources. They are computed apart from the scheduler's, which must agree with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mesos::protocol::messages::Resource;
 
-/// Resources as sums.
+/// Scalars in thousandths by name, and ports.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResourceTotals {
     pub scalars: BTreeMap<String, i64>,
     pub ports: BTreeSet<u16>,
 }
 
-/// Thousandths, as Mesos counts.
+/// Thousandths of a number, in which Mesos counts.
 pub(super) fn milli(value: f64) -> i64 {
     (value * 1000.0).round() as i64
 }
@@ -30,7 +30,7 @@ impl ResourceTotals {
         totals
     }
 
-    /// Adds all of `other`.
+    /// Adds all resources of `other`.
     pub fn add(&mut self, other: &ResourceTotals) {
         for (name, amount) in &other.scalars {
             *self.scalars.entry(name.clone()).or_default() += amount;
@@ -38,7 +38,7 @@ impl ResourceTotals {
         self.ports.extend(&other.ports);
     }
 
-    /// Takes all of `other` out; false when it was not all there.
+    /// Subtracts all resources of `other`; false when they were not all there.
     pub fn take(&mut self, other: &ResourceTotals) -> bool {
         let mut was_there = true;
         for (name, amount) in &other.scalars {

@@ -6,7 +6,7 @@ use crate::mesos::protocol::messages::{
     task_status::{Reason, Source},
 };
 
-/// What the master itself says of a task.
+/// The master's own update about a task.
 pub(super) fn master_status(id: &str, agent: &str, state: TaskState, reason: Reason) -> TaskStatus {
     TaskStatus {
         task_id: TaskId {

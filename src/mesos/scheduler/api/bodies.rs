@@ -1,4 +1,5 @@
-//! Bodies of requests: what a client may send. They are read by `strict`, which refuses every other field.
+//! Bodies of requests: what a client may send. They are read by `strict`, which refuses every other
+//! field.
 
 use std::collections::BTreeSet;
 

@@ -1,17 +1,20 @@
 //! What may be asked: from a method, a path and a body to a question. Pure.
 //!
-//! | | |
-//! | --- | --- |
-//! | `GET /jobs`, `POST /jobs`, `PUT /jobs` | all, briefly; create; update |
-//! | `GET /jobs/ROLE/ENVIRONMENT/NAME` | one, with its instances |
-//! | `GET /jobs/ROLE/ENVIRONMENT/NAME/watch` | a line of JSON now and at every change, until it is gone |
-//! | `POST /jobs/ROLE/ENVIRONMENT/NAME/VERB` | `kill`, `restart` (`{"instances": "0-2"}`), `scale` (`{"count": 5}`), `pause`, `resume`, `abort` |
-//! | `GET /agents`, `POST /agents/HOST/drain` | `{"over": true}` ends it |
-//! | `GET /quotas`, `PUT /quotas/ROLE`, `DELETE /quotas/ROLE` | `{"cpu": 4, "ram": "8GiB", "disk": "10GiB", "gpu": 0}`, any of them |
-//! | `GET /status`, `GET /metrics` | for programs; for Prometheus |
+//! * `GET /jobs`: all jobs, without their instances; `POST /jobs` creates a job, `PUT /jobs`
+//!   updates one.
+//! * `GET /jobs/ROLE/ENVIRONMENT/NAME`: one job, with its instances.
+//! * `GET /jobs/ROLE/ENVIRONMENT/NAME/watch`: a line of JSON now and at every change, until it is
+//!   gone.
+//! * `POST /jobs/ROLE/ENVIRONMENT/NAME/VERB`: `kill`, `restart` (`{"instances": "0-2"}`), `scale`
+//!   (`{"count": 5}`), `pause`, `resume`, `abort`.
+//! * `GET /agents`: all agents; `POST /agents/HOST/drain` drains a host, `{"over": true}` ends
+//!   that.
+//! * `GET /quotas`: all quotas; `PUT /quotas/ROLE` sets one (any of `{"cpu": 4, "ram": "8GiB",
+//!   "disk": "10GiB", "gpu": 0}`), `DELETE /quotas/ROLE` removes it.
+//! * `GET /status` for programs, `GET /metrics` for Prometheus.
 //!
-//! Nothing that a client sends is ignored: a field, a query or a body that the request does not have is a
-//! mistake, and a request with a mistake does nothing.
+//! Nothing that a client sends is ignored: a field, a query or a body that the request does not
+//! have is a mistake, and a request with a mistake does nothing.
 
 use std::collections::BTreeSet;
 
@@ -270,7 +273,8 @@ mod tests {
 
     use super::*;
 
-    /// Every endpoint, with a body that it takes and a misspelt field of it with the right spelling.
+    /// Every endpoint, with a body that it takes and a misspelt field of it with the right
+    /// spelling.
     const ALL: [(&str, &str, &str, &str, &str); 21] = [
         ("GET", "/status", "", "", ""),
         ("GET", "/metrics", "", "", ""),

@@ -1,7 +1,8 @@
-//! The API's server: connections, who may ask, and the way of a question to the scheduler's loop and back.
+//! The API's server: connections, who may ask, and the way of a question to the scheduler's loop
+//! and back.
 //!
-//! What may be asked is decided in `endpoints`. A question is asked when its whole body has been read, and
-//! answered when what it is about is durable.
+//! What may be asked is decided in `endpoints`. A question is asked when its whole body has been
+//! read, and answered when what it is about is durable.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -35,7 +36,8 @@ use crate::{
     web::{Guard, Listener, Pieces, Reply, Socket, plain},
 };
 
-/// The largest body of a request: a job file and a task file, of which the journal keeps a megabyte.
+/// The largest body of a request: a job file and a task file, of which the journal keeps a
+/// megabyte.
 const LARGEST: usize = 4 << 20;
 /// How long a client may take to send a body.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,9 +1,9 @@
 //! JSON bodies, read strictly: every field that a client sends is a field that the request has.
 //!
-//! Otherwise a misspelt `instances` would name no instances, and a `kill` would end the whole job. A body
-//! is one JSON object, each field is there at most once, and nothing follows the object. Which fields a
-//! request has is asked of its type (through serde), so no list of names can differ from it.
-//! It does not check values beyond their types.
+//! Otherwise a misspelt `instances` would name no instances, and a `kill` would end the whole job.
+//! A body is one JSON object, each field is there at most once, and nothing follows the object.
+//! Which fields a request has is asked of its type (through serde), so no list of names can differ
+//! from it. It does not check values beyond their types.
 
 use std::{fmt, vec};
 
@@ -48,7 +48,7 @@ pub(super) enum BodyError {
     /// A field's value is of another type, or out of range.
     #[error("the field `{name}`: {why}")]
     Value {
-        /// The field.
+        /// The name of the field.
         name: String,
         /// What serde says of the value.
         why: serde_json::Error,

@@ -1,8 +1,8 @@
 //! The core's state: what lasts, what is known only for now, and the one way to change what lasts.
 //!
-//! This is the ground of the room: a fact is applied here, and what follows at once from it (an agent's
-//! use, marks) is kept in step. What is decided lies in the files above, and the order of things in one
-//! decision in `dispatch`.
+//! This is the ground of the room: a fact is applied here, and what follows at once from it (an
+//! agent's use, marks) is kept in step. What is decided lies in the files above, and the order of
+//! things in one decision in `dispatch`.
 
 use std::{
     cmp::Reverse,

@@ -1,5 +1,5 @@
-//! The order of things in one decision: first what happened, then what is due, then what was touched by
-//! that, and at last what is to be asked of the master.
+//! The order of things in one decision: first what happened, then what is due, then what was
+//! touched by that, and at last what is to be asked of the master.
 
 use super::{
     core::SchedulerCore,
@@ -21,8 +21,8 @@ impl SchedulerCore {
                 self.process_touched();
                 self.place(offers);
             }
-            // Offers are answered as they come: a rescinded one was declined, or it was used and the
-            // master sends updates about its tasks.
+            // Offers are answered as they come: a rescinded one was declined, or it was used and
+            // the master sends updates about its tasks.
             Event::Rescinded(_) => {}
             Event::AgentLost(id) => self.agents.lost(&id),
             Event::Update(update) => self.on_status_update(update),

@@ -1,9 +1,9 @@
 //! The scheduler's decisions: a function from state, event and time to state, facts and calls.
 //!
-//! Invariants: what lasts changes by facts only; calls may leave when the facts of the same decision
-//! are on disk; every offer is answered in the decision that it came to; an instance has at most one task
-//! that is not superseded; the same history gives the same decisions.
-//! It reads no clock and no file, and knows nothing of HTTP.
+//! Invariants: what lasts changes by facts only; calls may leave when the facts of the same
+//! decision are on disk; every offer is answered in the decision that it came to; an instance has
+//! at most one task that is not superseded; the same history gives the same decisions. It reads no
+//! clock and no file, and knows nothing of HTTP.
 
 mod agent;
 mod agents;

@@ -1,4 +1,5 @@
-//! Whether offers are wanted: they are asked for when something new waits, and suppressed when nothing does.
+//! Whether offers are wanted: they are asked for when something new waits, and suppressed when
+//! nothing does.
 
 use super::{decision::Call, settings::Settings};
 
@@ -16,7 +17,8 @@ pub(super) struct OfferDemand {
 }
 
 impl OfferDemand {
-    /// A subscription begins, with which the master sends offers; `waits`: some instance waits for one.
+    /// A subscription begins, with which the master sends offers; `waits`: some instance waits for
+    /// one.
     pub(super) fn subscribed(&mut self, waits: bool) {
         self.is_suppressed = false;
         self.has_seen_offers = false;
@@ -24,7 +26,7 @@ impl OfferDemand {
         self.revived_at = None;
     }
 
-    /// Offers came.
+    /// The master has sent offers.
     pub(super) fn offered(&mut self) {
         self.has_seen_offers = true;
     }

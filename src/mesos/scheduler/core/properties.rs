@@ -1,7 +1,8 @@
-//! Random histories against a fake master: offers, losses, partitions, failovers, operators, and news that
-//! come twice, late or never. What must hold at every step, and what must have come of it in the end.
+//! Random histories against a fake master: offers, losses, partitions, failovers, operators, and
+//! updates that come twice, late or never. Checks what must hold at every step, and what must have
+//! come of it in the end.
 //!
-//! `DEWAR_HISTORIES` says how many.
+//! `DEWAR_HISTORIES` says how many histories are played.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -47,7 +48,7 @@ struct Simulation {
     now: u64,
     /// What was made durable.
     disk: Facts,
-    /// Decisions that are not on disk yet, with what they want to say.
+    /// Decisions that are not on disk yet, with their calls.
     undurable: VecDeque<(Facts, Vec<Message>)>,
     /// On their way to the master.
     calls: VecDeque<Message>,
@@ -228,7 +229,7 @@ impl Simulation {
         }
     }
 
-    /// Nothing else of the instance is running, unless nobody heard of it for a while.
+    /// No other task of the instance runs, unless its agent was unreachable for a while.
     fn check_launch(&self, serial: u64) {
         // A later fact of the same decision may have ended it again.
         let Some(task) = self.core.state().tasks.get(&serial) else {
@@ -307,7 +308,8 @@ impl Simulation {
         self.check();
     }
 
-    /// Those that can be lost without the stream: an offer that is never answered comes never again.
+    /// Those that can be lost without the stream: an offer that is never answered comes never
+    /// again.
     fn lose_call(&mut self) {
         let can_be = |call: &Message| {
             use call::Type::{Acknowledge, Kill, Reconcile, Revive, Suppress};
@@ -538,8 +540,8 @@ impl Simulation {
         }
     }
 
-    /// There is enough of everything from here on, and only now and then a call is lost: what was asked for must
-    /// come true.
+    /// There is enough of everything from here on, and only now and then a call is lost: what was
+    /// asked for must come true.
     fn heal(&mut self) {
         for index in 0..4 {
             let more = agent(format!("more{index}"), index, 64.0);

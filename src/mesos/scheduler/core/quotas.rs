@@ -1,4 +1,4 @@
-//! What roles may have together, and what they have.
+//! Quotas of roles: what the jobs of a role may use together, and what they use.
 
 use super::{
     amounts::{Amounts, NAMES, shown},
@@ -9,7 +9,7 @@ use super::{
 use crate::{protocols::dewar::scheduler::Change, task::Job};
 
 impl SchedulerCore {
-    /// What all jobs of a role have, but for the one with this key.
+    /// What all jobs of a role use, without the job with this key.
     fn others(&self, role: &str, key: &str) -> Amounts {
         let jobs = self.state.jobs.iter();
         let others = jobs.filter(|(other, job)| {
@@ -32,7 +32,7 @@ impl SchedulerCore {
         };
         let others = self.others(role, key);
         let all = others + wanted;
-        // A quota that was lowered below what there is does not forbid to become less.
+        // A quota below what the jobs use already does not forbid to use less.
         let has = self
             .state
             .jobs
@@ -67,7 +67,8 @@ impl SchedulerCore {
     }
 }
 
-/// What the instances of a job use together, as they are wanted; an update counts by what is larger.
+/// What the instances of a job use together, as they are wanted. An instance that an update changes
+/// counts with the larger of its versions.
 pub(super) fn job_amounts(job: &JobState) -> Amounts {
     let instances = job.instances.values();
     let mut all = instances.fold(Amounts::default(), |all, one| {
@@ -83,7 +84,7 @@ pub(super) fn job_amounts(job: &JobState) -> Amounts {
     all
 }
 
-/// What a job has at most while it is being updated so: of each instance the larger.
+/// The most that a job uses during such an update: of each instance the larger version.
 pub(super) fn job_amounts_during(known: &JobState, job: &Job, changes: &[Change]) -> Amounts {
     let new = Amounts::of_job(job);
     let mut all = job_amounts(known);

@@ -1,4 +1,4 @@
-//! What has to be done about tasks again and again until there is an answer: killing, asking, giving up.
+//! Kills, questions and giving up: what is repeated about a task until the master answers.
 
 use super::{
     core::SchedulerCore,
@@ -13,11 +13,11 @@ use crate::{
     protocols::dewar::scheduler::{Forgotten, Superseded},
 };
 
-/// Tasks of one question.
+/// Tasks that one question names at most.
 const ASKED_AT_ONCE: usize = 5_000;
 
 impl SchedulerCore {
-    /// Does what is due about a task, and sets a timer for what will be.
+    /// Does what is due about a task, and sets a timer for the next step.
     pub(super) fn advance_task(&mut self, serial: u64) {
         let Some(task) = self.state.tasks.get(&serial) else {
             self.retries.remove(&serial);
@@ -67,7 +67,7 @@ impl SchedulerCore {
         }
     }
 
-    /// Goes on without a task that nobody hears of; returns when that will be.
+    /// Goes on without a task that is unreachable for too long; returns when that will be.
     fn give_up_lost(&mut self, serial: u64, connected: u64) -> Option<u64> {
         let task = self.state.tasks.get(&serial)?;
         if task.superseded {
@@ -91,7 +91,7 @@ impl SchedulerCore {
         let policy = &self.state.version_of(task)?.config.partition;
         let job = self.state.jobs.get(&task.job)?;
         let wanted = job.instances.get(&task.instance)?.wanted;
-        // Somebody wants another version of it, or none: then the policy protects nothing.
+        // When the instance is to run another version, or to go, the policy protects nothing.
         let is_wanted = wanted == Some(task.version);
         if is_wanted && !policy.reschedule {
             return None;
@@ -103,16 +103,17 @@ impl SchedulerCore {
         if task.state == TaskState::TaskUnknown {
             delay = delay.max(self.settings.unknown_ms);
         }
-        // While we were away it may have come back: its news has a moment to arrive.
+        // After a subscription the task's state has a moment to arrive.
         Some((task.since + delay).max(connected + self.settings.ask_ms))
     }
 
-    /// A pause that doubles.
+    /// A pause that doubles with every repetition, up to the longest.
     fn pause(&self, first: u64, times: u32) -> u64 {
         (first << times.min(20)).min(self.settings.longest_ms)
     }
 
-    /// Asks for everything: what we know of by name, what we do not know of by asking for all.
+    /// Asks for the states of all tasks: of the known ones by name, and of unknown ones by a
+    /// question that names none.
     pub(super) fn reconcile(&mut self) {
         if self.connected.is_none() {
             return;
@@ -132,7 +133,7 @@ impl SchedulerCore {
         self.timers.set(self.reconcile_at, Timer::Reconcile);
     }
 
-    /// Sends the questions that came up.
+    /// Sends the questions that came up in this decision.
     pub(super) fn send_questions(&mut self) {
         let questions = std::mem::take(&mut self.questions);
         for some in questions.chunks(ASKED_AT_ONCE) {
@@ -145,8 +146,8 @@ impl SchedulerCore {
         }
     }
 
-    /// Something was heard of a task: questions about it begin anew, unless the answer was that nobody knows.
-    /// True when it is the first word since the subscription.
+    /// A state of the task came: questions start anew, unless the state is that the master does not
+    /// know the task. Returns true for the first state since the subscription.
     pub(super) fn confirm(&mut self, serial: u64, state: TaskState) -> bool {
         let Some(retries) = self.retries.get_mut(&serial) else {
             return false;
@@ -157,7 +158,7 @@ impl SchedulerCore {
         std::mem::take(&mut retries.is_unconfirmed)
     }
 
-    /// True when nothing was heard of the task since the last subscription.
+    /// True when no state of the task came since the last subscription.
     pub(super) fn is_unconfirmed(&self, serial: u64) -> bool {
         let retries = self.retries.get(&serial);
         retries.is_some_and(|retries| retries.is_unconfirmed)

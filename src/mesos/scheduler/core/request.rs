@@ -1,4 +1,4 @@
-//! What an operator may ask, and what is answered.
+//! What an operator may ask for, and the answers.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use super::amounts::Amounts;
 use crate::task::Job;
 
 /// What an operator asks for. Jobs are named by their keys, instances by their numbers; no numbers
-/// means all.
+/// means all instances.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// A new job.
+    /// Creates a job.
     Create(Box<Job>),
     /// Changes a job to a new configuration.
     Update {
@@ -20,17 +20,17 @@ pub enum Request {
         /// Update even if no known agent is large enough.
         force: bool,
     },
-    /// The same again, a few at a time.
+    /// Replaces the tasks of instances by new ones of the same version, a few at a time.
     Restart(String, BTreeSet<u32>),
-    /// Instances, or the job with all of them, are to be no more.
+    /// Removes instances; without numbers, the job.
     Kill(String, BTreeSet<u32>),
-    /// So many instances.
+    /// Sets the number of instances.
     Scale(String, u32),
-    /// The job's update is to wait.
+    /// Pauses the job's update.
     Pause(String),
-    /// It is to go on.
+    /// Resumes the job's update.
     Resume(String),
-    /// It is to end where it is.
+    /// Ends the job's update where it is.
     Abort(String),
     /// Moves all tasks off a host, and launches none there.
     Drain {
@@ -42,12 +42,12 @@ pub enum Request {
         /// The host's name.
         host: String,
     },
-    /// What the jobs of this role may have together.
+    /// Sets or removes the limit of what the jobs of a role use together.
     Quota(String, Option<Amounts>),
 }
 
 impl std::fmt::Display for Request {
-    /// As a log has it: `scale www/prod/web to 5`.
+    /// Writes the request as a log has it: `scale www/prod/web to 5`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let some = |numbers: &BTreeSet<u32>| match numbers.is_empty() {
             true => String::new(),
@@ -72,12 +72,12 @@ impl std::fmt::Display for Request {
     }
 }
 
-/// What an operator is told.
+/// The answer to a request that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It was begun: the job's key and what is going to happen, in words.
+    /// The request has begun: the job's key, and a text about what is going to happen.
     Begun(String, String),
-    /// It is done, in words.
+    /// The request is done: a text about it.
     Done(String),
 }
 
@@ -86,9 +86,9 @@ pub enum Answer {
 pub struct Refusal {
     /// What kind of refusal it is.
     pub kind: RefusalKind,
-    /// In words.
+    /// The reason, for people.
     pub message: String,
-    /// What to do.
+    /// What the operator can do.
     pub hint: Option<String>,
 }
 
@@ -109,15 +109,15 @@ impl Refusal {
     }
 }
 
-/// Kinds of refusals.
+/// The kinds of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// There is no such thing.
+    /// The job or the instance does not exist.
     Unknown,
-    /// It cannot be now.
+    /// It is not possible in the present state.
     Conflict,
-    /// It makes no sense.
+    /// The request makes no sense.
     Invalid,
-    /// It is more than the role may have.
+    /// It exceeds the role's quota.
     Quota,
 }

@@ -1,4 +1,4 @@
-//! What operators ask for: jobs made, updated, scaled, restarted and killed; hosts drained; quotas.
+//! Requests of operators: create, update, scale, restart and kill jobs; drain hosts; set quotas.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl SchedulerCore {
-    /// Does what an operator asks for, or says why not; then nothing has changed.
+    /// Does what an operator asks for, or refuses; after a refusal nothing has changed.
     pub(super) fn answer(&mut self, request: Request) -> Result<Answer, Refusal> {
         match request {
             Request::Create(job) => self.create(*job),
@@ -39,10 +39,10 @@ impl SchedulerCore {
         }
     }
 
-    /// The key of a job that there is, as it was written or near that.
+    /// The key of the job with this key.
     ///
     /// # Errors
-    /// When there is none; the refusal names one that is near.
+    /// If there is no such job; the refusal names a key near it.
     pub fn known(&self, key: &str) -> Result<Key, Refusal> {
         if let Some((key, _)) = self.state.jobs.get_key_value(key) {
             return Ok(Arc::clone(key));
@@ -150,7 +150,7 @@ impl SchedulerCore {
         let key = self.known(key)?;
         let known = self.idle_job(&key)?;
         check_instances(known, only)?;
-        // One update has one target; instances of another version are restarted as what they are next.
+        // An update has one target version, so all instances to restart must run the same one.
         let wanted = known.instances.iter().filter(|(number, one)| {
             one.wanted.is_some() && (only.is_empty() || only.contains(number))
         });
@@ -163,7 +163,7 @@ impl SchedulerCore {
                 format!("{key} has no instances"),
             ));
         };
-        // What is called otherwise may still be the same.
+        // Versions with different numbers may still run the same.
         let runs_first = |number: u32, version: u32| {
             let config = |version| known.versions.get(&version).map(|one| &one.config);
             match (config(version), config(first)) {
@@ -183,7 +183,7 @@ impl SchedulerCore {
                 format!("{key} has no configuration"),
             ));
         };
-        // How it is done is said by what the job is now.
+        // How instances are replaced is said by the current configuration.
         let config = Job {
             update: current.config.update.clone(),
             ..begun.config.clone()
@@ -198,7 +198,7 @@ impl SchedulerCore {
             })
             .collect();
         let count = changes.len() as u32;
-        // What is added later is what is there now, however it is called.
+        // Instances that are added later get what runs now, whichever number its version has.
         let is_whole = only.is_empty() && runs_first(0, known.current);
         self.add_version(&key, version, &config, false)?;
         self.begin_update(&key, version, changes, true, is_whole);
@@ -304,7 +304,7 @@ impl SchedulerCore {
         Ok(Answer::Begun(key.to_string(), text))
     }
 
-    /// These instances are to be no more.
+    /// Removes instances, and kills their tasks.
     fn remove(&mut self, key: &Key, numbers: Vec<u32>) {
         if numbers.is_empty() {
             return;
@@ -357,13 +357,13 @@ impl SchedulerCore {
 
     fn change_stage(&mut self, key: &Key, stage: UpdateStage, word: &str) -> Answer {
         let update = self.active_update(key);
-        // Why it goes back is not forgotten over a pause.
+        // The reason of a rollback is kept over a pause.
         let reason = update.map_or_else(String::new, |update| update.reason.clone());
         self.set_stage(key, stage, &reason);
         Answer::Done(format!("the update of {key} is {word}"))
     }
 
-    /// The job that is meant, and how its update stands.
+    /// The job with this key, and the stage of its update.
     fn updating(&self, key: &str) -> Result<(Key, UpdateStage), Refusal> {
         let key = self.known(key)?;
         match self.active_update(&key).map(|update| update.stage) {
@@ -379,7 +379,7 @@ impl SchedulerCore {
         self.state.jobs.get(key)?.active_update()
     }
 
-    /// The job, if nothing is being done to it.
+    /// The job, if no update of it is under way and it is not being killed.
     fn idle_job(&self, key: &Key) -> Result<&JobState, Refusal> {
         let Some(job) = self.state.jobs.get(key) else {
             return Err(Refusal::new(
@@ -448,7 +448,7 @@ impl SchedulerCore {
         if hosts.contains(host) {
             return Ok(Answer::Done(text));
         }
-        // It may be one that has not offered anything yet, or none at all.
+        // The host's agent may not have offered anything yet, or there is no such host.
         let meant = near_key(host, hosts.iter()).map(|near| format!("; did you mean {near}?"));
         Ok(Answer::Done(format!(
             "{text}; no agent there has offered anything yet{}",
@@ -457,7 +457,7 @@ impl SchedulerCore {
     }
 
     fn set_quota(&mut self, role: String, amounts: Option<Amounts>) -> Answer {
-        // What is not said stays as it is.
+        // A quantity that is not named keeps its limit.
         let known = self.state.quotas.get(&role).copied();
         let amounts = amounts.map(|given| known.map_or(given, |known| given.or(known)));
         let text = match &amounts {
@@ -495,7 +495,8 @@ impl SchedulerCore {
     }
 }
 
-/// Whether versions run the same, worked out once for all instances where these cannot differ.
+/// Whether a job's versions run the same as another configuration. Worked out once for all
+/// instances, unless the job uses its instance number.
 #[derive(Default)]
 struct SameSpec(BTreeMap<u32, bool>);
 

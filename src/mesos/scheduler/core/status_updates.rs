@@ -1,4 +1,4 @@
-//! News of tasks.
+//! States of tasks, as executors, agents and the master report them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     protocols::dewar::scheduler::{Status, UpdateStep},
 };
 
-/// Longest message that is kept.
+/// The longest message that is kept, in characters.
 const LONGEST: usize = 500;
 
 impl SchedulerCore {
@@ -33,7 +33,7 @@ impl SchedulerCore {
         let known = serial.and_then(|serial| Some((serial, self.state.tasks.get(&serial)?)));
         let known = known.filter(|(serial, task)| task_id(*serial, task) == update.task);
         let Some((serial, task)) = known else {
-            // Every task of ours that may be running is known, so this one is nobody's.
+            // The scheduler knows every task of its own that may run: this one is not wanted.
             let is_running = !is_over(update.state)
                 && !matches!(
                     update.state,
@@ -49,7 +49,7 @@ impl SchedulerCore {
         };
         let task = task.clone();
         if self.confirm(serial, update.state) {
-            // An update may have waited for just this.
+            // An update of the job may have waited for this.
             self.touched.job(&task.job);
         }
         if is_new(&task, update) {
@@ -77,7 +77,7 @@ impl SchedulerCore {
         self.advance_task(serial);
     }
 
-    /// How long the way to this state took, from the moment that its instance waited for a place.
+    /// Measures how long it took to this state since the instance waited for a place.
     fn measure_latency(&mut self, task: &Task, state: TaskState) {
         let instance = self.state.instance(&task.job, task.instance);
         let Some(instance) = instance else { return };
@@ -91,7 +91,7 @@ impl SchedulerCore {
         }
     }
 
-    /// A task of an instance that is being updated has ended by itself.
+    /// Counts the end of a task against the update that changes its instance.
     fn count_failure(&mut self, task: &Task, state: TaskState) {
         let Some(job) = self.state.jobs.get(&task.job) else {
             return;
@@ -103,7 +103,7 @@ impl SchedulerCore {
         let is_failure = match state {
             TaskState::TaskFailed | TaskState::TaskError => true,
             TaskState::TaskFinished => is_service,
-            // Lost, or ended by somebody: no fault of the version's.
+            // A lost or killed task is no failure of the version.
             _ => false,
         };
         let Some(update) = job.active_update() else {
@@ -118,7 +118,7 @@ impl SchedulerCore {
         }
         let failures = change.failures + 1;
         let most = self.update_config(&task.job).max_per_instance_failures;
-        // One that is not launched again will never do better.
+        // An instance that is not launched again cannot recover.
         let is_final = job
             .instances
             .get(&task.instance)
@@ -136,7 +136,7 @@ impl SchedulerCore {
     }
 }
 
-/// True when it says something new. News of a task may come twice, and late.
+/// True when the update says something new. Updates may come twice, and late.
 fn is_new(task: &Task, update: &StatusUpdate) -> bool {
     if is_over(update.state) {
         return true;

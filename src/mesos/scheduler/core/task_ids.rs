@@ -1,4 +1,5 @@
-//! The ids of tasks. An id ends with the task's serial, which no other task of this scheduler ever has.
+//! The ids of tasks. An id ends with the task's serial, which no other task of this scheduler ever
+//! has.
 
 use super::state::Task;
 

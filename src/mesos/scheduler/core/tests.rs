@@ -1,4 +1,5 @@
-//! Single decisions: who gets what, when it is tried again, and what is said meanwhile.
+//! Single decisions: which agent an instance gets, when it is launched again, what is sent
+//! meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -83,7 +84,7 @@ impl Play {
         self.handle(Event::Offers(offers))
     }
 
-    /// Where the instances of the job are.
+    /// The agents of the job's instances.
     fn places(&self) -> Vec<String> {
         let job = self.core.job(KEY).expect("the job");
         let hosts = job.instances.into_iter().map(|one| one.host);
@@ -188,7 +189,7 @@ fn pauses_grow_while_it_keeps_ending_and_begin_anew_when_it_lasted() {
         play.news(serial, TaskState::TaskFailed);
         let view = play.core.job(KEY).expect("the job");
         pauses.push(view.instances[0].until.unwrap_or(play.now) - play.now);
-        // The only agent there is, so there is nobody to wait for.
+        // It is the only agent, so the instance does not wait for another one.
         play.now += 400_000;
         play.handle(Event::Tick);
     }
@@ -204,7 +205,7 @@ fn another_agent_is_preferred_to_one_that_it_failed_on() {
     play.news(1, TaskState::TaskFailed);
     play.now += 1_000;
     play.handle(Event::Tick);
-    // The other one is known to be large enough: it is waited for, but not for ever.
+    // The other agent is known to be large enough: the instance waits for it, but not for ever.
     play.offer(&[("a", 4, 0, PLAIN)]);
     assert_eq!(play.state(0), "PENDING");
     let due = play.core.next_due().expect("something");
@@ -232,7 +233,7 @@ fn what_a_master_does_not_know_is_lost_only_after_a_while() {
     play.now += 2_000;
     play.handle(Event::Tick);
     assert_eq!(play.state(0), "PENDING");
-    // It comes back after all: nobody wants it any more.
+    // It comes back after all: it is not wanted any more.
     let decision = play.news(1, TaskState::TaskRunning);
     let kills = decision
         .calls
@@ -379,7 +380,7 @@ fn with_command(command: &str, more: &str) -> Job {
     job
 }
 
-/// Everything is killed, launched and running until nothing moves any more.
+/// Kills, launches and runs everything until nothing changes any more.
 fn calm_down(play: &mut Play) {
     for _ in 0..20 {
         running(play);
@@ -438,7 +439,7 @@ fn a_batch_instance_that_failed_for_good_fails_its_update() {
     play.offer(&[("a", 4, 0, PLAIN)]);
     play.news(2, TaskState::TaskFailed);
     let view = play.core.job(KEY).expect("the job");
-    // What was over is over again: nobody wants it done twice.
+    // An instance that was over is over again: it is not run twice.
     assert_eq!(view.update.expect("an update").state, "ROLLED_BACK");
     assert_eq!(view.instances[0].state, "FINISHED");
     assert_eq!(play.core.pending(), 0);
@@ -474,7 +475,7 @@ fn an_update_stands_still_while_nobody_hears_us() {
     };
     assert_eq!(done(&play), 0);
     play.handle(Event::Subscribed("f".to_owned()));
-    assert_eq!(done(&play), 0, "nobody has said yet how it is");
+    assert_eq!(done(&play), 0, "its state is not known yet");
     play.news(3, TaskState::TaskRunning);
     assert_eq!(done(&play), 1);
 }
@@ -550,7 +551,7 @@ fn what_an_agent_has_is_not_known_before_it_offers() {
         force: false,
     };
     play.ask(update())
-        .expect("nobody knows that it could not be");
+        .expect("it is not known that it can never fit");
     play.ask(Request::Abort(KEY.to_owned())).expect("an end");
     play.offer(&[("a", 2, 0, PLAIN)]);
     let refused = play.ask(Request::Update {

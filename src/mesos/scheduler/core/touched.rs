@@ -1,4 +1,5 @@
-//! What a decision has changed: jobs and instances to look at before it is over, and jobs to show anew.
+//! What a decision has changed: jobs and instances to look at before it is over, and jobs to show
+//! anew.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! Rolling updates: from one version to another, some instances at a time, and back when that fails.
+//! Rolling updates: from one version to another, some instances at a time, and back when that
+//! fails.
 
 use std::sync::Arc;
 
@@ -13,17 +14,17 @@ use crate::{
     task::UpdateConfig,
 };
 
-/// How an instance stands that is being changed.
+/// How far the change of one instance is.
 enum ChangeProgress {
     Done,
-    /// Nothing to do but to look again then.
+    /// Not done; look again at this time, in milliseconds since 1970.
     At(u64),
-    /// Nothing to do but to wait for news.
+    /// Not done; a state of its task will come.
     Wait,
 }
 
 impl SchedulerCore {
-    /// How the job's present update replaces instances: as its target says.
+    /// How the job's present update replaces instances, as its target version says.
     pub(super) fn update_config(&self, key: &Key) -> UpdateConfig {
         let Some(job) = self.state.jobs.get(key) else {
             return UpdateConfig::default();
@@ -36,8 +37,8 @@ impl SchedulerCore {
         })
     }
 
-    /// Takes the next steps of a job's update, if it has one that is not paused. While no master hears us
-    /// nobody can say how the last ones went, and it stands still.
+    /// Takes the next steps of a job's update, unless it is paused. Without a master the results of
+    /// the last steps are not known, and the update stands still.
     pub(super) fn advance_update(&mut self, key: &Key) {
         if self.connected.is_none() || self.running_update(key).is_none() {
             return;
@@ -137,7 +138,8 @@ impl SchedulerCore {
         let Some(instance) = instance else {
             return ChangeProgress::Wait;
         };
-        // One that failed for good has failed its step, or was so before and is put back.
+        // An instance that failed for good has failed its step, or had failed before the update and
+        // is put back.
         if instance.outcome != Outcome::Open && instance.wanted == Some(target) {
             return ChangeProgress::Done;
         }
@@ -165,8 +167,8 @@ impl SchedulerCore {
         }
     }
 
-    /// Begins to change one instance. That it is in hand is said last: a journal that ends before that makes
-    /// it begin again.
+    /// Begins to change one instance. The step is noted last: a journal that ends before it makes
+    /// the change begin again.
     fn begin_change(&mut self, key: &Key, number: u32) {
         let Some(job) = self.state.jobs.get(key) else {
             return;
@@ -202,7 +204,7 @@ impl SchedulerCore {
                 instances: vec![number],
             })),
         }
-        // Where nothing was there is nothing to wait for.
+        // An instance that does not exist is changed at once.
         let job = self.state.jobs.get(key);
         let is_there = job.is_some_and(|job| job.instances.contains_key(&number));
         let step = match is_there {
@@ -225,7 +227,7 @@ impl SchedulerCore {
         }));
     }
 
-    /// These tasks are to end.
+    /// Asks for the end of these tasks, and goes on asking until they have ended.
     pub(super) fn request_kill(&mut self, serials: Vec<u64>) {
         if serials.is_empty() {
             return;
@@ -238,7 +240,7 @@ impl SchedulerCore {
         }
     }
 
-    /// Which instances failed, and the words of the last one's end.
+    /// Which instances failed, and the message of the last failure.
     fn failed_because(&self, key: &Key) -> String {
         let Some(job) = self.state.jobs.get(key) else {
             return String::new();

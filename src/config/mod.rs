@@ -16,7 +16,7 @@ mod template;
 mod tests;
 mod text;
 
-pub use diagnostic::Diagnostics;
+pub use diagnostic::{Diagnostics, near_name};
 pub use load::{Document, Resolved, Wrapper};
 pub use read_job::{JobMistakes, JobSource, job_sets};
 pub use schema::{job_schema, json_schema};

@@ -4,6 +4,7 @@
 //! Everything may use this room; it uses no other.
 
 pub mod clock;
+pub mod executable;
 pub mod memory;
 pub mod process;
 pub mod retry;

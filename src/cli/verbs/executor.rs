@@ -10,7 +10,7 @@ use crate::{
         flags::BoundArgs,
     },
     mesos::{
-        executor::{Bounds, ExecutorError, begin},
+        executor::{Bounds, ExecutorError, start},
         protocol::Wire,
     },
 };
@@ -29,7 +29,7 @@ pub(crate) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
         isolation: args.bounds.isolation,
         enforce_task: args.bounds.enforce_task,
     };
-    match begin(args.wire, root, bounds) {
+    match start(args.wire, root, bounds) {
         Ok(0) => Ok(Code::Success),
         Ok(_) => Ok(Code::Internal),
         Err(error @ ExecutorError::Environment(_)) => Err(Failure::rejected(error)

@@ -90,7 +90,7 @@ pub(crate) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
     });
     let agent = Arc::new(agent.map_err(Failure::internal)?);
     let mut command = vec![
-        crate::engine::client::executable(),
+        crate::sys::executable::executable(),
         "--root".to_owned(),
         root.display().to_string(),
         "executor".to_owned(),

@@ -27,6 +27,7 @@ use nix::{
 use crate::{
     engine::ipc::{Go, ROOT_VERB, Request, SOCKET, frame_message},
     journal::Header,
+    sys::executable::executable,
 };
 
 /// What is at the socket of a task.
@@ -147,20 +148,5 @@ impl Vigil {
             self.0.read_events()?;
         }
         Ok(ready > 0)
-    }
-}
-
-/// What to execute for a new root or runner: by name, so that a replaced binary is picked up.
-pub fn executable() -> String {
-    const ITSELF: &str = "/proc/self/exe";
-    let Ok(path) = std::env::current_exe() else {
-        return ITSELF.to_owned();
-    };
-    // What replaced a deleted binary has its name.
-    let path = path.display().to_string();
-    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
-    match Path::new(path).exists() {
-        true => path.to_owned(),
-        false => ITSELF.to_owned(),
     }
 }

@@ -12,7 +12,6 @@ mod session;
 mod session_error;
 mod watched;
 
-pub use find::executable;
 pub(crate) use log_file::Start;
 pub(crate) use log_follower::LogFollower;
 pub(crate) use log_line::{Line, Missed, Output};

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{
+use crate::{
     limits::{put, remove_groups},
     support::wait_for,
 };

@@ -16,9 +16,9 @@ use std::{
 
 use serde_json::Value;
 
-use super::{
+use crate::{
+    support::systemd::Systemd,
     support::{Bench, Known, code, finish, wait_for},
-    systemd::Systemd,
 };
 
 /// A sibling that has limits of its own, does a little of everything, and ends well.
@@ -395,8 +395,8 @@ fn enforced_limits_survive_the_death_of_any_of_ours() {
         });
         let pid = |who: &str| status[who].as_u64().expect("a pid");
         match role {
-            "both" => super::support::kill_at_once(&[pid("root_pid"), pid("keeper_pid")]),
-            one => super::support::kill_at_once(&[pid(one)]),
+            "both" => crate::support::kill_at_once(&[pid("root_pid"), pid("keeper_pid")]),
+            one => crate::support::kill_at_once(&[pid(one)]),
         }
         let attached = trial
             .bench
@@ -640,7 +640,7 @@ fn enforced_in_another_scope_after_everybody_died() {
         (process_of(&status, "hog")["state"] == "RUNNING").then_some(status)
     });
     let first = scope_of(&status);
-    super::support::kill_at_once(&[
+    crate::support::kill_at_once(&[
         status["root_pid"].as_u64().expect("a pid"),
         status["keeper_pid"].as_u64().expect("a pid"),
         process_of(&status, "hog")["runs"][0]["pid"]
@@ -739,7 +739,7 @@ fn enforced_for_namesakes_without_a_mix_up() {
         status["keeper_pid"].as_u64(),
         run,
     ];
-    super::support::kill_at_once(&all.map(|pid| pid.expect("a pid")));
+    crate::support::kill_at_once(&all.map(|pid| pid.expect("a pid")));
     let group = status["cgroups"][0].as_str().expect("a group").to_owned();
     wait_for("the group to be empty", || {
         let procs = fs::read_to_string(format!("{group}/a.0/cgroup.procs")).ok()?;

@@ -19,8 +19,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
+    support::tracer::{Fault as TracedFault, Kill, Role, trace, trace_fault},
     support::{Bench, code, finish, signal, wait_for},
-    tracer::{Fault as TracedFault, Kill, Role, trace, trace_fault},
 };
 
 const JOB: &str = "

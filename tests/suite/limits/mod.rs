@@ -1,5 +1,5 @@
 //! Limits that the kernel enforces.
 
 mod enforced;
-
-pub use enforced::{put, remove_groups};
+mod groups;
+mod trial;

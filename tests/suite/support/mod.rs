@@ -1,6 +1,7 @@
 //! What the tests share.
 
 mod bench;
+pub mod cgroups;
 pub mod systemd;
 pub mod tracer;
 

@@ -8,9 +8,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::{
-    limits::{put, remove_groups},
-    support::wait_for,
+use super::{
+    cgroups::{put, remove_groups},
+    wait_for,
 };
 
 /// The bus of a session, open to its person.

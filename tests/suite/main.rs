@@ -1,30 +1,11 @@
-//! End-to-end tests against the real binary, by topic.
+//! End-to-end tests against the real binary, by room.
 
-mod cleanup;
-mod clients;
-mod commands;
+mod cli;
 mod crash;
-mod errnos;
-mod executor;
-mod executor_faults;
-mod executor_limits;
-mod faults;
-mod health;
-mod isolation;
-mod journal;
-mod lasting;
+mod engine;
 mod limits;
-mod live;
-mod logs;
 mod mesos;
+mod sandbox;
 mod scheduler;
-mod scheduler_mesos;
-mod semantics;
-mod stage;
-mod stop;
 mod support;
-mod systemd;
-mod tracer;
-mod unprivileged;
-mod vectors;
 mod vm;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    limits::{put, remove_groups},
-    support::wait_for,
+    cgroups::{put, remove_groups},
+    wait_for,
 };
 
 /// The bus of a session, open to its person.

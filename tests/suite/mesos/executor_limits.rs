@@ -7,8 +7,8 @@ use dewar::mesos::protocol::messages::task_status::Reason;
 use nix::sys::signal::Signal;
 
 use crate::{
-    mesos::{self, Real},
-    stage::{Setting, Stage, last, status, task, wait_state},
+    mesos::real::{Real, is_there},
+    mesos::stage::{Setting, Stage, last, status, task, wait_state},
     support::{code, wait_for},
 };
 
@@ -38,7 +38,7 @@ fn group_of(pid: u64, controller: &str) -> String {
 
 #[test]
 fn groups_of_a_task_nest_below_those_of_its_container_and_end_with_it() {
-    if !mesos::is_there() {
+    if !is_there() {
         return;
     }
     let mut stage = Real::new(in_cgroups());
@@ -77,7 +77,7 @@ fn groups_of_a_task_nest_below_those_of_its_container_and_end_with_it() {
 
 #[test]
 fn a_task_that_is_out_of_memory_is_reported_so() {
-    if !mesos::is_there() {
+    if !is_there() {
         return;
     }
     let mut stage = Real::new(in_cgroups());
@@ -95,7 +95,7 @@ fn a_task_that_is_out_of_memory_is_reported_so() {
 
 #[test]
 fn a_container_that_is_destroyed_takes_its_groups_along() {
-    if !mesos::is_there() {
+    if !is_there() {
         return;
     }
     let mut stage = Real::new(in_cgroups());

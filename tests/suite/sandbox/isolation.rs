@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::support::{Bench, code, wait_for};
+use crate::support::{Bench, code, wait_for};
 
 /// Somebody who is none of the task's business.
 struct Foreigner(Child);
@@ -337,7 +337,7 @@ fn nothing_is_inherited_but_three_descriptors() {
                 Ok(())
             });
         }
-        code(&super::support::finish(command.spawn().expect("dewar"))) == 0
+        code(&crate::support::finish(command.spawn().expect("dewar"))) == 0
     };
     assert!(!inherits("closed", true));
     assert!(inherits("open", false), "nothing is proved");
@@ -425,7 +425,7 @@ fn the_end_of_the_init_kills_the_runs_and_they_run_again() {
         name.trim() == "dewar-init"
     });
     let init: u64 = init.expect("an init").parse().expect("a pid");
-    super::support::signal(init, nix::sys::signal::Signal::SIGKILL);
+    crate::support::signal(init, nix::sys::signal::Signal::SIGKILL);
     let code = code(&bench.run(&["wait", "t"]));
     let task = bench.task("t").expect("the task");
     assert_eq!(code, 0, "{task:#}");
@@ -452,7 +452,7 @@ fn a_private_task_whose_journal_fails_is_lost_and_leaves() {
         .args(["--fsize=1:1", "--pid", &keeper.to_string()])
         .status();
     assert!(limited.expect("prlimit").success());
-    assert_eq!(code(&super::support::finish(client)), 4);
+    assert_eq!(code(&crate::support::finish(client)), 4);
     let root = bench.root().display().to_string();
     wait_for("our own to leave", || {
         let mut entries = fs::read_dir("/proc").expect("/proc").flatten();
@@ -513,7 +513,7 @@ fn a_sandbox_that_cannot_be_one_is_named_and_the_machine_is_as_it_was() {
         said.contains("it belongs to root, and nobody may not write there"),
         "{said}"
     );
-    let disk = super::support::SmallDisk::new(&bench, "64k");
+    let disk = crate::support::SmallDisk::new(&bench, "64k");
     disk.set_read_only(true);
     let said = refused(&disk.path);
     assert!(said.contains("Read-only file system"), "{said}");

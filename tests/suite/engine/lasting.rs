@@ -21,8 +21,8 @@ use nix::{
 use serde_json::Value;
 
 use crate::{
+    support::tracer::{Kill, Role, trace},
     support::{Bench, Known, code, finish, living_in, signal, wait_for},
-    tracer::{Kill, Role, trace},
 };
 
 /// Runs that a journal begins with: enough for a compaction within a few more.

@@ -16,7 +16,7 @@ use libc::{
 use crate::{
     crash::{TASK, assert_no_orphans, expected_runs, id},
     support::Bench,
-    tracer::{Fault, Role, trace_fault},
+    support::tracer::{Fault, Role, trace_fault},
 };
 
 const SYNCS: &[i64] = &[SYS_fdatasync, SYS_fsync];

@@ -11,8 +11,8 @@ use dewar::mesos::{
 use nix::sys::signal::Signal;
 
 use crate::{
-    mesos::{self, Real},
-    stage::{Fake, Setting, Spec, Stage, file, last, states, status, task, wait_state},
+    mesos::real::{Real, is_there},
+    mesos::stage::{Fake, Setting, Spec, Stage, file, last, states, status, task, wait_state},
     support::{Known, signal, wait_for},
 };
 
@@ -534,7 +534,7 @@ macro_rules! scenarios {
             use super::*;
             $(#[test]
             fn $scenario() {
-                if mesos::is_there() {
+                if is_there() {
                     super::$scenario(&mut Real::new($setting));
                 }
             })*
@@ -602,7 +602,7 @@ fn every_form_of_the_conversation_with_the_fake_agent() {
 fn every_form_of_the_conversation_with_the_real_agent() {
     for setting in forms() {
         for scenario in [kill, agent_restarted_with_unsent_updates] {
-            if mesos::is_there() {
+            if is_there() {
                 scenario(&mut Real::new(setting.clone()));
             }
         }
@@ -611,7 +611,7 @@ fn every_form_of_the_conversation_with_the_real_agent() {
 
 #[test]
 fn a_framework_that_is_torn_down_leaves_nothing_running() {
-    if !mesos::is_there() {
+    if !is_there() {
         return;
     }
     let mut stage = Real::new(usual());
@@ -645,7 +645,7 @@ fn an_agent_that_comes_back_too_late_finds_nothing_running() {
 
 #[test]
 fn a_real_agent_that_comes_back_too_late_says_what_became_of_the_task() {
-    if !mesos::is_there() {
+    if !is_there() {
         return;
     }
     let mut stage = Real::new(Setting {

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::support::{Bench, code, finish, wait_for};
+use crate::support::{Bench, code, finish, wait_for};
 
 const NOBODY: u32 = 65534;
 

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
-    mesos::{Daemon, PROGRAMS, free_port, is_there, ready},
+    mesos::real::{Daemon, PROGRAMS, free_port, is_there, ready},
     support::{Bench, code, signal, wait_for},
 };
 

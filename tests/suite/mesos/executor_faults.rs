@@ -15,7 +15,7 @@ use dewar::mesos::fakes::agent::Fault;
 use nix::sys::signal::Signal;
 
 use crate::{
-    stage::{Fake, Setting, Spec, Stage, last, states, task},
+    mesos::stage::{Fake, Setting, Spec, Stage, last, states, task},
     support::{Known, signal, wait_for},
 };
 

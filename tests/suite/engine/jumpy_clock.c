@@ -1,5 +1,5 @@
 /* A wall clock that jumps by up to a day at every reading; all other clocks are the kernel's.
- * Loaded in front of the C library by tests/suite/faults.rs. */
+ * Loaded in front of the C library by tests/suite/engine/faults.rs. */
 #define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <time.h>

@@ -6,8 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{
-    support::{Bench, code, finish},
+use crate::support::{
+    Bench, code, finish,
     tracer::{Role, trace},
 };
 

@@ -11,8 +11,8 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
+    support::tracer::{Fault, Role, trace_fault},
     support::{Bench, Known, SmallDisk, code, finish, signal, wait_for},
-    tracer::{Fault, Role, trace_fault},
 };
 
 /// Says its pid and stays, with a child.
@@ -132,7 +132,10 @@ fn a_damaged_journal_that_nobody_holds_still_leads_to_its_processes() {
 fn timers_hold_when_the_wall_clock_jumps() {
     let bench = Bench::new();
     let shim = bench.path().join("jumpy_clock.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/jumpy_clock.c");
+    let source = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/suite/engine/jumpy_clock.c"
+    );
     let built = Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
         .arg(&shim)

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, fs};
 use serde_json::Value;
 
 use crate::{
+    support::tracer::{Kill, ROLES, Role, Traced, trace},
     support::{Bench, code, finish},
-    tracer::{Kill, ROLES, Role, Traced, trace},
 };
 
 /// The task's; no other test's, as they would share the names of their cgroups.

@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    stage::{Setting, Spec, Stage, info},
+    mesos::stage::{Setting, Spec, Stage, info},
     support::{Bench, signal, wait_for},
 };
 

@@ -1,0 +1,13 @@
+//! Tasks on this machine: how they run, end, fail and come back.
+
+mod cleanup;
+mod clients;
+mod errnos;
+mod faults;
+mod health;
+mod journal;
+mod lasting;
+mod logs;
+mod semantics;
+mod stop;
+mod vectors;

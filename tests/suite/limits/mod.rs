@@ -1,0 +1,5 @@
+//! Limits that the kernel enforces.
+
+mod enforced;
+mod groups;
+mod trial;

@@ -1,0 +1,7 @@
+//! The executor under an agent: the fake one, and a real Mesos.
+
+mod executor;
+mod executor_faults;
+mod executor_limits;
+pub mod real;
+pub mod stage;

@@ -1,0 +1,4 @@
+//! What a task may see and reach: as root, and without it.
+
+mod isolation;
+mod unprivileged;

@@ -39,7 +39,7 @@ pub(super) enum Newer {
     Unsettled,
     /// Some files, and perhaps more behind them.
     Files {
-        /// Oldest first.
+        /// The files, the oldest first.
         files: VecDeque<File>,
         /// How many there are behind them.
         more: usize,

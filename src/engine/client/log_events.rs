@@ -1,5 +1,5 @@
-//! What inotify tells of the directories of logs: which of them changed, and how many files of a name
-//! were made in them.
+//! What inotify tells of the directories of logs: which of them changed, and how many files of a
+//! name were made in them.
 //!
 //! Every rotation makes one file, so a follower that was late knows how many files there have been.
 //! Events that the kernel had to drop are not made up for: then nothing is counted any more.
@@ -97,14 +97,14 @@ impl LogEvents {
         }
     }
 
-    /// True when events were read that [`take_changed`](Self::take_changed) has not returned yet: nothing
-    /// tells of them any more.
+    /// True when events were read that [`take_changed`](Self::take_changed) has not returned yet:
+    /// nothing tells of them any more.
     pub fn has_changed(&self) -> bool {
         self.has_dropped || !self.changed.is_empty()
     }
 
-    /// How many files of this name have been made in a directory since it is watched, up to now. `None`
-    /// when that is not known.
+    /// How many files of this name have been made in a directory since it is watched, up to now.
+    /// `None` when that is not known.
     pub fn made(&mut self, watch: Option<WatchDescriptor>, name: &str) -> Option<u64> {
         let watch = watch?;
         self.read();

@@ -49,7 +49,7 @@ pub(super) struct LogFile {
     is_glance: bool,
     /// What is being read. `None`: there was no file yet, so whatever comes is new.
     file: Option<File>,
-    /// What comes next, oldest first.
+    /// What comes next, the oldest first.
     newer: VecDeque<File>,
     /// How many files had been made when the last of these files was, at least. `None`: not known.
     made: Option<u64>,
@@ -205,8 +205,8 @@ impl LogFile {
         }
     }
 
-    /// Notes what is missing behind the present file. By now `made` files have been made; `there` of
-    /// them are newer than it and still there.
+    /// Notes what is missing behind the present file. By now `made` files have been made; `there`
+    /// of them are newer than it and still there.
     fn note_gap(&mut self, gap: Gap, made: Option<u64>, there: u64) {
         let since = made.zip(self.made).map(|(now, then)| now - then.min(now));
         let files = match gap {

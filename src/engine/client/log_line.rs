@@ -3,7 +3,7 @@
 /// A piece of what a process has printed, or the news that a piece of it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// One line.
+    /// One line of output.
     Line(Line),
     /// Between the line before and the line after, others may be missing.
     Missed(Missed),

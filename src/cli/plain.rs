@@ -91,11 +91,20 @@ impl Plain {
 
     /// Where output may be missing.
     pub fn missed(&self, missed: &Missed) -> String {
-        let text = format!(
-            "note: {}: output may be missing here: files of its {} were rotated away before they were read",
-            harmless(&missed.process),
-            missed.stream
-        );
+        let stream = missed.stream;
+        let why = match missed.files {
+            Some(1) => format!("a file of its {stream} was rotated away before it was read"),
+            Some(files) => {
+                format!("{files} files of its {stream} were rotated away before they were read")
+            }
+            None => format!("its {stream} was rotated faster than it was read"),
+        };
+        let is = match missed.files {
+            Some(_) => "is",
+            None => "may be",
+        };
+        let name = harmless(&missed.process);
+        let text = format!("note: {name}: output {is} missing here: {why}");
         format!("{}\n", self.style.paint(Colour::Yellow, &text))
     }
 

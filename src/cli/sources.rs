@@ -14,7 +14,7 @@ pub(super) enum Source {
     Session,
     /// Ctrl-C or SIGTERM came.
     Stops,
-    /// Ctrl-Z came.
+    /// The user pressed Ctrl-Z.
     Suspends,
     /// The terminal has another size, or is ours again.
     Resizes,

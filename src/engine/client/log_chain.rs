@@ -32,17 +32,31 @@ const HELD_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) enum Newer {
     /// Nothing: it is the one that is written to.
+    IsNewest,
+    /// There is no file that is written to: for a moment, or because the process took it away.
     Nothing,
     /// The names changed too often to be sure. Nothing is lost by looking again.
     Unsettled,
     /// Some files, and perhaps more behind them.
     Files {
-        /// Oldest first.
+        /// The files, the oldest first.
         files: VecDeque<File>,
-        /// The file that was asked about has no name any more: there may have been others between
-        /// it and the first of `files`.
-        has_gap: bool,
+        /// How many there are behind them.
+        more: usize,
+        /// What may be missing before the first of `files`.
+        gap: Gap,
     },
+}
+
+/// What may be missing between a file and those that are newer and still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gap {
+    /// No file is missing.
+    None,
+    /// The file has no name any more, so others may have come and gone since.
+    Unknown,
+    /// A file is there and cannot be read.
+    Unreadable,
 }
 
 /// Opens a file of a log for reading.
@@ -74,7 +88,7 @@ pub(super) fn newer_than(path: &Path, held: Option<&File>) -> Newer {
             return Newer::Nothing;
         };
         if held == Some(meta.ino()) {
-            return Newer::Nothing;
+            return Newer::IsNewest;
         }
         if let Some(newer) = look(path, held, newest, meta.ino()) {
             return newer;
@@ -88,8 +102,12 @@ fn look(path: &Path, held: Option<u64>, newest: File, newest_inode: u64) -> Opti
     let (chain, is_found) = chain(path, held, newest_inode);
     let mut files = VecDeque::new();
     let mut bytes = 0;
-    let mut has_gap = held.is_some() && !is_found;
+    let mut gap = match held.is_some() && !is_found {
+        true => Gap::Unknown,
+        false => Gap::None,
+    };
     let mut newest = Some(newest);
+    let mut more = chain.len();
     for (number, inode) in chain.into_iter().rev().take(HELD) {
         let opened = match number {
             0 => newest.take()?,
@@ -99,7 +117,8 @@ fn look(path: &Path, held: Option<u64>, newest: File, newest_inode: u64) -> Opti
                 // The process has closed its own log to us.
                 Err(error) => {
                     tracing::info!("{}: {error}", name(path, number).display());
-                    has_gap = true;
+                    gap = Gap::Unreadable;
+                    more -= 1;
                     continue;
                 }
             },
@@ -113,10 +132,12 @@ fn look(path: &Path, held: Option<u64>, newest: File, newest_inode: u64) -> Opti
             break;
         }
         files.push_back(opened);
+        more -= 1;
     }
     // As long as the newest file is the same, no rotation has ended, and none of the names was
     // skipped.
-    (plain(path)?.ino() == newest_inode).then_some(Newer::Files { files, has_gap })
+    let is_whole = plain(path)?.ino() == newest_inode;
+    is_whole.then_some(Newer::Files { files, more, gap })
 }
 
 /// Numbers and inodes from the newest file to the one before `held`, or to the oldest; and whether

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    log_chain::{Newer, newer_than, open_plain},
+    log_chain::{Gap, Newer, newer_than, open_plain},
     log_line::{Line, Missed, Output},
 };
 
@@ -36,6 +36,9 @@ pub(crate) enum Start {
     Last(usize),
 }
 
+/// Tells how many files of the name of a log have been made up to now; `None`: it is not known.
+pub(super) type Made<'a> = dyn FnMut() -> Option<u64> + 'a;
+
 /// One log and how far it was read.
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -46,10 +49,12 @@ pub(super) struct LogFile {
     is_glance: bool,
     /// What is being read. `None`: there was no file yet, so whatever comes is new.
     file: Option<File>,
-    /// What comes next, oldest first.
+    /// What comes next, the oldest first.
     newer: VecDeque<File>,
-    /// Files may be missing before the first of `newer`.
-    has_gap: bool,
+    /// How many files had been made when the last of these files was, at least. `None`: not known.
+    made: Option<u64>,
+    /// What is missing before the first of `newer`.
+    missed: Option<Missed>,
     /// The beginning of a line.
     partial: Vec<u8>,
 }
@@ -63,7 +68,8 @@ impl LogFile {
             is_glance: false,
             file: None,
             newer: VecDeque::new(),
-            has_gap: false,
+            made: None,
+            missed: None,
             partial: Vec::new(),
         };
         if start != Start::Oldest {
@@ -121,10 +127,10 @@ impl LogFile {
     }
 
     /// Gives out all that there is, a turn's worth at a time.
-    pub fn read_out(&mut self, out: &mut dyn FnMut(&[Output])) {
+    pub fn read_out(&mut self, made: &mut Made<'_>, out: &mut dyn FnMut(&[Output])) {
         loop {
             let mut lines = Vec::new();
-            let more = self.read(&mut lines);
+            let more = self.read(made, &mut lines);
             if !more {
                 self.flush(&mut lines);
             }
@@ -138,9 +144,9 @@ impl LogFile {
     }
 
     /// Reads a turn's worth; true when there may be more.
-    pub fn read(&mut self, lines: &mut Vec<Output>) -> bool {
+    pub fn read(&mut self, made: &mut Made<'_>, lines: &mut Vec<Output>) -> bool {
         // First of all, before another rotation takes it away.
-        self.hold_newer();
+        self.hold_newer(made);
         if self.is_glance
             && let Err(error) = self.skip_ahead()
         {
@@ -153,7 +159,7 @@ impl LogFile {
                 None => Ok(0),
             };
             match count {
-                Ok(0) if self.newer.is_empty() => match self.hold_newer() {
+                Ok(0) if self.newer.is_empty() => match self.hold_newer(made) {
                     // What was written between the last look and the rename is still in the old
                     // one.
                     Held::Some => {}
@@ -173,15 +179,23 @@ impl LogFile {
 
     /// Opens the files that come after the one that is being read, unless some of them are open
     /// already.
-    fn hold_newer(&mut self) -> Held {
+    fn hold_newer(&mut self, made: &mut Made<'_>) -> Held {
         if !self.newer.is_empty() {
             return Held::Some;
         }
+        // All that were made by now are no newer than the newest file that is found.
+        let before = made();
         match newer_than(&self.path, self.file.as_ref()) {
+            Newer::IsNewest => {
+                self.made = before;
+                Held::Nothing
+            }
             Newer::Nothing => Held::Nothing,
             Newer::Unsettled => Held::Unsettled,
-            Newer::Files { files, has_gap } => {
-                self.has_gap |= has_gap;
+            Newer::Files { files, more, gap } => {
+                let there = (files.len() + more) as u64;
+                self.note_gap(gap, made(), there);
+                self.made = before.map(|before| before.saturating_sub(more as u64));
                 self.newer = files;
                 match self.newer.is_empty() {
                     true => Held::Nothing,
@@ -191,15 +205,32 @@ impl LogFile {
         }
     }
 
+    /// Notes what is missing behind the present file. By now `made` files have been made; `there`
+    /// of them are newer than it and still there.
+    fn note_gap(&mut self, gap: Gap, made: Option<u64>, there: u64) {
+        let since = made.zip(self.made).map(|(now, then)| now - then.min(now));
+        let files = match gap {
+            Gap::None => return,
+            Gap::Unknown => match since.map(|since| since.saturating_sub(there)) {
+                // The present file was the last one to go.
+                Some(0) => return,
+                files => files,
+            },
+            Gap::Unreadable => None,
+        };
+        self.missed = Some(Missed {
+            process: self.process.clone(),
+            stream: self.stream,
+            files,
+        });
+    }
+
     /// Goes on with the file that comes after the present one.
     fn open_next(&mut self, lines: &mut Vec<Output>) {
         self.file = self.newer.pop_front();
-        if std::mem::take(&mut self.has_gap) && !self.is_glance {
+        if let Some(missed) = self.missed.take().filter(|_| !self.is_glance) {
             self.flush(lines);
-            lines.push(Output::Missed(Missed {
-                process: self.process.clone(),
-                stream: self.stream,
-            }));
+            lines.push(Output::Missed(missed));
         }
     }
 

@@ -3,16 +3,12 @@
 //! It reads what processes have printed and nothing else; where a log goes on after a rotation is
 //! `log_file`'s to know.
 
-use std::{
-    collections::HashSet,
-    io,
-    os::fd::{AsFd, BorrowedFd},
-    path::Path,
-};
+use std::{io, os::fd::BorrowedFd, path::Path};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::WatchDescriptor;
 
 use super::{
+    log_events::LogEvents,
     log_file::{LogFile, Start},
     log_line::Output,
 };
@@ -23,7 +19,7 @@ const GLANCES: usize = 400;
 /// Several logs, woken by inotify.
 #[derive(Debug)]
 pub(crate) struct LogFollower {
-    inotify: Inotify,
+    events: LogEvents,
     logs: Vec<Followed>,
     has_more: bool,
 }
@@ -33,6 +29,7 @@ pub(crate) struct LogFollower {
 struct Followed {
     process: String,
     run: u32,
+    stream: &'static str,
     log: LogFile,
     /// What tells that it changed; `None`: nothing does, so it is looked at every time.
     watch: Option<WatchDescriptor>,
@@ -47,7 +44,7 @@ impl LogFollower {
     /// What inotify says.
     pub fn new() -> io::Result<LogFollower> {
         Ok(LogFollower {
-            inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?,
+            events: LogEvents::new()?,
             logs: Vec::new(),
             has_more: false,
         })
@@ -55,7 +52,7 @@ impl LogFollower {
 
     /// Readable when a log may have grown.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+        self.events.fd()
     }
 
     /// As [`add`](Self::add), for a view that only shows the last lines.
@@ -78,14 +75,7 @@ impl LogFollower {
             return;
         }
         let directory = sandbox.join(".logs").join(process).join(run.to_string());
-        let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE;
-        let watch = match self.inotify.add_watch(&directory, changes) {
-            Ok(watch) => Some(watch),
-            Err(errno) => {
-                tracing::info!("cannot watch {}: {errno}", directory.display());
-                None
-            }
-        };
+        let watch = self.events.watch(&directory);
         for stream in ["stdout", "stderr"] {
             let path = directory.join(stream);
             let log = match start {
@@ -95,6 +85,7 @@ impl LogFollower {
             self.logs.push(Followed {
                 process: process.to_owned(),
                 run,
+                stream,
                 log,
                 watch,
                 is_due: true,
@@ -105,20 +96,17 @@ impl LogFollower {
     /// Stops following a run that is over, after its last lines; they are given out piece by piece.
     pub fn finish(&mut self, process: &str, run: u32, out: &mut dyn FnMut(&[Output])) {
         let is_it = |one: &Followed| one.process == process && one.run == run;
-        let watch = self.logs.iter().find(|one| is_it(one));
-        if let Some(watch) = watch.and_then(|one| one.watch)
-            && let Err(errno) = self.inotify.rm_watch(watch)
-        {
-            // Its directory may be gone, and the watch with it.
-            tracing::debug!("inotify: {errno}");
+        let logs = std::mem::take(&mut self.logs);
+        let (over, others): (Vec<Followed>, Vec<Followed>) = logs.into_iter().partition(is_it);
+        self.logs = others;
+        let watch = over.first().and_then(|one| one.watch);
+        for mut one in over {
+            let mut made = || self.events.made(one.watch, one.stream);
+            one.log.read_out(&mut made, out);
         }
-        self.logs.retain_mut(|one| {
-            let is_it = is_it(one);
-            if is_it {
-                one.log.read_out(out);
-            }
-            !is_it
-        });
+        if let Some(watch) = watch {
+            self.events.unwatch(watch);
+        }
     }
 
     /// True when the last [`lines`](Self::lines) left something for the next turn.
@@ -129,25 +117,22 @@ impl LogFollower {
     /// What is new, but not more than one turn's worth: a process may write faster than it is
     /// shown.
     pub fn lines(&mut self) -> Vec<Output> {
-        let mut changed = HashSet::new();
-        let mut is_all = false;
-        while let Ok(events) = self.inotify.read_events()
-            && !events.is_empty()
-        {
-            is_all |= events
-                .iter()
-                .any(|event| event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW));
-            changed.extend(events.into_iter().map(|event| event.wd));
-        }
+        let changed = self.events.take_changed();
         let mut lines = Vec::new();
         self.has_more = false;
         for one in &mut self.logs {
-            let is_changed = one.watch.is_none_or(|watch| changed.contains(&watch));
-            if is_all || is_changed || one.is_due {
-                one.is_due = one.log.read(&mut lines);
+            let is_changed = match (&changed, one.watch) {
+                (Some(changed), Some(watch)) => changed.contains(&watch),
+                _ => true,
+            };
+            if is_changed || one.is_due {
+                let mut made = || self.events.made(one.watch, one.stream);
+                one.is_due = one.log.read(&mut made, &mut lines);
                 self.has_more |= one.is_due;
             }
         }
+        // Events that were read meanwhile do not make the descriptor readable any more.
+        self.has_more |= self.events.has_changed();
         lines
     }
 }
@@ -163,11 +148,14 @@ mod tests {
 
     use super::*;
 
-    /// Lines as they are, and `MISSED` where some may be missing.
+    /// Lines as they are, and where files are missing their number.
     fn texts(output: Vec<Output>) -> Vec<String> {
         let texts = output.into_iter().map(|output| match output {
             Output::Line(line) => String::from_utf8_lossy(&line.text).into_owned(),
-            Output::Missed(_) => "MISSED".to_owned(),
+            Output::Missed(missed) => match missed.files {
+                Some(files) => format!("{files} MISSED"),
+                None => "MISSED".to_owned(),
+            },
         });
         texts.collect()
     }
@@ -268,12 +256,14 @@ mod tests {
             log.write(&format!("{number}\n"));
         }
         // The file that was followed is open, so its end is read though it has no name any more.
-        assert_eq!(all(&mut follower), ["still 0", "MISSED", "4", "5", "6"]);
-        for number in 7..=8 {
+        assert_eq!(all(&mut follower), ["still 0", "3 MISSED", "4", "5", "6"]);
+        // All that came after it are there, and it has just lost its own name.
+        for number in 7..=9 {
             log.rotate();
             log.write(&format!("{number}\n"));
         }
-        assert_eq!(all(&mut follower), ["7", "8"]);
+        assert!(!log.path(3).exists());
+        assert_eq!(all(&mut follower), ["7", "8", "9"]);
         assert_eq!(finished(follower), Vec::<String>::new());
     }
 

@@ -3,7 +3,7 @@
 /// A piece of what a process has printed, or the news that a piece of it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// One line.
+    /// One line of output.
     Line(Line),
     /// Between the line before and the line after, others may be missing.
     Missed(Missed),
@@ -19,11 +19,13 @@ pub(crate) struct Line {
     pub text: Vec<u8>,
 }
 
-/// Files of a log were rotated away before the follower could read them. How many there were, and
-/// how long, is not known: a file that was never opened leaves nothing.
+/// Files of a log were rotated away before the follower could read them. How long they were is not
+/// known: a file that was never opened leaves nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missed {
     pub process: String,
     /// `stdout` or `stderr`.
     pub stream: &'static str,
+    /// How many files, at most. `None`: it is not known; there may have been none.
+    pub files: Option<u64>,
 }

@@ -5,6 +5,7 @@
 
 mod find;
 mod log_chain;
+mod log_events;
 mod log_file;
 mod log_follower;
 mod log_line;

@@ -314,7 +314,7 @@ processes:
         let said = String::from_utf8_lossy(&tail.stderr).into_owned();
         let notes = said
             .lines()
-            .filter(|line| line.starts_with("note: a: output may be missing here"));
+            .filter(|line| line.starts_with("note: a: output is missing here"));
         let notes = notes.count();
         match backups {
             1000 => assert_eq!((gaps, notes), (0, 0), "{numbers:?} {said}"),

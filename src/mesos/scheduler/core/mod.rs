@@ -25,6 +25,8 @@ mod request;
 mod requests;
 mod retries;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod state;
 mod status_updates;

@@ -51,7 +51,7 @@ pub fn runner_main(setup: RunnerSetup, steering: fn() -> Option<Box<dyn Steering
     exit_code(&error)
 }
 
-/// What the runner's exit tells the keeper: whether another runner could do better.
+/// The exit code, from which the keeper learns whether another runner could do better.
 fn exit_code(error: &RunnerError) -> u8 {
     match error {
         RunnerError::Distrust(_) => DISTRUST,

@@ -17,7 +17,8 @@ use dewar::{
         scheduler::{
             Written,
             core::{
-                Call, Core, Event, Fact, Heard, Offer, Ports, Request, Settings, State, task_id,
+                Call, Event, Fact, Offer, Ports, Request, SchedulerCore, Settings, State,
+                StatusUpdate, task_id,
             },
             directory, lock,
         },
@@ -71,7 +72,7 @@ fn offers(agents: usize, round: usize, cpus: u64) -> Vec<Offer> {
 }
 
 struct Simulation {
-    core: Core,
+    core: SchedulerCore,
     now: u64,
     facts: Vec<Fact>,
 }
@@ -93,7 +94,7 @@ impl Simulation {
 
     fn news(&mut self, serial: u64, state: TaskState) {
         let task = &self.core.state().tasks[&serial];
-        let heard = Heard {
+        let heard = StatusUpdate {
             task: task_id(serial, task),
             state,
             agent: Some(task.agent.to_string()),
@@ -127,7 +128,7 @@ impl Bench {
     fn simulate(&self, tasks: usize) {
         let agents = tasks / PER_AGENT;
         let mut world = Simulation {
-            core: Core::new(Settings::default(), State::default(), 0),
+            core: SchedulerCore::new(Settings::default(), State::default(), 0),
             now: 1_000_000,
             facts: Vec::new(),
         };

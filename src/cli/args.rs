@@ -1,8 +1,9 @@
-//! What may be written on the command line.
+//! What may be written on the command line: the table of contents. The arguments of a verb are
+//! beside it, in `verbs/`.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use super::{
     job::JobArgs,
@@ -13,6 +14,7 @@ use super::{
         explain::ExplainArgs,
         fake_agent::FakeAgentArgs,
         gc::GcArgs,
+        generate::{CompletionsArgs, ManArgs, SchemaArgs},
         graph::GraphArgs,
         inspect::InspectArgs,
         kill::KillArgs,
@@ -163,7 +165,7 @@ A second one with the same --root waits and takes its place. SIGTERM ends it; ta
   dewar doctor
   dewar doctor --format json | jq '.limits[] | select(.available | not)'")]
     Doctor(DoctorArgs),
-    /// Print the JSON Schema of task files (or job files), for editors
+    /// Print the JSON Schema of task files (or job files, or of output)
     #[command(after_help = "Examples:
   dewar schema > dewar.schema.json
   # then, as the first line of a task file:
@@ -180,24 +182,4 @@ A second one with the same --root waits and takes its place. SIGTERM ends it; ta
   dewar man | man -l -
   dewar man /usr/local/share/man/man1")]
     Man(ManArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SchemaArgs {
-    /// Of job files
-    #[arg(long)]
-    pub job: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CompletionsArgs {
-    /// For which shell
-    pub shell: clap_complete::Shell,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ManArgs {
-    /// Where all pages go
-    #[arg(value_name = "DIR")]
-    pub directory: Option<PathBuf>,
 }

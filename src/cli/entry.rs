@@ -1,11 +1,25 @@
-//! The entry: a root is forked off before anything else, then the verb is looked up.
+//! The entry of the program: forks a root off where the verb wants one, before anything else, and
+//! calls the verb.
+//!
+//! Only the verb decides; it is looked for once before clap (`early_verb`), and known by clap
+//! after.
 
-use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use super::{
     args::{Cli, Verb},
+    early_verb::early_verb,
     failure::{Code, Failure, Outcome},
     job,
     terminal::complain,
@@ -27,32 +41,29 @@ use crate::{
 
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
-    match words.next().as_deref() {
-        Some(RUNNER_VERB) => return exec_runner(&LOCAL, words.collect()),
-        Some(EXECUTOR_RUNNER_VERB) => return exec_runner(&EXECUTOR_RUNNER, words.collect()),
+    let mut words = std::env::args_os().skip(1);
+    match words.next().as_deref().and_then(OsStr::to_str) {
+        Some(RUNNER_VERB) => return exec_runner(&LOCAL, words),
+        Some(EXECUTOR_RUNNER_VERB) => return exec_runner(&EXECUTOR_RUNNER, words),
         Some(ROOT_VERB) => return exec_root(),
         _ => {}
     }
-    // Before this process has touched any memory: root and keeper live in a copy of it.
-    let wants_root = std::env::args_os().any(|word| word == "run" || word == "simplerun");
-    let root = match wants_root.then(|| fork_root(&LOCAL)).transpose() {
-        Ok(root) => root,
-        Err(error) => {
-            complain(&format!("error: cannot fork: {error}"));
-            return Code::Internal.into();
-        }
+    // Root and keeper live in a copy of this process, so they are forked before it has touched much
+    // memory.
+    let root = match early_verb(std::env::args_os().skip(1)) {
+        Some(verb) if verb == "run" || verb == "simplerun" => match fork_root(&LOCAL) {
+            Ok(root) => Some(root),
+            Err(error) => {
+                complain(&format!("error: cannot fork: {error}"));
+                return Code::Internal.into();
+            }
+        },
+        _ => None,
     };
-    // Whoever runs a cluster wants to know who asked for what.
-    let is_scheduler = std::env::args_os().any(|word| word == "scheduler");
-    trace::start_with(match is_scheduler {
-        true => tracing::Level::INFO,
-        false => tracing::Level::WARN,
-    });
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; everything else is a usage error.
+            // A request for help or the version is no error; everything else is a usage error.
             let code = if error.use_stderr() {
                 Code::Rejected
             } else {
@@ -64,6 +75,11 @@ pub fn main() -> ExitCode {
             return code.into();
         }
     };
+    // Operators of a cluster want to know who asked for what.
+    trace::start_with(match cli.verb {
+        Verb::Scheduler(_) => tracing::Level::INFO,
+        _ => tracing::Level::WARN,
+    });
     match dispatch(cli, root) {
         Ok(code) => code.into(),
         Err(failure) => {
@@ -88,12 +104,13 @@ fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
         Verb::Gc(args) => gc::gc(&store()?, &args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Schema(args) => generate::schema(&args),
-        Verb::Completions(args) => generate::completions(&args),
-        Verb::Man(args) => generate::man(&args),
+        Verb::Completions(args) => generate::completions(&args, Cli::command()),
+        Verb::Man(args) => generate::man(&args, Cli::command()),
         Verb::Attach(args) => attach::attach(&store()?, &args),
         Verb::Wait(args) => attach::wait(&store()?, &args),
         Verb::Executor(args) => {
-            // Without a home there is no default: then its tasks are not shown.
+            // Without a home directory there is no default; then `dewar status` does not show its
+            // tasks.
             executor::executor(&args, directory(cli.root.clone()).ok().as_deref())
         }
         Verb::FakeAgent(args) => fake_agent::fake_agent(&args, &directory(cli.root.clone())?),
@@ -104,7 +121,7 @@ fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
     }
 }
 
-/// Where tasks are kept.
+/// The directory in which tasks are kept.
 fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(directory) = given {
         return std::path::absolute(directory).map_err(Failure::rejected);
@@ -122,11 +139,13 @@ fn directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 }
 
-fn exec_runner(kind: &RunnerKind, words: Vec<String>) -> ExitCode {
+fn exec_runner(kind: &RunnerKind, words: impl Iterator<Item = OsString>) -> ExitCode {
     trace::start();
-    match RunnerSetup::from_arguments(&words) {
-        Ok(setup) => ExitCode::from((kind.main)(setup)),
-        Err(_) => {
+    let words: Result<Vec<String>, OsString> = words.map(OsString::into_string).collect();
+    let setup = words.ok().map(|words| RunnerSetup::from_arguments(&words));
+    match setup {
+        Some(Ok(setup)) => ExitCode::from((kind.main)(setup)),
+        _ => {
             complain(&format!("error: {} is for dewar itself", kind.verb));
             Code::Rejected.into()
         }
@@ -135,12 +154,7 @@ fn exec_runner(kind: &RunnerKind, words: Vec<String>) -> ExitCode {
 
 fn exec_root() -> ExitCode {
     trace::start();
-    let socket = rustix_stdin().and_then(|fd| {
-        let socket = UnixStream::from(fd);
-        // Only a socket has a peer.
-        socket.peer_addr().map(|_| socket)
-    });
-    match socket {
+    match stdin_socket() {
         Ok(socket) => ExitCode::from(root_main(socket, &LOCAL)),
         Err(_) => {
             complain(&format!("error: {ROOT_VERB} is for dewar itself"));
@@ -149,7 +163,11 @@ fn exec_root() -> ExitCode {
     }
 }
 
-fn rustix_stdin() -> io::Result<OwnedFd> {
-    use std::os::fd::AsFd;
-    io::stdin().as_fd().try_clone_to_owned()
+/// What a client has connected to the standard input of a root.
+fn stdin_socket() -> io::Result<UnixStream> {
+    let fd: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
+    let socket = UnixStream::from(fd);
+    // Only a socket has a peer.
+    socket.peer_addr()?;
+    Ok(socket)
 }

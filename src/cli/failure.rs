@@ -3,31 +3,31 @@
 use std::{fmt, process::ExitCode};
 
 use super::terminal::{complain, harmless};
-use crate::{engine::store::StoreError, journal::JournalError};
+use crate::engine::{client::SessionError, plan::TaskState, store::StoreError};
 
 /// Exit codes of `run`, `attach`, `wait` and `fake-agent`; other verbs use the first three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     Success = 0,
-    /// The task FAILED; or there is no such task.
+    /// The task is FAILED, or there is no such task.
     Failed = 1,
-    /// Rejected before anything started.
+    /// The command was rejected before anything started.
     Rejected = 2,
     Killed = 3,
     Lost = 4,
-    /// A bug of ours.
+    /// A bug in dewar.
     Internal = 70,
 }
 
 impl Code {
-    /// The code of a terminal state.
-    pub fn of_state(state: &str) -> Option<Code> {
+    /// The exit code of a terminal state; `None` for a state that is not terminal.
+    pub fn of_state(state: TaskState) -> Option<Code> {
         match state {
-            "SUCCESS" => Some(Code::Success),
-            "FAILED" => Some(Code::Failed),
-            "KILLED" => Some(Code::Killed),
-            "LOST" => Some(Code::Lost),
-            _ => None,
+            TaskState::Success => Some(Code::Success),
+            TaskState::Failed => Some(Code::Failed),
+            TaskState::Killed => Some(Code::Killed),
+            TaskState::Lost => Some(Code::Lost),
+            TaskState::Active | TaskState::Cleaning | TaskState::Finalizing => None,
         }
     }
 }
@@ -44,16 +44,16 @@ pub(crate) struct Failure {
     pub code: Code,
     message: String,
     hint: Option<String>,
-    /// The message is complete: it has its own headings.
+    /// The message has its own headings, so `error:` is not put in front.
     rendered: bool,
 }
 
 pub(super) type Outcome = Result<Code, Failure>;
 
-/// A task whose record cannot be trusted is LOST; everything else is a question that has no answer.
+/// A task whose journal cannot be trusted is LOST; any other error says nothing about the task.
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
-        let code = match is_distrust(&error) {
+        let code = match error.is_distrust() {
             true => Code::Lost,
             false => Code::Failed,
         };
@@ -61,12 +61,23 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// The record itself is bad; that it cannot be read just now (no descriptors, no rights) says nothing.
-pub(crate) fn is_distrust(error: &StoreError) -> bool {
-    match error {
-        StoreError::Journal(JournalError::Io { .. }) => false,
-        StoreError::Journal(_) => true,
-        _ => false,
+/// Why there is no conversation with a task's runner, and what to do about it.
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Failure {
+        match error {
+            SessionError::Store(error) => error.into(),
+            SessionError::Directory(_) | SessionError::Rejected(_) | SessionError::Replaced => {
+                Failure::rejected(error)
+            }
+            SessionError::NeverBegan(_) => Failure::new(Code::Failed, error),
+            SessionError::ExecutorGone(_) => Failure::new(Code::Lost, error)
+                .hint("what became of the task is the Mesos agent's to say"),
+            SessionError::TakeUpRefused(_) => Failure::new(Code::Lost, error),
+            SessionError::NoAnswer(_) => {
+                Failure::internal(error).hint("see engine.log beside its journal")
+            }
+            SessionError::Io(_) => Failure::internal(error),
+        }
     }
 }
 
@@ -80,17 +91,17 @@ impl Failure {
         }
     }
 
-    /// A bug of ours, or a system that says no to what always works.
+    /// A bug in dewar, or a system call that failed and never should.
     pub fn internal(error: impl fmt::Display) -> Failure {
         Failure::new(Code::Internal, error)
     }
 
-    /// Rejected before anything started.
+    /// The command is rejected before anything starts.
     pub fn rejected(message: impl fmt::Display) -> Failure {
         Failure::new(Code::Rejected, message)
     }
 
-    /// Diagnostics that show their places themselves.
+    /// Diagnostics that already show where each mistake is.
     pub fn rendered(message: String) -> Failure {
         Failure {
             rendered: true,
@@ -105,9 +116,10 @@ impl Failure {
         }
     }
 
-    /// Prints it to standard error.
+    /// Prints the failure and its hint to standard error.
     pub fn report(&self) {
-        // Names in it may be anybody's; what is rendered has seen to that itself.
+        // Names in the message may come from other users and steer the terminal; rendered
+        // diagnostics are escaped already.
         let lines = |text: &str| {
             text.split('\n')
                 .map(harmless)

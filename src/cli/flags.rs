@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use crate::task::Level;
 
-/// What a task file's templates are bound to.
+/// Options that give values to the templates of a task file.
 #[derive(Debug, Args)]
 pub(super) struct BindingArgs {
     /// Of several tasks in the file, the one to use
@@ -20,10 +20,11 @@ pub(super) struct BindingArgs {
     pub ports: Vec<(String, u16)>,
 }
 
-/// What the task may use and see.
+/// Options for the limits and the isolation of a task.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(super) struct BoundArgs {
-    /// How far the task is kept from this machine: directory or private [default: what the file says]
+    /// How far the task is kept from this machine: directory or private [default: what the file
+    /// says]
     #[arg(long, value_name = "LEVEL")]
     pub isolation: Option<Level>,
     /// Hold the task as a whole to its `resources`
@@ -70,7 +71,7 @@ pub(super) fn port(text: &str) -> Result<(String, u16), String> {
     }
 }
 
-/// Seconds or a duration, as microseconds.
+/// Reads seconds or a duration, and returns microseconds.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let period: crate::task::Period = text.parse().map_err(str::to_owned)?;
     Ok(period.as_micros())

@@ -8,74 +8,80 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-};
+use nix::poll::PollTimeout;
 use signal_hook::consts::SIGTSTP;
 
 use super::{
     failure::{Code, Failure, Outcome},
     live::Ask,
     signals::{Signals, drain},
+    sources::{Ready, Source, Sources},
     terminal::complain,
     view::View,
 };
 use crate::engine::{
-    client::{Line, LogFollower, Opened, Session, Watched},
+    client::{LogFollower, Opened, Output, Session, Start, Watched},
     history::{Event, TaskStatus},
     ipc::Request,
 };
-
-/// Whose output is shown while following.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
-    Nobody,
-    /// Of these processes.
-    Of(Vec<String>),
-}
-
-impl Shown {
-    fn names(&self) -> &[String] {
-        match self {
-            Shown::Nobody => &[],
-            Shown::Of(names) => names,
-        }
-    }
-}
 
 /// Between two pictures that only show more output.
 const FRAME: Duration = Duration::from_millis(50);
 /// Between two pictures when nothing happens: times are shown in seconds.
 const CLOCK: Duration = Duration::from_secs(1);
 
-fn timeout_of(duration: Duration) -> PollTimeout {
-    let millis = duration.as_millis().max(1);
-    PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
-}
-
+/// A task that is followed, and how it is shown.
 pub(super) struct Follower<'s> {
-    pub session: Box<Session<'s>>,
-    pub watched: Watched,
-    pub view: View,
-    pub shown: Shown,
-    pub signals: Signals,
+    session: Box<Session<'s>>,
+    watched: Watched,
+    view: View,
+    /// Names of the processes whose output is shown.
+    shown: Vec<String>,
+    signals: Signals,
+    /// Where the output of the runs that are told first begins; later ones are shown from their
+    /// beginning.
+    pub start: Start,
     /// Leave as soon as ACTIVE is on disk.
     pub detach: bool,
-    /// What was asked, to be asked again of a new runner: the old one may have died deaf.
+    /// What was asked, to be asked again of a new runner: the old one may have died before it read
+    /// it.
     pub repeat: Option<Request>,
     /// When the last picture of output was drawn, if there was one.
-    pub drawn_at: Option<Instant>,
+    drawn_at: Option<Instant>,
+    /// How often the user has asked to stop.
+    stops: u32,
 }
 
-/// Why following stopped.
+/// What came of waiting.
 enum Step {
     Continue,
+    /// The runner is gone.
     Broken,
     Done(Code),
 }
 
-impl Follower<'_> {
+impl<'s> Follower<'s> {
+    pub fn new(
+        session: Box<Session<'s>>,
+        watched: Watched,
+        view: View,
+        shown: Vec<String>,
+        signals: Signals,
+    ) -> Follower<'s> {
+        Follower {
+            session,
+            watched,
+            view,
+            shown,
+            signals,
+            start: Start::Oldest,
+            detach: false,
+            repeat: None,
+            drawn_at: None,
+            stops: 0,
+        }
+    }
+
     /// Follows until the task is over; `news` is what was not shown yet.
     pub fn run(self, news: Vec<Event>) -> Outcome {
         let logs = LogFollower::new().map_err(Failure::internal)?;
@@ -84,128 +90,135 @@ impl Follower<'_> {
 
     /// As [`run`](Self::run), going on where `logs` are.
     pub fn run_with(mut self, news: Vec<Event>, mut logs: LogFollower) -> Outcome {
-        let mut stops = 0;
-        self.view.begin(&self.watched, self.shown.names());
+        self.view.begin(&self.watched, &self.shown);
         if let Some(code) = self.tell(news, &mut logs) {
             return Ok(code);
         }
+        self.start = Start::Oldest;
         loop {
-            let step = self
-                .wait(&mut logs, &mut stops)
-                .map_err(Failure::internal)?;
-            match step {
-                Step::Continue => {}
+            let step = self.wait(&mut logs).map_err(Failure::internal)?;
+            let news = match step {
+                Step::Continue => continue,
                 Step::Done(code) => return Ok(code),
-                Step::Broken => {
-                    let opened = self.session.reopen()?;
-                    let (session, status) = match opened {
-                        Opened::Open(session, status) => (Some(session), status),
-                        Opened::Over(status) => (None, status),
-                    };
-                    let news = self.watched.again(*status);
-                    let (watched, view, shown) = (self.watched, self.view, self.shown);
-                    let Some(session) = session else {
-                        return Ok(conclude(watched, view, &shown, news, &mut logs));
-                    };
-                    self = Follower {
-                        session,
-                        watched,
-                        view,
-                        shown,
-                        signals: self.signals,
-                        detach: self.detach,
-                        repeat: self.repeat,
-                        drawn_at: self.drawn_at,
-                    };
-                    if let Some(code) = self.tell(news, &mut logs) {
-                        return Ok(code);
+                Step::Broken => match self.session.reopen()? {
+                    Opened::Open(session, status) => {
+                        self.session = session;
+                        self.watched.again(*status)
                     }
-                    if let Some(request) = &self.repeat
-                        && let Err(error) = self.session.request(request)
-                    {
-                        tracing::info!("asking again: {error}");
+                    Opened::Over(status) => {
+                        let news = self.watched.again(*status);
+                        let (watched, view) = (self.watched, self.view);
+                        return Ok(conclude(watched, view, &self.shown, news, &mut logs));
                     }
-                }
+                },
+            };
+            if let Some(code) = self.tell(news, &mut logs) {
+                return Ok(code);
+            }
+            if let Some(request) = &self.repeat
+                && let Err(error) = self.session.request(request)
+            {
+                tracing::info!("asking again: {error}");
             }
         }
     }
 
-    fn wait(&mut self, logs: &mut LogFollower, stops: &mut u32) -> io::Result<Step> {
-        if !self.session.has_pending() {
-            // A picture is drawn so many times a second and no more often.
-            let rest = self
-                .drawn_at
-                .map_or(Duration::ZERO, |at| FRAME.saturating_sub(at.elapsed()));
-            let may_draw = !self.view.has_clock() || rest.is_zero();
-            let nobody = self.signals.stops.as_fd();
-            let mut fds = vec![
-                PollFd::new(self.session.fd(), PollFlags::POLLIN),
-                PollFd::new(self.signals.stops.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.signals.resizes.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.view.keyboard().unwrap_or(nobody), PollFlags::POLLIN),
-            ];
-            if may_draw {
-                fds.push(PollFd::new(logs.fd(), PollFlags::POLLIN));
+    /// Waits for the next thing to happen, and does what follows from it.
+    fn wait(&mut self, logs: &mut LogFollower) -> io::Result<Step> {
+        if self.session.has_pending() {
+            return self.take_events(logs);
+        }
+        // A picture is drawn so many times a second and no more often.
+        let rest = self
+            .drawn_at
+            .map_or(Duration::ZERO, |at| FRAME.saturating_sub(at.elapsed()));
+        let may_draw = !self.view.has_clock() || rest.is_zero();
+        let has_more = logs.has_more() && may_draw;
+        let timeout = match self.view.has_clock() {
+            _ if has_more => PollTimeout::ZERO,
+            true if !may_draw => timeout_of(rest),
+            true => timeout_of(CLOCK),
+            false => PollTimeout::NONE,
+        };
+        let ready = self.sources(logs, may_draw).wait(timeout)?;
+        if ready.has(Source::Logs) || has_more {
+            if !self.show_output(logs) {
+                return Ok(Step::Done(Code::Success));
             }
-            let has_more = logs.has_more() && may_draw;
-            let timeout = match self.view.has_clock() {
-                _ if has_more => PollTimeout::ZERO,
-                true if !may_draw => timeout_of(rest),
-                true => timeout_of(CLOCK),
-                false => PollTimeout::NONE,
-            };
-            let found = match poll(&mut fds, timeout) {
-                Ok(found) => found,
-                Err(Errno::EINTR) => 0,
-                Err(errno) => return Err(errno.into()),
-            };
-            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-            drop(fds);
-            if ready.get(4) == Some(&true) || has_more {
-                let lines = logs.lines();
-                if !lines.is_empty() {
-                    if !self.view.output(&lines, &self.watched) {
-                        return Ok(Step::Done(Code::Success));
-                    }
-                    self.drawn_at = Some(Instant::now());
-                }
-            } else if found == 0 && may_draw && self.view.has_clock() {
-                self.view.tick(&self.watched);
+        } else if ready.is_empty() && may_draw && self.view.has_clock() {
+            self.view.tick(&self.watched);
+        }
+        if ready.has(Source::Keyboard)
+            && let Some(step) = self.press()
+        {
+            return Ok(step);
+        }
+        self.take_signals(&ready)?;
+        match ready.has(Source::Session) {
+            true => self.take_events(logs),
+            false => Ok(Step::Continue),
+        }
+    }
+
+    fn sources<'fd>(&'fd self, logs: &'fd LogFollower, may_draw: bool) -> Sources<'fd> {
+        let mut sources = Sources::default();
+        sources.add(Source::Session, self.session.fd());
+        sources.add(Source::Stops, self.signals.stops.as_fd());
+        sources.add(Source::Suspends, self.signals.suspends.as_fd());
+        sources.add(Source::Resizes, self.signals.resizes.as_fd());
+        if let Some(keyboard) = self.view.keyboard() {
+            sources.add(Source::Keyboard, keyboard);
+        }
+        if may_draw {
+            sources.add(Source::Logs, logs.fd());
+        }
+        sources
+    }
+
+    /// False when output is all that was wanted and its reader has left.
+    fn show_output(&mut self, logs: &mut LogFollower) -> bool {
+        let lines = logs.lines();
+        if lines.is_empty() {
+            return true;
+        }
+        let is_read = self.view.output(&lines, &self.watched);
+        self.drawn_at = Some(Instant::now());
+        is_read
+    }
+
+    /// Takes in the keys that were pressed; a step when the user leaves.
+    fn press(&mut self) -> Option<Step> {
+        for ask in self.view.press(&self.watched) {
+            match ask {
+                Ask::Leave => return Some(self.leave()),
+                Ask::Stop => self.ask_to_stop(1),
+                Ask::Restart(process) => self.ask_to_restart(process),
             }
-            if ready[3] && self.view.keyboard().is_some() {
-                for ask in self.view.press(&self.watched) {
-                    match ask {
-                        Ask::Leave => return Ok(self.leave()),
-                        Ask::Stop => {
-                            *stops += 1;
-                            self.ask_to_stop(*stops);
-                        }
-                        Ask::Restart(process) => self.ask_to_restart(process),
-                    }
-                }
-            }
-            if drain(&self.signals.suspends)? > 0 {
-                self.view.rest();
-                signal_hook::low_level::emulate_default_handler(SIGTSTP)?;
-            }
-            if ready[2] && drain(&self.signals.resizes)? > 0 {
-                self.view.redraw(&self.watched);
-            }
-            if ready[1]
-                && let Some(last) = &self.signals.ends_us
-            {
+        }
+        None
+    }
+
+    fn take_signals(&mut self, ready: &Ready) -> io::Result<()> {
+        if ready.has(Source::Suspends) && drain(&self.signals.suspends)? > 0 {
+            self.view.rest();
+            signal_hook::low_level::emulate_default_handler(SIGTSTP)?;
+        }
+        if ready.has(Source::Resizes) && drain(&self.signals.resizes)? > 0 {
+            self.view.redraw(&self.watched);
+        }
+        if ready.has(Source::Stops) {
+            if let Some(last) = &self.signals.ends_us {
                 self.view.give_back();
                 let last = last.load(Ordering::SeqCst) as i32;
                 signal_hook::low_level::emulate_default_handler(last)?;
             }
-            if ready[1] {
-                *stops += drain(&self.signals.stops)? as u32;
-                self.ask_to_stop(*stops);
-            }
-            if !ready[0] {
-                return Ok(Step::Continue);
-            }
+            let count = drain(&self.signals.stops)?;
+            self.ask_to_stop(count as u32);
         }
+        Ok(())
+    }
+
+    fn take_events(&mut self, logs: &mut LogFollower) -> io::Result<Step> {
         let Some(events) = self.session.events()? else {
             return Ok(Step::Broken);
         };
@@ -223,7 +236,7 @@ impl Follower<'_> {
         Ok(Step::Continue)
     }
 
-    /// The person has seen enough; the task goes on.
+    /// The user has seen enough; the task goes on.
     fn leave(&mut self) -> Step {
         let id = self.session.id().to_owned();
         self.view.finish(&self.watched);
@@ -236,16 +249,18 @@ impl Follower<'_> {
             task: Some(self.session.id().to_owned()),
             process,
         };
-        // A runner that died is replaced; the person sees that nothing happened and asks again.
+        // A runner that died is replaced; the user sees that nothing happened and asks again.
         if let Err(error) = self.session.request(&request) {
             tracing::info!("asking to restart: {error}");
         }
     }
 
+    /// The user has asked so many times more.
     fn ask_to_stop(&mut self, times: u32) {
+        self.stops += times;
         let request = Request::Kill {
             task: Some(self.session.id().to_owned()),
-            now: times > 1,
+            now: self.stops > 1,
             budget_us: None,
         };
         // A runner that died is replaced, and then asked again.
@@ -253,7 +268,7 @@ impl Follower<'_> {
             tracing::info!("asking to stop: {error}");
         }
         self.repeat = Some(request);
-        let text = match times {
+        let text = match self.stops {
             1 => "stopping; once more to kill at once",
             _ => "killing",
         };
@@ -263,9 +278,13 @@ impl Follower<'_> {
     /// Shows what is new; the code when that was the end.
     fn tell(&mut self, news: Vec<Event>, logs: &mut LogFollower) -> Option<Code> {
         for event in news {
-            show(&event, &self.watched, &mut self.view, &self.shown, logs);
+            let shown = Shown {
+                names: &self.shown,
+                start: self.start,
+            };
+            show(&event, &self.watched, &mut self.view, shown, logs);
             if let Event::Task(task) = &event {
-                if let Some(code) = Code::of_state(&task.state) {
+                if let Some(code) = Code::of_state(task.state) {
                     self.view.finish(&self.watched);
                     return Some(code);
                 }
@@ -278,41 +297,63 @@ impl Follower<'_> {
     }
 }
 
-/// The task ended while nobody talked to us.
+fn timeout_of(duration: Duration) -> PollTimeout {
+    let millis = duration.as_millis().max(1);
+    PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
+}
+
+/// The task ended while there was no conversation.
 fn conclude(
     watched: Watched,
     mut view: View,
-    shown: &Shown,
+    names: &[String],
     news: Vec<Event>,
     logs: &mut LogFollower,
 ) -> Code {
+    let shown = Shown {
+        names,
+        start: Start::Oldest,
+    };
     for event in news {
         show(&event, &watched, &mut view, shown, logs);
     }
     view.finish(&watched);
-    Code::of_state(&watched.status.state).unwrap_or(Code::Internal)
+    Code::of_state(watched.status.state).unwrap_or(Code::Internal)
+}
+
+/// Whose output is shown, and from where.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    names: &'a [String],
+    start: Start,
 }
 
 /// Shows one event, with the output that belongs before it.
-fn show(event: &Event, watched: &Watched, view: &mut View, shown: &Shown, logs: &mut LogFollower) {
-    let is_shown = |name: &String| shown.names().contains(name);
-    if let Event::Run(run) = event
-        && (is_shown(&run.name) || view.has_clock())
-    {
-        let sandbox = Path::new(&watched.status.sandbox);
-        match is_shown(&run.name) {
-            true => logs.add(sandbox, &run.name, run.run.run, None),
-            false => logs.glance(sandbox, &run.name, run.run.run),
-        }
-        if run.run.stopped_at.is_some() {
-            let mut out = |lines: &[Line]| {
-                view.output(lines, watched);
-            };
-            logs.finish(&run.name, run.run.run, &mut out);
-        } else {
-            let lines = logs.lines();
-            if !lines.is_empty() {
-                view.output(&lines, watched);
+fn show(
+    event: &Event,
+    watched: &Watched,
+    view: &mut View,
+    shown: Shown<'_>,
+    logs: &mut LogFollower,
+) {
+    if let Event::Run(run) = event {
+        let is_shown = shown.names.contains(&run.name);
+        if is_shown || view.has_clock() {
+            let sandbox = Path::new(&watched.status.sandbox);
+            match is_shown {
+                true => logs.add(sandbox, &run.name, run.run.run, shown.start),
+                false => logs.glance(sandbox, &run.name, run.run.run),
+            }
+            if run.run.stopped_at.is_some() {
+                let mut out = |lines: &[Output]| {
+                    view.output(lines, watched);
+                };
+                logs.finish(&run.name, run.run.run, &mut out);
+            } else {
+                let lines = logs.lines();
+                if !lines.is_empty() {
+                    view.output(&lines, watched);
+                }
             }
         }
     }
@@ -320,11 +361,11 @@ fn show(event: &Event, watched: &Watched, view: &mut View, shown: &Shown, logs: 
 }
 
 /// The processes of `status` whose output followers show.
-pub(super) fn consoles(task: &crate::task::Task, status: &TaskStatus) -> Shown {
+pub(super) fn consoles(task: &crate::task::Task, status: &TaskStatus) -> Vec<String> {
     let shown = task
         .processes
         .iter()
         .filter(|process| process.logger.destination.is_shown())
         .filter(|process| status.processes.iter().any(|p| p.name == process.name));
-    Shown::Of(shown.map(|process| process.name.clone()).collect())
+    shown.map(|process| process.name.clone()).collect()
 }

@@ -1,14 +1,14 @@
-//! What a task may use and see, from the command line; and whether this machine can give that, before
-//! anything begins.
+//! The limits and the isolation of a task as the command line gives them, and the check that this
+//! machine can enforce them. The check comes before anything begins.
 
 use super::{failure::Failure, flags::BoundArgs};
 use crate::{
-    resources::{DelegateError, Site, Survey, Whose, delegate, has_limits},
+    resources::{DelegateError, Hierarchies, Survey, Whose, delegate, has_limits},
     task::Task,
 };
 
 impl BoundArgs {
-    /// As they are written on a command line.
+    /// The options as words of a command line.
     pub fn words(self) -> Vec<String> {
         let level = self.isolation.map(|level| format!("--isolation={level}"));
         let enforce = self.enforce_task.then(|| "--enforce-task".to_owned());
@@ -16,7 +16,7 @@ impl BoundArgs {
     }
 }
 
-/// Lets the command line have its say.
+/// Changes `task` as the options say.
 pub(super) fn apply(args: BoundArgs, task: &mut Task) {
     if let Some(level) = args.isolation {
         task.isolation.level = level;
@@ -24,11 +24,11 @@ pub(super) fn apply(args: BoundArgs, task: &mut Task) {
     task.enforce = args.enforce_task;
 }
 
-/// Checks that the limits of `task` can be had by a root that is the process `root`. On a desktop that takes a
-/// scope of systemd's, into which the root is moved.
+/// Checks that the limits of `task` can be enforced by the root with the pid `root`. On a desktop
+/// that takes a scope of systemd, into which the root is moved.
 ///
 /// # Errors
-/// Every limit that cannot be had.
+/// Names every limit that cannot be enforced.
 pub(super) fn check(task: &Task, id: &str, root: u32) -> Result<(), Failure> {
     if !has_limits(task) {
         return Ok(());
@@ -48,7 +48,7 @@ pub(super) fn check(task: &Task, id: &str, root: u32) -> Result<(), Failure> {
     )))
 }
 
-/// As [`check`], for a task that is under way: it goes on whatever it finds.
+/// As [`check`], for a task that has begun: it goes on also when a limit cannot be enforced.
 pub(crate) fn make_room(task: &Task, id: &str, root: u32) {
     if has_limits(task)
         && let (_, Err(error)) = look(task, id, root)
@@ -57,23 +57,24 @@ pub(crate) fn make_room(task: &Task, id: &str, root: u32) {
     }
 }
 
-/// What the root can have. When something is missing that a scope of systemd's might give, one is asked for first.
+/// What the root can enforce. When something is missing that a scope of systemd might give, systemd
+/// is asked for one first.
 fn look(task: &Task, id: &str, root: u32) -> (Survey, Result<(), DelegateError>) {
     let survey = Survey::take();
     let is_wanted = !survey.problems(task, Whose::Everybodys).is_empty();
-    if !is_wanted || !survey.site.could_be_delegated() {
+    if !is_wanted || !survey.hierarchies.could_be_delegated() {
         return (survey, Ok(()));
     }
     match delegate(&format!("dewar-{}-{root}.scope", escaped(id)), root) {
         Ok(()) => {
-            let site = Site::of_process(root);
-            (Survey { site }, Ok(()))
+            let hierarchies = Hierarchies::of_process(root);
+            (Survey { hierarchies }, Ok(()))
         }
         error => (survey, error),
     }
 }
 
-/// What systemd takes as the name of a unit.
+/// `id` with only such characters as systemd allows in the name of a unit.
 fn escaped(id: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     id.chars()

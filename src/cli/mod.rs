@@ -1,6 +1,8 @@
-//! The command line: one file a verb. Parse, call, print; the logic is elsewhere.
+//! The command line: one file a verb. It parses, calls and prints; decisions are made in other
+//! rooms.
 
 mod args;
+mod early_verb;
 mod entry;
 mod failure;
 mod flags;
@@ -10,11 +12,10 @@ mod limit_flags;
 mod live;
 mod plain;
 mod signals;
+mod sources;
 mod task_file;
 mod terminal;
 mod verbs;
 mod view;
 
 pub use entry::main;
-pub(crate) use failure::{Code, Failure, is_distrust};
-pub(crate) use limit_flags::make_room;

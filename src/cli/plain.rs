@@ -2,19 +2,19 @@
 
 use std::io::{self, Write};
 
-use jiff::Timestamp;
-
 use super::terminal::{Colour, Style, fit, harmless, put};
 use crate::engine::{
-    client::{Line, Watched},
-    history::{Event, ProcessStatus, RunStatus},
+    client::{Line, Missed, Output, Watched},
+    history::{Event, ProcessState, ProcessStatus, RunStatus, WallTime},
+    plan::{RunState, TaskState},
 };
 
-/// Lines: dewar's own on standard error, the processes' output on the stream it came from.
+/// Prints lines: those of dewar on standard error, the output of processes on the stream that it
+/// came from.
 pub(super) struct Plain {
     pub(super) style: Style,
     out_style: Style,
-    began: Option<Timestamp>,
+    began: Option<WallTime>,
     width: usize,
 }
 
@@ -49,7 +49,7 @@ impl Plain {
 
     pub fn begin(&mut self, watched: &Watched) {
         let states = &watched.status.states;
-        self.began = states.first().and_then(|state| state.at.parse().ok());
+        self.began = states.first().map(|state| state.at);
         let names = watched
             .status
             .processes
@@ -62,10 +62,17 @@ impl Plain {
         put(&mut io::stderr(), text.as_bytes());
     }
 
-    /// False when nobody reads it any more.
-    pub(super) fn output(&self, lines: &[Line]) -> bool {
+    /// False when its reader has left.
+    pub(super) fn output(&self, output: &[Output]) -> bool {
         let mut is_read = true;
-        for line in lines {
+        for one in output {
+            let line = match one {
+                Output::Line(line) => line,
+                Output::Missed(missed) => {
+                    self.say(&self.missed(missed));
+                    continue;
+                }
+            };
             let (style, mut stream): (Style, Box<dyn Write>) = match line.stream {
                 "stderr" => (self.style, Box::new(io::stderr())),
                 _ => (self.out_style, Box::new(io::stdout())),
@@ -82,7 +89,26 @@ impl Plain {
         is_read
     }
 
-    /// A line of output for a terminal.
+    /// Where output may be missing.
+    pub fn missed(&self, missed: &Missed) -> String {
+        let stream = missed.stream;
+        let why = match missed.files {
+            Some(1) => format!("a file of its {stream} was rotated away before it was read"),
+            Some(files) => {
+                format!("{files} files of its {stream} were rotated away before they were read")
+            }
+            None => format!("its {stream} was rotated faster than it was read"),
+        };
+        let is = match missed.files {
+            Some(_) => "is",
+            None => "may be",
+        };
+        let name = harmless(&missed.process);
+        let text = format!("note: {name}: output {is} missing here: {why}");
+        format!("{}\n", self.style.paint(Colour::Yellow, &text))
+    }
+
+    /// A line of output as a terminal shows it.
     pub fn shown(&self, line: &Line) -> String {
         Plain::line_of(self.style, line)
     }
@@ -92,42 +118,36 @@ impl Plain {
         format!("{name}{}\n", harmless(&String::from_utf8_lossy(&line.text)))
     }
 
-    fn clock(&mut self, at: &str) -> String {
-        let Ok(at) = at.parse::<Timestamp>() else {
-            return String::new();
-        };
+    fn clock(&mut self, at: WallTime) -> String {
         let began = *self.began.get_or_insert(at);
-        let seconds = (at.as_microsecond() - began.as_microsecond()) as f64 / 1e6;
+        let seconds = seconds_of(at) - seconds_of(began);
         self.style.paint(Colour::Grey, &format!("{seconds:>9.3}s"))
     }
 
     pub fn line(&mut self, event: &Event, watched: &Watched) -> String {
         match event {
             Event::Task(task) => {
-                let clock = self.clock(&task.at);
-                let state = self.style.state(&task.state, 0);
+                let clock = self.clock(task.at);
+                let state = self.style.state(task.state, 0);
                 let mut line = format!("{clock}  {state}");
                 if let Some(reason) = &task.reason {
                     line += &format!("  {}", harmless(reason));
                 }
                 let alive = watched.alive();
-                if let ("CLEANING", Some(deadline), false) =
-                    (task.state.as_str(), &task.deadline, alive.is_empty())
+                if let (TaskState::Cleaning, Some(deadline), false) =
+                    (task.state, task.deadline, alive.is_empty())
                 {
-                    line += &format!("\n{}", stopping(&alive, &task.at, deadline));
+                    line += &format!("\n{}", stopping(&alive, task.at, deadline));
                 }
                 line + "\n"
             }
             Event::Run(run) => {
-                let at = run.run.stopped_at.as_ref();
-                let at = at
-                    .or(run.run.started_at.as_ref())
-                    .or(run.run.forked_at.as_ref());
-                let clock = self.clock(at.map_or("", String::as_str));
+                let at = run.run.stopped_at.or(run.run.began_at());
+                let clock = at.map_or_else(String::new, |at| self.clock(at));
                 let name = harmless(&run.name);
                 let width = self.width;
                 let what = describe(&run.run, self.style);
-                if run.run.state == "FORKED" {
+                if run.run.state == RunState::Forked {
                     return String::new();
                 }
                 let number = match run.run.run {
@@ -137,7 +157,7 @@ impl Plain {
                 format!("{clock}  {name:width$}  {what}{number}\n")
             }
             Event::Notice(notice) => {
-                let clock = self.clock(&notice.at);
+                let clock = self.clock(notice.at);
                 let about = notice
                     .name
                     .as_deref()
@@ -153,8 +173,8 @@ impl Plain {
         let status = &watched.status;
         let mut text = String::new();
         for process in &status.processes {
-            let failed = process.runs.last().filter(|run| run.state == "FAILED");
-            if let Some(run) = failed {
+            let last = process.runs.last();
+            if let Some(run) = last.filter(|run| run.state == RunState::Failed) {
                 let logs = format!("{}/.logs/{}/{}", status.sandbox, process.name, run.run);
                 text += &format!(
                     "  {}: output in {}\n",
@@ -167,23 +187,23 @@ impl Plain {
     }
 }
 
-/// Who is still stopping, and when SIGKILL comes.
-pub(super) fn stopping(alive: &[(&str, u32)], now: &str, deadline: &str) -> String {
+/// Which processes are still stopping, and when SIGKILL comes.
+pub(super) fn stopping(alive: &[(&str, u32)], now: WallTime, deadline: WallTime) -> String {
     let who: Vec<String> = alive
         .iter()
         .map(|(name, pid)| format!("{} (pid {pid})", harmless(name)))
         .collect();
-    let seconds = |text: &str| Some(text.parse::<Timestamp>().ok()?.as_microsecond() as f64 / 1e6);
-    let left = seconds(deadline)
-        .zip(seconds(now))
-        .map(|(deadline, now)| (deadline - now).max(0.0));
-    let left = left.map_or_else(String::new, |left| format!("; SIGKILL in {left:.1}s"));
-    format!("  stopping: {}{left}", who.join(", "))
+    let left = deadline.since(now).as_secs_f64();
+    format!("  stopping: {}; SIGKILL in {left:.1}s", who.join(", "))
 }
 
-/// A run in a few words.
+fn seconds_of(at: WallTime) -> f64 {
+    at.timestamp().as_microsecond() as f64 / 1e6
+}
+
+/// Describes a run in a few words.
 fn describe(run: &RunStatus, style: Style) -> String {
-    let state = style.state(&run.state, 0);
+    let state = style.state(run.state, 0);
     let reason = run.reason.as_deref().map(harmless);
     match (&run.exit_code, &run.signal, reason) {
         (_, _, Some(reason)) => format!("{state}  {reason}"),
@@ -197,7 +217,7 @@ fn describe(run: &RunStatus, style: Style) -> String {
     }
 }
 
-/// One line a process: name, state, runs, and what there is to know.
+/// A table with one line a process: its name, state, runs, and more.
 pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String> {
     let processes = &watched.status.processes;
     let widest = processes.iter().map(|p| p.name.chars().count()).max();
@@ -212,7 +232,7 @@ pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String
         let used = 2 + width + 2 + 8 + 1 + 5 + 1;
         let room = usize::from(columns).saturating_sub(used + 1);
         let info = fit(&info, room);
-        let state = style.state(&process.state, 8);
+        let state = style.state(process.state, 8);
         format!("  {name:width$}  {state} {runs:5} {info}")
             .trim_end()
             .to_owned()
@@ -220,11 +240,11 @@ pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String
     rows.collect()
 }
 
-/// What there is to know of a process beside its state.
+/// What a table says of a process beside its state.
 pub(super) fn info(process: &ProcessStatus, watched: &Watched) -> String {
     let run = process.runs.last();
-    match (process.state.as_str(), run) {
-        ("WAITING", _) => {
+    match (process.state, run) {
+        (ProcessState::Waiting, _) => {
             let names = watched.waits_for(process);
             match (names.is_empty(), process.is_final) {
                 (false, _) => format!("waits for {}", harmless(&names.join(", "))),
@@ -238,7 +258,10 @@ pub(super) fn info(process: &ProcessStatus, watched: &Watched) -> String {
                 is_terminal: false,
             };
             let text = describe(run, plain);
-            let text = text.strip_prefix(&run.state).unwrap_or(&text).trim_start();
+            let text = text
+                .strip_prefix(run.state.name())
+                .unwrap_or(&text)
+                .trim_start();
             text.to_owned()
         }
         (_, None) => String::new(),

@@ -1,4 +1,4 @@
-//! Signals of the terminal, as a descriptor among others.
+//! Signals of the terminal as descriptors, which a poll waits for like any other.
 
 use std::{
     io::{self, Read},
@@ -10,35 +10,49 @@ use signal_hook::consts::{SIGCONT, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 
 use super::{failure::Failure, view::View};
 
-/// Signals as descriptors. Registered before a task begins: from then on Ctrl-C means the task.
+/// Signals as descriptors. They are registered before a task begins, so that no Ctrl-C is missed.
 pub(super) struct Signals {
+    /// Readable after Ctrl-C or SIGTERM.
     pub(super) stops: UnixStream,
-    /// Open for ever: an end of `stops` would be readable for ever.
+    /// Kept open: at the end of `stops` a poll would never wait again.
     _stops_held: UnixStream,
+    /// Readable when the terminal has another size, or after SIGCONT.
     pub(super) resizes: UnixStream,
-    /// Ctrl-Z.
+    /// Readable after Ctrl-Z.
     pub(super) suspends: UnixStream,
-    /// They mean us: the last one ends us, once the terminal is as it was.
+    /// Set where Ctrl-C and SIGTERM end the client and not the task. Holds the number of the last
+    /// one, which is carried out once the terminal is as it was before.
     pub(super) ends_us: Option<Arc<AtomicUsize>>,
 }
 
+/// What Ctrl-C and SIGTERM do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stops {
+    /// They end the task.
+    EndTask,
+    /// They end the client, after it has given back the terminal.
+    EndClient,
+    /// They end the client at once, as the kernel does it.
+    NotCaught,
+}
+
 impl Signals {
-    /// Ctrl-C and SIGTERM end the task, not us.
+    /// Ctrl-C and SIGTERM end the task, not the client.
     pub fn that_stop() -> Result<Signals, Failure> {
-        Signals::register(Some(true)).map_err(Failure::internal)
+        Signals::register(Stops::EndTask).map_err(Failure::internal)
     }
 
-    /// Ctrl-C and SIGTERM end us, not the task; at once, unless `view` has a terminal to give back.
+    /// Ctrl-C and SIGTERM end the client, not the task; at once, unless `view` has changed the
+    /// terminal.
     pub fn that_leave(view: &View) -> Result<Signals, Failure> {
-        match view.keyboard() {
-            Some(_) => Signals::register(Some(false)),
-            None => Signals::register(None),
-        }
-        .map_err(Failure::internal)
+        let stops = match view.keyboard() {
+            Some(_) => Stops::EndClient,
+            None => Stops::NotCaught,
+        };
+        Signals::register(stops).map_err(Failure::internal)
     }
 
-    /// `stops`: Ctrl-C and SIGTERM are ours, and mean the task; `None`: they do what they always do.
-    fn register(stops: Option<bool>) -> io::Result<Signals> {
+    fn register(stops: Stops) -> io::Result<Signals> {
         let pair = || -> io::Result<(UnixStream, UnixStream)> {
             let (read, write) = UnixStream::pair()?;
             read.set_nonblocking(true)?;
@@ -46,19 +60,18 @@ impl Signals {
         };
         let (stops_read, stops_write) = pair()?;
         let last = Arc::new(AtomicUsize::new(0));
-        let ours: &[i32] = if stops.is_some() {
-            &[SIGINT, SIGTERM]
-        } else {
-            &[]
+        let caught: &[i32] = match stops {
+            Stops::EndTask | Stops::EndClient => &[SIGINT, SIGTERM],
+            Stops::NotCaught => &[],
         };
-        for signal in ours.iter().copied() {
+        for signal in caught.iter().copied() {
             signal_hook::flag::register_usize(signal, Arc::clone(&last), signal as usize)?;
             signal_hook::low_level::pipe::register(signal, stops_write.try_clone()?)?;
         }
         let (suspends_read, suspends_write) = pair()?;
         signal_hook::low_level::pipe::register(SIGTSTP, suspends_write)?;
         let (resizes_read, resizes_write) = pair()?;
-        // After a stop in the background the terminal is to be set up again too.
+        // After SIGCONT the terminal has to be set up again, as after a resize.
         let second = resizes_write.try_clone()?;
         signal_hook::low_level::pipe::register(SIGCONT, second)?;
         signal_hook::low_level::pipe::register(SIGWINCH, resizes_write)?;
@@ -67,12 +80,12 @@ impl Signals {
             _stops_held: stops_write,
             resizes: resizes_read,
             suspends: suspends_read,
-            ends_us: (stops == Some(false)).then_some(last),
+            ends_us: (stops == Stops::EndClient).then_some(last),
         })
     }
 }
 
-/// How many signals came.
+/// Empties the pipe of a signal, and returns how many signals came.
 pub(super) fn drain(mut pipe: &UnixStream) -> io::Result<usize> {
     let mut bytes = [0; 64];
     match pipe.read(&mut bytes) {

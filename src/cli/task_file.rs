@@ -14,10 +14,10 @@ use super::{
 };
 use crate::config::{Bindings, Diagnostics, Document, Resolved};
 
-/// Files that are larger are no task files.
+/// Bytes of a task file, at most.
 const LARGEST: u64 = 16 << 20;
 
-/// A task file that parsed, with the one task that was chosen.
+/// A task file that was parsed, and the one task of it that was chosen.
 pub(super) struct TaskFile {
     path: String,
     source: String,
@@ -47,7 +47,7 @@ impl TaskFile {
         TaskFile::of_source(&source, path, args)
     }
 
-    /// The task of this text; `path` says where it comes from.
+    /// Parses `source`; `path` is what messages call it, and tells the format.
     pub fn of_source(source: &str, path: &Path, args: &BindingArgs) -> Result<TaskFile, Failure> {
         let source = source.to_owned();
         let shown = path.display().to_string();
@@ -57,7 +57,8 @@ impl TaskFile {
             Some("yaml" | "yml") => false,
             _ => source.trim_start().starts_with(['{', '[']),
         };
-        // Files that a task file names are beside it; of standard input, where we are.
+        // Files that a task file names are looked for beside it; with standard input, in the
+        // working directory.
         let beside = path.parent().filter(|parent| *parent != Path::new(""));
         let beside = std::path::absolute(beside.unwrap_or(Path::new(".")));
         let directory = beside.map_err(|error| Failure::rejected(format!("{shown}: {error}")))?;
@@ -78,7 +79,7 @@ impl TaskFile {
         self.document.names()[self.index].clone()
     }
 
-    /// The text of the file.
+    /// The text of the file as it was read.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -132,13 +133,13 @@ fn rejected(diagnostics: &Diagnostics, source: &str, path: &str) -> Failure {
     Failure::rendered(format!("{text}\n\n{path}: {count}; nothing was started"))
 }
 
-/// Numbers for all ports that are named: those given, else free ones.
+/// Numbers for all ports in `named`: those in `given`, and free ones for the others.
 pub(super) fn allocate_ports(
     named: &BTreeSet<String>,
     given: &[(String, u16)],
 ) -> Result<BTreeMap<String, u16>, Failure> {
     let mut ports: BTreeMap<String, u16> = given.iter().cloned().collect();
-    // All are held until the last one is found, so that no two are the same.
+    // All listeners stay open until the last port is found, so that no two are the same.
     let mut held = Vec::new();
     for name in named {
         if ports.contains_key(name) {
@@ -160,7 +161,7 @@ pub(super) fn allocate_ports(
     Ok(ports)
 }
 
-/// The host's name, for `{{mesos.hostname}}`.
+/// The name of this host, for `{{mesos.hostname}}`.
 pub(super) fn hostname() -> String {
     nix::unistd::gethostname()
         .map(|name| name.to_string_lossy().into_owned())

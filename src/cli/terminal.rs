@@ -1,10 +1,18 @@
-//! Colours, and keeping other people's bytes from steering the terminal.
+//! Printing on a terminal: colours, and text in which nothing can steer the terminal.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use std::io::{IsTerminal, Write};
+use std::{
+    fmt::Display,
+    io::{IsTerminal, Write},
+};
 
-/// How a stream wants its text.
+use crate::engine::{
+    history::ProcessState,
+    plan::{RunState, TaskState},
+};
+
+/// Whether text for a stream may have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Style {
     pub colours: bool,
@@ -29,16 +37,43 @@ impl Style {
         }
     }
 
-    /// A state in its colour.
-    pub fn state(self, state: &str, width: usize) -> String {
-        let colour = match state {
-            "SUCCESS" => Colour::Green,
-            "RUNNING" | "ACTIVE" | "FINALIZING" => Colour::Cyan,
-            "FAILED" | "LOST" => Colour::Red,
-            "KILLED" | "CLEANING" => Colour::Yellow,
-            _ => Colour::Grey,
-        };
-        self.paint(colour, &format!("{state:width$}"))
+    /// A state in its colour, padded to `width`.
+    pub fn state(self, state: impl HasColour, width: usize) -> String {
+        self.paint(state.colour(), &format!("{state:width$}"))
+    }
+}
+
+/// A state that has a colour.
+pub(super) trait HasColour: Display {
+    fn colour(&self) -> Colour;
+}
+
+impl HasColour for TaskState {
+    fn colour(&self) -> Colour {
+        match self {
+            TaskState::Success => Colour::Green,
+            TaskState::Active | TaskState::Finalizing => Colour::Cyan,
+            TaskState::Failed | TaskState::Lost => Colour::Red,
+            TaskState::Killed | TaskState::Cleaning => Colour::Yellow,
+        }
+    }
+}
+
+impl HasColour for ProcessState {
+    fn colour(&self) -> Colour {
+        match self {
+            ProcessState::Success => Colour::Green,
+            ProcessState::Running => Colour::Cyan,
+            ProcessState::Failed | ProcessState::Lost => Colour::Red,
+            ProcessState::Killed => Colour::Yellow,
+            ProcessState::Waiting | ProcessState::Forked => Colour::Grey,
+        }
+    }
+}
+
+impl HasColour for RunState {
+    fn colour(&self) -> Colour {
+        ProcessState::from(*self).colour()
     }
 }
 
@@ -65,7 +100,8 @@ pub(super) fn harmless(text: &str) -> String {
     out
 }
 
-/// JSON in one line, its control characters escaped: also those that JSON allows and terminals obey.
+/// JSON in one line, its control characters escaped: also those that JSON allows and terminals
+/// obey.
 pub(super) fn harmless_json(value: &serde_json::Value) -> String {
     let text = value.to_string();
     if !text.chars().any(char::is_control) {
@@ -78,7 +114,7 @@ pub(super) fn harmless_json(value: &serde_json::Value) -> String {
     text.chars().map(escaped).collect()
 }
 
-/// Writes and flushes; a reader that left (`| head`) is no error of ours: false then.
+/// Writes and flushes. False when the reader has left (`| head`), which is no error of dewar.
 pub(super) fn put(stream: &mut impl Write, text: &[u8]) -> bool {
     let written = stream.write_all(text).and_then(|()| stream.flush());
     match written {
@@ -91,12 +127,12 @@ pub(super) fn put(stream: &mut impl Write, text: &[u8]) -> bool {
     }
 }
 
-/// A line to standard error, which may be full or gone.
+/// Prints a line to standard error. That it cannot be written is no error.
 pub(super) fn complain(line: &str) {
     put(&mut std::io::stderr(), format!("{line}\n").as_bytes());
 }
 
-/// A line to standard output, which may be full or gone.
+/// Prints a line to standard output. That it cannot be written is no error.
 pub(super) fn print(line: &str) {
     put(&mut std::io::stdout(), format!("{line}\n").as_bytes());
 }

@@ -12,20 +12,20 @@ use super::{
     terminal::{Style, put},
 };
 use crate::engine::{
-    client::{Line, Watched},
+    client::{Output, Watched},
     history::Event,
 };
 
-/// One way of showing.
+/// One way of showing a task.
 pub(super) enum View {
     Plain(Plain),
     Json,
     Live(Box<Live>),
-    /// Only the end matters.
+    /// Nothing is shown; only the exit code matters.
     Quiet,
     /// Only the output of processes.
     Output(Plain),
-    /// Only what the task as a whole does, and what a person should know.
+    /// Only the states of the task as a whole, and notices for the user.
     Brief(Plain),
 }
 
@@ -53,7 +53,7 @@ impl View {
         View::Output(Plain::new())
     }
 
-    /// Before anything else; `consoles` are the processes whose output is for whoever watches.
+    /// Comes before anything else; `consoles` are the processes whose output is shown.
     pub fn begin(&mut self, watched: &Watched, consoles: &[String]) {
         match self {
             View::Plain(plain) => {
@@ -69,7 +69,7 @@ impl View {
         }
     }
 
-    /// Something happened; `watched` knows it already.
+    /// Shows an event; `watched` is the task as it is after the event.
     pub fn event(&mut self, event: &Event, watched: &Watched) {
         match self {
             View::Brief(_) if matches!(event, Event::Run(_)) => {}
@@ -87,8 +87,8 @@ impl View {
         }
     }
 
-    /// Output of processes; false when that is all that was wanted and nobody reads it any more.
-    pub fn output(&mut self, lines: &[Line], watched: &Watched) -> bool {
+    /// Shows output of processes. False when output is all that was wanted and its reader has left.
+    pub fn output(&mut self, lines: &[Output], watched: &Watched) -> bool {
         match self {
             View::Output(plain) => return plain.output(lines),
             View::Plain(plain) => {
@@ -100,7 +100,7 @@ impl View {
         true
     }
 
-    /// A word from the client itself.
+    /// Shows a message of the client itself.
     pub fn say(&mut self, text: &str, watched: &Watched) {
         match self {
             View::Plain(plain) => plain.say(&format!("{text}\n")),
@@ -109,14 +109,14 @@ impl View {
         }
     }
 
-    /// The terminal has another size, or something else makes a new picture worth it.
+    /// Draws everything anew: the terminal has another size, or was another program's meanwhile.
     pub fn redraw(&mut self, watched: &Watched) {
         if let View::Live(live) = self {
             live.redraw(watched);
         }
     }
 
-    /// Time has passed.
+    /// Draws the times anew.
     pub fn tick(&mut self, watched: &Watched) {
         if let View::Live(live) = self {
             live.draw(watched);
@@ -136,14 +136,14 @@ impl View {
         }
     }
 
-    /// The terminal is somebody else's for a while.
+    /// Leaves the terminal to the shell for a while.
     pub fn rest(&mut self) {
         if let View::Live(live) = self {
             live.rest();
         }
     }
 
-    /// The terminal is as it was before; nothing more is shown.
+    /// Leaves the terminal as it was before; nothing more is shown.
     pub fn give_back(&mut self) {
         *self = View::Quiet;
     }
@@ -156,7 +156,7 @@ impl View {
         }
     }
 
-    /// After everything else.
+    /// Comes after everything else.
     pub fn finish(&mut self, watched: &Watched) {
         match self {
             View::Plain(plain) => {

@@ -144,15 +144,20 @@ impl Entry<'_> {
 
     /// "did you mean", if one of `known` is close to `written`.
     pub fn did_you_mean<'k>(self, written: &str, known: impl Iterator<Item = &'k str>) -> Self {
-        let close = known
-            .map(|name| (strsim::damerau_levenshtein(written, name), name))
-            .filter(|(distance, name)| *distance <= name.chars().count().max(3) / 3)
-            .min();
-        match close {
-            Some((_, name)) => self.help(format!("did you mean `{name}`?")),
+        match near_name(written, known) {
+            Some(name) => self.help(format!("did you mean `{name}`?")),
             None => self,
         }
     }
+}
+
+/// The name of `known` that is closest to `written`, if one is close enough to be a typing mistake.
+pub fn near_name<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    known
+        .map(|name| (strsim::damerau_levenshtein(written, name), name))
+        .filter(|(distance, name)| *distance <= name.chars().count().max(3) / 3)
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// A span that the renderer can show: within the source, on character boundaries, and only up to

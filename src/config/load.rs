@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     check::check,
-    decode::{health::wrapped, lifecycle, task::decode},
+    decode::{
+        task::decode,
+        wrapper::{read_health, read_lifecycle},
+    },
     diagnostic::Diagnostics,
-    template::Expander,
+    table::wrapper::AROUND_TASK,
+    template::{Bindings, Expander},
     text::{
         json,
         node::{Node, Value},
@@ -14,8 +18,6 @@ use super::{
     },
 };
 use crate::task::{Health, Lifecycle, Task};
-
-pub use super::template::Bindings;
 
 /// A file that parsed: one task or several.
 #[derive(Debug)]
@@ -35,16 +37,6 @@ pub struct Resolved {
     /// Warnings only.
     pub diagnostics: Diagnostics,
 }
-
-/// What is understood around a task.
-const WRAPPED: [&str; 6] = [
-    "task",
-    "instance",
-    "role",
-    "environment",
-    "health_check_config",
-    "lifecycle",
-];
 
 /// What a scheduler says around a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,9 +112,10 @@ impl Document {
         self.forgives_unknown = true;
     }
 
-    /// What stands around the only task, as in `{task: {...}, instance: 0, role: www}`: Thermos'
-    /// schedulers wrap a task so. The document is that task from here on. `None` when it is bare.
-    pub fn unwrap(&mut self) -> Option<Wrapper> {
+    /// Takes what stands around the only task, as in `{task: {...}, instance: 0, role: www}`:
+    /// Thermos' schedulers wrap a task so. The document is that task from here on. `None` when
+    /// nothing stands around it.
+    pub fn take_wrapper(&mut self) -> Option<Wrapper> {
         let [node] = self.tasks.as_slice() else {
             return None;
         };
@@ -136,7 +129,7 @@ impl Document {
             environment: text("environment"),
             ignored: node
                 .keys()
-                .filter(|key| !WRAPPED.contains(key))
+                .filter(|key| !AROUND_TASK.names().any(|known| known == *key))
                 .map(str::to_owned)
                 .collect(),
         };
@@ -146,7 +139,7 @@ impl Document {
         Some(wrapper)
     }
 
-    /// The health check that was given around the task (see [`unwrap`](Self::unwrap)): a script, or
+    /// The health check that was given around the task (see [`take_wrapper`](Self::take_wrapper)): a script, or
     /// GET at the port called `health`, where there is one.
     pub fn outer_health(&self, bindings: &Bindings) -> Option<Health> {
         let outer = self.outer.as_ref()?;
@@ -154,13 +147,13 @@ impl Document {
         let mut expander = Expander::new(&self.source, bindings, &mut ignored);
         let node = outer.get("health_check_config");
         let node = node.map(|node| expander.expand(node, &[]));
-        wrapped(node.as_ref(), bindings.ports.get("health").copied())
+        read_health(node.as_ref(), bindings.ports.get("health").copied())
     }
 
     /// The lifecycle that was given around the task, if the port that it names is known.
     pub fn outer_lifecycle(&self, bindings: &Bindings) -> Option<Lifecycle> {
         let node = self.outer.as_ref()?.get("lifecycle");
-        lifecycle::wrapped(node, |name| bindings.ports.get(name).copied())
+        read_lifecycle(node, |name| bindings.ports.get(name).copied())
     }
 
     /// The names of the tasks, as far as they have one before they are resolved.

@@ -10,12 +10,13 @@ mod diagnostic;
 mod load;
 mod read_job;
 mod schema;
+mod table;
 mod template;
 #[cfg(test)]
 mod tests;
 mod text;
 
-pub use diagnostic::Diagnostics;
+pub use diagnostic::{Diagnostics, near_name};
 pub use load::{Document, Resolved, Wrapper};
 pub use read_job::{JobMistakes, JobSource, job_sets};
 pub use schema::{job_schema, json_schema};

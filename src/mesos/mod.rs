@@ -1,4 +1,5 @@
-//! The wing of Mesos: its protocol, our executor, our scheduler, and fakes of an agent and a master.
+//! The wing of Mesos: its protocol, dewar's executor and scheduler, and fakes of an agent and a
+//! master.
 
 pub mod executor;
 pub mod fakes;

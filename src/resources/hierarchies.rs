@@ -41,21 +41,21 @@ pub struct Hierarchy {
 
 /// All hierarchies, and why what is missing is missing.
 #[derive(Clone, Debug, Default)]
-pub struct Site {
-    /// Where groups can be made.
-    pub hierarchies: Vec<Hierarchy>,
+pub struct Hierarchies {
+    /// Those in which groups can be made.
+    pub all: Vec<Hierarchy>,
     missing: Vec<(Controller, String)>,
 }
 
-impl Site {
+impl Hierarchies {
     /// Looks at this machine, as this process sees it. Changes nothing.
-    pub fn find() -> Site {
-        Site::of_groups(&groups_of("self"))
+    pub fn find() -> Hierarchies {
+        Hierarchies::of_groups(&groups_of("self"))
     }
 
     /// Looks at it as the process `pid` would.
-    pub fn of_process(pid: u32) -> Site {
-        Site::of_groups(&groups_of(&pid.to_string()))
+    pub fn of_process(pid: u32) -> Hierarchies {
+        Hierarchies::of_groups(&groups_of(&pid.to_string()))
     }
 
     /// True when all that is missing is a place of our own: v2 is there.
@@ -63,43 +63,45 @@ impl Site {
         is_cgroup2_unified_mode() && !self.missing.is_empty()
     }
 
-    fn of_groups(own: &HashMap<String, String>) -> Site {
-        let mut site = Site::default();
+    fn of_groups(own: &HashMap<String, String>) -> Hierarchies {
+        let mut hierarchies = Hierarchies::default();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         for controller in Controller::ALL {
             let Some((mount, root)) = mount_of_v1(&mounts, controller) else {
                 continue;
             };
             if is_useless(controller, Version::V1) {
-                site.missing.push((controller, NO_WEIGHTS.to_owned()));
+                hierarchies
+                    .missing
+                    .push((controller, NO_WEIGHTS.to_owned()));
                 continue;
             }
             let own = own.get(controller.name(Version::V1));
             match base_in(mount, root, own) {
-                Ok(base) => site.add(Version::V1, controller, base),
-                Err(why) => site.missing.push((controller, why)),
+                Ok(base) => hierarchies.add(Version::V1, controller, base),
+                Err(why) => hierarchies.missing.push((controller, why)),
             }
         }
-        site.find_v2(own.get(""));
+        hierarchies.find_v2(own.get(""));
         for controller in Controller::ALL {
-            let is_known = site.of(controller).is_some()
-                || site
+            let is_known = hierarchies.of(controller).is_some()
+                || hierarchies
                     .missing
                     .iter()
                     .any(|(missing, _)| *missing == controller);
             if !is_known {
                 let why = "no hierarchy of cgroups has it on this machine".to_owned();
-                site.missing.push((controller, why));
+                hierarchies.missing.push((controller, why));
             }
         }
-        site
+        hierarchies
     }
 
     fn add(&mut self, version: Version, controller: Controller, base: PathBuf) {
         // Several controllers of v1 may share a hierarchy.
-        match self.hierarchies.iter_mut().find(|one| one.base == base) {
+        match self.all.iter_mut().find(|one| one.base == base) {
             Some(one) => one.controllers.push(controller),
-            None => self.hierarchies.push(Hierarchy {
+            None => self.all.push(Hierarchy {
                 version,
                 controllers: vec![controller],
                 base,
@@ -115,10 +117,10 @@ impl Site {
             false if is_v2(HYBRID) => HYBRID,
             false => return,
         };
-        let missing = |site: &mut Site, why: &str| {
+        let missing = |hierarchies: &mut Hierarchies, why: &str| {
             for controller in Controller::ENABLED {
                 if mount == UNIFIED {
-                    site.missing.push((controller, why.to_owned()));
+                    hierarchies.missing.push((controller, why.to_owned()));
                 }
             }
         };
@@ -146,7 +148,7 @@ impl Site {
                 self.missing.push((controller, why));
             }
         }
-        self.hierarchies.push(Hierarchy {
+        self.all.push(Hierarchy {
             version: Version::V2,
             controllers,
             base,
@@ -155,7 +157,7 @@ impl Site {
 
     /// The hierarchy that has `controller`.
     pub fn of(&self, controller: Controller) -> Option<&Hierarchy> {
-        let mut all = self.hierarchies.iter();
+        let mut all = self.all.iter();
         all.find(|one| one.controllers.contains(&controller))
     }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{
     cgroupfs,
     controllers::{Controller, Version},
-    hierarchies::Site,
+    hierarchies::Hierarchies,
 };
 use crate::task::Resources;
 
@@ -86,12 +86,12 @@ impl Limits {
     }
 
     /// What of these limits this machine cannot give.
-    pub fn problems(&self, site: &Site) -> Vec<LimitError> {
+    pub fn problems(&self, hierarchies: &Hierarchies) -> Vec<LimitError> {
         let given = self.given().into_iter();
         given
             .filter_map(|(what, controller)| {
-                let why = match site.of(controller) {
-                    None => Some(site.why_not(controller).to_owned()),
+                let why = match hierarchies.of(controller) {
+                    None => Some(hierarchies.why_not(controller).to_owned()),
                     Some(hierarchy) => self.cannot(what, hierarchy.version, &hierarchy.base),
                 };
                 Some(LimitError { what, why: why? })
@@ -280,7 +280,7 @@ mod tests {
             pids: Some(3),
             ..Limits::default()
         };
-        let problems = limits.problems(&Site::default());
+        let problems = limits.problems(&Hierarchies::default());
         let names: Vec<&str> = problems.iter().map(|problem| problem.what).collect();
         assert_eq!(names, ["ram_high", "pids"]);
     }

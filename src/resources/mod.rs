@@ -1,14 +1,16 @@
-//! What processes may use: cgroups (v1, v2, and both side by side), the kernel's own limits, and how
+//! What processes may use: cgroups (v1, v2, and both side by side), limits of setrlimit(2), and how
 //! much was used.
 //!
-//! A limit is enforced or refused, never skipped. Groups are made below the group that we were
-//! started in, so whatever holds for us holds for the processes too. This room knows nothing of
-//! tasks' plans; it starts and kills nothing but what is in a group of its own making.
+//! A limit is enforced or refused, never skipped. Groups are made below the group that dewar was
+//! started in, so limits of that group hold for the tasks' processes too. This room knows nothing of
+//! tasks' plans. It kills no process but those in groups that it made itself.
 
 mod cgroupfs;
 mod controllers;
 mod disk;
 mod group;
+mod group_dir;
+mod group_names;
 mod hierarchies;
 mod limits;
 mod memory_events;
@@ -16,14 +18,17 @@ mod proc_usage;
 mod rlimits;
 mod survey;
 mod systemd;
+mod task_group;
 mod usage;
 
 pub use disk::{DiskUsage, disk_usage};
-pub use group::{Doors, Group, GroupError, TaskGroup, group_name};
-pub use hierarchies::Site;
+pub use group::{Doors, Group};
+pub use group_names::group_name;
+pub use hierarchies::Hierarchies;
 pub use limits::Limits;
-pub use proc_usage::own_usage;
+pub use proc_usage::usage_of_processes;
 pub use rlimits::{check_rlimits, rlimit_numbers};
 pub use survey::{Mechanism, NO_GPU, Survey, Whose, has_limits, needs_group};
 pub use systemd::{DelegateError, delegate};
+pub use task_group::{GroupError, TaskGroup};
 pub use usage::Usage;

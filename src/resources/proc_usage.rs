@@ -4,7 +4,7 @@ use super::usage::Usage;
 use crate::sys::stat::ProcessStat;
 
 /// The usage of these processes together. Time of children that were waited for is in their parents'.
-pub fn own_usage(pids: &[i32]) -> Usage {
+pub fn usage_of_processes(pids: &[i32]) -> Usage {
     let ticks = match nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK) {
         Ok(Some(ticks)) if ticks > 0 => ticks as u64,
         _ => 100,

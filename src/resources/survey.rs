@@ -2,7 +2,7 @@
 
 use super::{
     controllers::{Controller, Version},
-    hierarchies::Site,
+    hierarchies::Hierarchies,
     limits::{LimitError, Limits},
     rlimits::{RlimitError, check_rlimits},
 };
@@ -48,13 +48,15 @@ impl Whose {
 #[derive(Debug)]
 pub struct Survey {
     /// Where groups can be made.
-    pub site: Site,
+    pub hierarchies: Hierarchies,
 }
 
 impl Survey {
     /// Looks. Changes nothing.
     pub fn take() -> Survey {
-        Survey { site: Site::find() }
+        Survey {
+            hierarchies: Hierarchies::find(),
+        }
     }
 
     /// What of the limits of `task` cannot be had, each with whose it is.
@@ -77,7 +79,7 @@ impl Survey {
     }
 
     fn add(&self, problems: &mut Vec<String>, resources: &Resources, whose: &str, own: bool) {
-        let found = unenforced(resources, &self.site, own);
+        let found = unenforced(resources, &self.hierarchies, own);
         problems.extend(
             found
                 .into_iter()
@@ -96,7 +98,7 @@ impl Survey {
             pids: Some(100),
             io_weight: Some(100),
         };
-        let problems = tried.problems(&self.site);
+        let problems = tried.problems(&self.hierarchies);
         let kinds = [
             ("cpu", Controller::Cpu, "cpu.cfs_quota_us", "cpu.max"),
             ("cpu_weight", Controller::Cpu, "cpu.shares", "cpu.weight"),
@@ -118,7 +120,7 @@ impl Survey {
         ];
         let rows = kinds.into_iter().map(|(what, controller, v1, v2)| {
             let problem = problems.iter().find(|problem| problem.what == what);
-            let mechanism = match (problem, self.site.of(controller)) {
+            let mechanism = match (problem, self.hierarchies.of(controller)) {
                 (None, Some(hierarchy)) => {
                     let (version, file) = match hierarchy.version {
                         Version::V1 => ("v1", v1),
@@ -128,7 +130,7 @@ impl Survey {
                     Mechanism::By(format!("cgroup {version}, {file} below {base}"))
                 }
                 (Some(problem), _) => Mechanism::Missing(problem.why.clone()),
-                (None, None) => Mechanism::Missing(self.site.why_not(controller).to_owned()),
+                (None, None) => Mechanism::Missing(self.hierarchies.why_not(controller).to_owned()),
             };
             Row { what, mechanism }
         });
@@ -137,8 +139,12 @@ impl Survey {
 }
 
 /// What of `resources` cannot be enforced here.
-pub(super) fn unenforced(resources: &Resources, site: &Site, of_process: bool) -> Vec<String> {
-    let limits = Limits::of(resources).problems(site);
+pub(super) fn unenforced(
+    resources: &Resources,
+    hierarchies: &Hierarchies,
+    of_process: bool,
+) -> Vec<String> {
+    let limits = Limits::of(resources).problems(hierarchies);
     let mut problems: Vec<String> = limits.iter().map(LimitError::to_string).collect();
     if of_process {
         let own = check_rlimits(resources);

@@ -1,4 +1,4 @@
-//! What dewar says about itself: to standard error, which for root, keeper and runner is
+//! Log messages of dewar itself. They go to standard error, which for root, keeper and runner is
 //! `engine.log` beside the journal.
 
 /// Starts tracing; DEWAR_LOG (error, warn, info, debug, trace) says how much, warnings by default.
@@ -7,16 +7,16 @@ pub fn start() {
     start_with(tracing::Level::WARN);
 }
 
-/// As [`start`], with another level where nobody says one.
+/// As [`start`], with another default level.
 pub fn start_with(default: tracing::Level) {
     let wanted = std::env::var("DEWAR_LOG").ok();
     let level = wanted.and_then(|level| level.parse().ok());
-    // An error means that it was started before.
+    // An error means that tracing was started before.
     let _ = tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(default))
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        // A full disk must not make a panic of a warning.
+        // On a full disk a warning must not become a panic.
         .log_internal_errors(false)
         .try_init();
 }

@@ -27,6 +27,22 @@ pub struct Health {
     pub grace_ends_early: bool,
 }
 
+impl Health {
+    /// Attempts by `probe`, as often as a task file has them by default: Aurora's HealthCheckConfig.
+    pub fn of(probe: Probe) -> Health {
+        Health {
+            probe,
+            delay: Period::from_secs(0),
+            initial_interval: Period::from_secs(15),
+            interval: Period::from_secs(10),
+            timeout: Period::from_secs(1),
+            max_consecutive_failures: 0,
+            min_consecutive_successes: 1,
+            grace_ends_early: false,
+        }
+    }
+}
+
 /// One way to try.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,6 +68,18 @@ pub struct HttpProbe {
     pub body: String,
 }
 
+impl HttpProbe {
+    /// GET at `port`, with the path and the answers of a task file by default.
+    pub fn at(port: u16) -> HttpProbe {
+        HttpProbe {
+            port,
+            path: "/health".to_owned(),
+            status: 0,
+            body: String::new(),
+        }
+    }
+}
+
 /// What is connected to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TcpProbe {
@@ -72,4 +100,18 @@ pub struct Lifecycle {
     pub graceful_shutdown_wait: Period,
     /// What the second is given.
     pub shutdown_wait: Period,
+}
+
+impl Lifecycle {
+    /// Requests at `port`, with the defaults of Aurora's HttpLifecycleConfig.
+    pub fn at(port: u16) -> Lifecycle {
+        const WAIT: Period = Period::from_secs(5);
+        Lifecycle {
+            port,
+            graceful_shutdown_endpoint: "/quitquitquit".to_owned(),
+            shutdown_endpoint: "/abortabortabort".to_owned(),
+            graceful_shutdown_wait: WAIT,
+            shutdown_wait: WAIT,
+        }
+    }
 }

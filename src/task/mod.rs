@@ -20,5 +20,4 @@ pub use resources::{Resources, Rlimit, Rlimits};
 pub use shown_bytes::shown_bytes;
 pub use signals::StopSignal;
 pub use task::{Backoff, Condition, Constraint, Process, Task};
-pub(crate) use task::{FINALIZATION_WAIT, MAX_RUNS, MIN_DURATION};
 pub use units::{Bytes, Period};

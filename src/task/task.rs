@@ -16,10 +16,6 @@ use super::{
     units::Period,
 };
 
-pub(crate) const MAX_RUNS: u32 = 100;
-pub(crate) const MIN_DURATION: Period = Period::from_secs(5);
-pub(crate) const FINALIZATION_WAIT: Period = Period::from_secs(30);
-
 /// A DAG of processes in one sandbox.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -209,7 +205,7 @@ impl Task {
             volumes: Vec::new(),
             max_failures: 1,
             max_concurrency: 0,
-            finalization_wait: FINALIZATION_WAIT,
+            finalization_wait: Period::from_secs(30),
             user: None,
             health: None,
             check: None,
@@ -227,11 +223,11 @@ impl Process {
             argv: None,
             shell: None,
             max_failures: 1,
-            max_runs: MAX_RUNS,
+            max_runs: 100,
             daemon: false,
             ephemeral: false,
             is_final: false,
-            min_duration: MIN_DURATION,
+            min_duration: Period::from_secs(5),
             backoff: None,
             timeout: None,
             stop_signal: None,

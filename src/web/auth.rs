@@ -1,24 +1,27 @@
-//! Who may speak to the API: with the token, under a name that is ours, from no page of somebody else's.
+//! Which requests are served: those with the token, under one of the server's names, and not from
+//! another site's page.
 //!
-//! A browser can be made to send requests to any address that it can reach: by its pages (Origin says so)
-//! and by names that begin to mean us (Host says which).
+//! A browser can be made to send requests to any address that it can reach: by pages (the Origin
+//! header names their site), and by names that are pointed at the server later (the Host header
+//! names them).
 
 use hyper::{
     HeaderMap, StatusCode,
     header::{AUTHORIZATION, HOST, HeaderName, ORIGIN},
 };
 
-/// What is asked of every request.
+/// What is required of every request.
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
-    /// Whoever does not say it is turned away; `None` for a socket of the file system, which has an owner.
+    /// The token that requests must carry; `None` at a socket in the file system, which only its
+    /// owner reaches.
     pub token: Option<String>,
-    /// Names, with or without a port, under which we may be spoken to; empty: any.
+    /// Names of the server, with or without a port; empty: any name.
     pub hosts: Vec<String>,
 }
 
 impl Guard {
-    /// Why a request with these headers is turned away.
+    /// The reason to refuse a request with these headers, if there is one.
     pub fn refuse(&self, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
         let value = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         if !self.hosts.is_empty() {
@@ -59,7 +62,7 @@ impl Guard {
     }
 }
 
-/// Takes as long for any wrong token of the same length.
+/// Compares in a time that does not tell how much of the token is right.
 fn is_same(given: &str, token: &str) -> bool {
     let pairs = given.bytes().zip(token.bytes());
     let differences = pairs.fold(0, |all, (a, b)| all | (a ^ b));

@@ -1,6 +1,6 @@
-//! HTTP connections, accept loops, and who may ask.
+//! HTTP connections, listeners, and which requests are served.
 //!
-//! It knows no question and no answer: those are the rooms' above.
+//! It knows no request and no answer: those are in the rooms above.
 
 mod auth;
 mod transport;

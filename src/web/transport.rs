@@ -1,6 +1,7 @@
 //! HTTP/1.1 over TCP or a unix socket: what clients and servers of this crate share.
 //!
-//! Only transport: connections, bodies that grow, plain answers. Who says what is said elsewhere.
+//! Only transport: connections, bodies that grow, whole answers. What is asked and answered lies in
+//! the rooms above.
 
 use std::{
     convert::Infallible,
@@ -29,16 +30,16 @@ use tokio::{
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// `host:port`.
+    /// A TCP address, `host:port`.
     Tcp(String),
-    /// A socket's path.
+    /// The path of a unix socket.
     Unix(PathBuf),
 }
 
 impl FromStr for Address {
     type Err = &'static str;
 
-    /// `HOST:PORT`, or a path with a `/` in it, or `unix:PATH`.
+    /// Reads `HOST:PORT`, a path with a `/` in it, or `unix:PATH`.
     fn from_str(text: &str) -> Result<Address, Self::Err> {
         const EXPECTED: &str = "expected HOST:PORT, or the path of a socket";
         if let Some(path) = text.strip_prefix("unix:") {
@@ -69,12 +70,12 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// A connection on which one request follows the other.
+/// A client's connection, on which one request follows the other.
 #[derive(Debug)]
 pub struct Connection(http1::SendRequest<Full<Bytes>>);
 
 impl Address {
-    /// What a client calls the server.
+    /// The value of the Host header in requests to this address.
     pub fn host(&self) -> &str {
         match self {
             Address::Tcp(address) => address,
@@ -82,10 +83,10 @@ impl Address {
         }
     }
 
-    /// Connects.
+    /// Connects to the server.
     ///
     /// # Errors
-    /// What the system says.
+    /// If a system call fails.
     pub async fn connect(&self) -> io::Result<Connection> {
         match self {
             Address::Tcp(address) => {
@@ -108,7 +109,7 @@ impl Connection {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        // Ends with the connection, that is, when the last answer has been read or dropped.
+        // Ends with the connection, when the last answer has been read or dropped.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!("a connection: {error}");
@@ -117,10 +118,10 @@ impl Connection {
         Ok(Connection(sender))
     }
 
-    /// Sends a request, when the one before is answered, and returns its answer's beginning.
+    /// Sends a request when the one before is answered, and returns the beginning of its answer.
     ///
     /// # Errors
-    /// When the connection breaks.
+    /// If the connection breaks.
     pub async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -129,7 +130,7 @@ impl Connection {
         self.0.send_request(request).await
     }
 
-    /// True when nothing more can be sent.
+    /// True when no request can be sent any more.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
     }
@@ -138,22 +139,23 @@ impl Connection {
 /// A server's socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// Of TCP.
+    /// A TCP socket.
     Tcp(TcpListener),
-    /// Of the file system; removed with this.
+    /// A unix socket; its file is removed with this value.
     Unix(UnixListener, PathBuf),
 }
 
-/// A connection of a client.
+/// A client's connection, as the server sees it.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
 impl Listener {
-    /// Listens; a socket's file that is there already is taken over, and only its owner may connect.
+    /// Starts to listen. A socket's file that is there already is replaced, and only its owner may
+    /// connect.
     ///
     /// # Errors
-    /// What the system says.
+    /// If a system call fails, or something other than a socket is there.
     pub async fn bind(address: &Address) -> io::Result<Listener> {
         match address {
             Address::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
@@ -177,7 +179,7 @@ impl Listener {
         }
     }
 
-    /// Where it listens: the number of a port that was left open is known from here on.
+    /// The address, with the port that the kernel chose if none was named.
     pub fn address(&self) -> Option<Address> {
         match self {
             Listener::Tcp(listener) => {
@@ -188,10 +190,10 @@ impl Listener {
         }
     }
 
-    /// The next client.
+    /// Waits for the next client.
     ///
     /// # Errors
-    /// What the system says.
+    /// If a system call fails.
     pub async fn accept(&self) -> io::Result<Box<dyn Socket>> {
         match self {
             Listener::Tcp(listener) => {
@@ -207,13 +209,13 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Listener::Unix(_, path) = self {
-            // It may be somebody else's by now, or gone; either way nothing is lost.
+            // The file may be gone already, which is as good.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// A name of at most a few bytes for a socket: what a path may be long, an address may not.
+/// A short name for a socket: its path may be longer than an address can be.
 fn short(path: &Path) -> io::Result<(fs::File, PathBuf)> {
     use std::os::fd::AsRawFd;
     let parent = path.parent().filter(|parent| *parent != Path::new(""));
@@ -226,9 +228,9 @@ fn short(path: &Path) -> io::Result<(fs::File, PathBuf)> {
 /// A body that grows as pieces are sent, and ends with the sender.
 #[derive(Debug)]
 pub enum Pieces {
-    /// Whoever sends never waits, and keeps what is not read.
+    /// The sender never waits; pieces that are not read are kept.
     Unbounded(mpsc::UnboundedReceiver<Bytes>),
-    /// Only so much is kept.
+    /// Only a number of pieces is kept.
     Bounded(mpsc::Receiver<Bytes>),
 }
 
@@ -248,10 +250,10 @@ impl Body for Pieces {
     }
 }
 
-/// An answer: whole, or one that grows.
+/// An answer with a whole body, or one that grows.
 pub type Reply = Response<Either<Full<Bytes>, Pieces>>;
 
-/// A whole answer.
+/// An answer with a whole body.
 pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> Reply {
     let mut response = Response::new(Either::Left(Full::from(text.into())));
     *response.status_mut() = status;

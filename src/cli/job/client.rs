@@ -1,4 +1,4 @@
-//! Talking to a scheduler's API.
+//! A client of the scheduler's API: sends a request, reads the answer, or follows it line by line.
 
 use std::{
     io,
@@ -28,27 +28,27 @@ use crate::{
     web::Address,
 };
 
-/// Largest answer: a hundred thousand instances are some tens of megabytes.
+/// Bytes of an answer, at most: a hundred thousand instances are some tens of megabytes.
 const LARGEST: usize = 512 << 20;
 
-/// Of a watched job; larger is no line of a scheduler.
+/// Bytes of a line of a watched job, at most.
 const LONGEST_LINE: usize = 1 << 20;
-/// A connection is there by then.
+/// The time for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// An answer begins by then.
+/// The time until an answer begins.
 const LONG_PATIENCE: Duration = Duration::from_secs(60);
-/// A scheduler that is watched says something at least so often (it means to every 15 s).
+/// The longest silence of a scheduler that is watched; it sends a line at least every 15 s.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(45);
 
-/// How the following of something ended.
+/// How it ended to follow an answer.
 pub(super) enum Followed {
-    /// There was no more, or nobody wanted more.
+    /// The answer is over, or the caller has seen enough.
     Ended,
-    /// There is no such thing.
+    /// The scheduler knows nothing under this path.
     Unknown(Failure),
 }
 
-/// A scheduler, and how to talk to it.
+/// A scheduler, with what is needed to reach it.
 pub(super) struct Client {
     address: Address,
     token: Option<String>,
@@ -71,7 +71,8 @@ impl Client {
                 read(path)
                     .map_err(|error| Failure::rejected(format!("{}: {error}", path.display())))?,
             ),
-            // Whoever runs the scheduler here may read its token; it is for nobody elsewhere.
+            // The user who runs a scheduler on this machine may read its token. It is not sent to
+            // other machines.
             (None, Address::Tcp(host)) if is_here(host) => read(&directory(root).join(TOKEN)).ok(),
             (None, _) => None,
         };
@@ -83,7 +84,7 @@ impl Client {
         })
     }
 
-    /// Asks, and returns the whole answer.
+    /// Sends a request, and returns the whole answer.
     pub fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         self.runtime.block_on(async {
             let response = self.send(method, path, body).await?;
@@ -93,7 +94,7 @@ impl Client {
         })
     }
 
-    /// Asks, and hands every line of the answer to `line` until that has seen enough.
+    /// Sends a request, and hands every line of the answer to `line` until that returns true.
     pub fn follow(
         &self,
         path: &str,
@@ -186,7 +187,7 @@ impl Client {
     }
 }
 
-/// True for names of this machine that cannot be another one.
+/// True for addresses that can only be this machine.
 fn is_here(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_matches(['[', ']']);
@@ -194,7 +195,7 @@ fn is_here(address: &str) -> bool {
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
-/// What the scheduler says no with.
+/// The failure that a refusal of the scheduler means.
 async fn refused(response: Response<Incoming>) -> Failure {
     let status = response.status().as_u16();
     let code = match status {
@@ -216,7 +217,7 @@ async fn refused(response: Response<Incoming>) -> Failure {
     }
 }
 
-/// A part of a path, however it is spelt.
+/// A step of a path, percent-encoded.
 pub(super) fn quoted(part: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     let mut out = String::new();

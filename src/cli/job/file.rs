@@ -13,7 +13,7 @@ use crate::{
     task::Job,
 };
 
-/// Files that are larger are no job files.
+/// Bytes of a job file or a task file, at most.
 const LARGEST: u64 = 16 << 20;
 
 /// Reads, checks and packs a job; prints its warnings.

@@ -1,4 +1,4 @@
-//! `dewar job`: the scheduler's clients.
+//! `dewar job`: creates, updates and watches jobs by the API of a scheduler.
 
 mod args;
 mod client;

@@ -1,4 +1,4 @@
-//! How a job goes on: a line that is redrawn on a terminal, lines elsewhere.
+//! The progress of a job: one line that is redrawn on a terminal, one line a change elsewhere.
 
 use std::io::{Write, stdout};
 
@@ -11,16 +11,16 @@ use crate::{
     mesos::scheduler::core::{JobView, Totals, UpdateView},
 };
 
-/// What is waited for.
+/// What the client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
     /// Every instance runs, or (of a batch job) has ended.
     Settled,
-    /// The update has ended.
+    /// The update of the job has ended.
     Updated,
     /// The job is gone.
     Gone,
-    /// Nothing; it is only watched.
+    /// Nothing: the job is watched until the user leaves.
     Never,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Progress {
     last: String,
     /// A line stands on the terminal that is to be redrawn.
     is_drawn: bool,
-    /// Nobody reads what is shown.
+    /// The reader of standard output has left.
     is_deserted: bool,
 }
 
@@ -48,9 +48,9 @@ impl Progress {
         }
     }
 
-    /// Shows a line of the API's; how it ended, when it has.
+    /// Shows one line of the answer; the exit code when the goal is reached, or cannot be any more.
     pub fn line(&mut self, line: &[u8]) -> Result<Option<Code>, Failure> {
-        // A sign of life.
+        // An empty line says that the scheduler is alive.
         if line.is_empty() {
             return Ok(None);
         }
@@ -80,15 +80,15 @@ impl Progress {
         Ok(self.reached(&view))
     }
 
-    /// That the job is gone is what is waited for.
+    /// True when the client waits for the end of the job.
     pub fn is_for_its_end(&self) -> bool {
         self.goal == Goal::Gone
     }
 
-    /// Leaves the terminal at the beginning of a line.
+    /// Leaves the cursor at the beginning of a line.
     pub fn end(&mut self) {
         if std::mem::take(&mut self.is_drawn) {
-            // In whole: what was drawn may have been cut.
+            // The line that was drawn may have been cut; the last one is printed in whole.
             let painted = self.style.paint(Colour::Cyan, &self.last);
             put(&mut stdout(), format!("\r\x1b[K{painted}\n").as_bytes());
         }
@@ -140,13 +140,13 @@ impl Progress {
         let painted = self.style.paint(Colour::Cyan, &shown);
         let mut out = stdout();
         put(&mut out, format!("\r\x1b[K{painted}").as_bytes());
-        // What cannot be written is told by `put`.
+        // `put` has said what cannot be written.
         let _ = out.flush();
         self.is_drawn = true;
     }
 }
 
-/// Nothing of the job is on its way any more.
+/// True when no instance of the job is starting, ending or being updated.
 fn is_settled(view: &JobView) -> bool {
     let Totals {
         wanted,
@@ -164,7 +164,7 @@ fn is_settled(view: &JobView) -> bool {
     has_all && view.totals.killing == 0 && !is_updating
 }
 
-/// `12/20 running, 3 starting, 5 pending; update 4/20, 5 in hand`.
+/// A job in a few words: `12/20 running, 3 starting, 5 pending; update 4/20, 5 in hand`.
 pub(super) fn words(view: &JobView) -> String {
     let totals = &view.totals;
     let mut words = match view.service {

@@ -14,7 +14,7 @@ use crate::{
     mesos::scheduler::core::{AgentView, InstanceView, JobView, QuotaView},
 };
 
-/// Said above what may not be true any more.
+/// Printed above what may be out of date.
 const STALE: &str = "no master hears the scheduler: what follows is from before";
 
 pub(super) fn jobs(answer: &Value) -> Result<(), Failure> {
@@ -69,7 +69,7 @@ fn instance(one: &InstanceView, current: u32, style: Style) -> String {
     let state = style.paint(colour, &format!("{:11}", harmless(&one.state)));
     let mut text = format!("  {:>4}  {state}", one.instance);
     if let Some(version) = one.version {
-        // Of another version than what is added later gets.
+        // The mark says that the instance has another version than those that are added later.
         let mark = if version == current { "" } else { "*" };
         text += &format!("  v{version}{mark}");
     }

@@ -1,4 +1,5 @@
-//! `dewar job`: what is asked of a scheduler, and how it goes on.
+//! The verbs of `dewar job`: each asks the scheduler for something, and may follow the job until
+//! that is reached.
 
 use std::{
     path::Path,
@@ -23,9 +24,9 @@ use crate::{
     mesos::scheduler::{QuotaBody, parse_instances},
 };
 
-/// A scheduler that is away for so long is not waited for any more.
+/// The client waits so long for a scheduler that is away.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Between attempts to reach it.
+/// The pause between two attempts to reach the scheduler.
 const PAUSE: Duration = Duration::from_millis(250);
 
 pub(crate) fn job(args: JobArgs, root: &Path) -> Outcome {
@@ -107,7 +108,7 @@ pub(crate) fn job(args: JobArgs, root: &Path) -> Outcome {
     }
 }
 
-/// The key of the only job with this name; what is a key already stays as it is.
+/// The key of the only job with the name `job`; a key stays as it is.
 fn whole_key(client: &Client, job: &str) -> Result<String, Failure> {
     if job.contains('/') {
         let parts: Vec<&str> = job.split('/').collect();
@@ -148,7 +149,7 @@ fn path_of(job: &str) -> String {
     format!("/jobs/{}", parts.join("/"))
 }
 
-/// What stands for itself in a path.
+/// `name` as one step of a path; `what` says in an error what it is the name of.
 fn named(what: &str, name: &str) -> Result<String, Failure> {
     match name.is_empty() || name.contains('/') {
         true => Err(Failure::rejected(format!("{name:?} is no {what}"))),
@@ -156,7 +157,7 @@ fn named(what: &str, name: &str) -> Result<String, Failure> {
     }
 }
 
-/// True when only some are meant.
+/// Checks a list of instances; true when there is one.
 fn check(instances: Option<&str>) -> Result<bool, Failure> {
     let parsed = instances.map(parse_instances).transpose();
     Ok(parsed.map_err(Failure::rejected)?.is_some())
@@ -186,10 +187,10 @@ fn shown(
     Ok(Code::Success)
 }
 
-/// Says what has begun, and shows how it goes on until the goal is reached.
+/// Prints what has begun, and shows the progress until the goal is reached.
 fn follow(client: &Client, begun: &Value, args: &FollowArgs, goal: Goal) -> Outcome {
     let Some(key) = begun["key"].as_str() else {
-        // It was nothing that takes time.
+        // What was asked for is done already.
         return said(begun, args.format);
     };
     match args.format {
@@ -206,7 +207,8 @@ fn follow(client: &Client, begun: &Value, args: &FollowArgs, goal: Goal) -> Outc
     watch(client, key, Progress::new(goal, args.format))
 }
 
-/// Shows how a job goes on. A scheduler that is away may be about to come back, or another to take its place.
+/// Shows the progress of a job. A scheduler that is away may come back, or another may take its
+/// place.
 fn watch(client: &Client, key: &str, mut progress: Progress) -> Outcome {
     let path = format!("{}/watch", path_of(key));
     let mut away = None;
@@ -223,7 +225,7 @@ fn watch(client: &Client, key: &str, mut progress: Progress) -> Outcome {
             return Ok(code);
         }
         let failure = match followed {
-            // It was gone before it could be watched.
+            // The job was gone before the watch began.
             Ok(Followed::Unknown(_)) if progress.is_for_its_end() => {
                 progress.end();
                 return Ok(Code::Success);

@@ -3,14 +3,14 @@
 use super::keys::Key;
 use crate::engine::history::TaskStatus;
 
-/// Something that the view wants done.
+/// Something that the user asks for by a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// Run this process anew.
+    /// Restart this process.
     Restart(String),
-    /// End the task, as Ctrl-C does.
+    /// Stop the task, as Ctrl-C does.
     Stop,
-    /// End the watching.
+    /// Leave the view; the task goes on.
     Leave,
 }
 
@@ -18,25 +18,25 @@ pub(crate) enum Ask {
 pub(super) enum Prompt {
     #[default]
     None,
-    /// Stop the task?
+    /// Whether to stop the task.
     Stop,
 }
 
-/// The state of the view.
+/// What the keys have changed in the view.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     /// Index of the selected process.
     pub selected: usize,
     pub shows_log: bool,
-    /// A word to the person, until the next key.
+    /// A message for the user, until the next key.
     pub message: Option<String>,
-    /// Somebody can press keys.
+    /// Standard input is a terminal that gives keys.
     pub has_keys: bool,
     pub prompt: Prompt,
 }
 
 impl Board {
-    /// A key was pressed.
+    /// Takes in a key.
     pub fn press(&mut self, key: Key, status: &TaskStatus) -> Option<Ask> {
         self.message = None;
         let last = status.processes.len().saturating_sub(1);

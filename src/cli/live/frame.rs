@@ -1,4 +1,5 @@
-//! What the live view draws: lines that fit the terminal, whatever processes are called and print. Pure.
+//! The picture that the live view draws, as lines. Pure. Lines fit the terminal, whatever names and
+//! output are like.
 
 use jiff::Timestamp;
 use unicode_width::UnicodeWidthStr;
@@ -13,16 +14,19 @@ use crate::{
         plain::info,
         terminal::{Colour, Style, fit, harmless},
     },
-    engine::{client::Watched, history::ProcessStatus},
+    engine::{
+        client::Watched,
+        history::{ProcessState, ProcessStatus, WallTime},
+    },
 };
 
 /// Lines of an open log, at most.
 const LOG: usize = 12;
 const NAME: usize = 24;
-/// Narrower than this there is only text that is cut.
+/// Columns; on a narrower terminal a line is plain text that is cut.
 const CRAMPED: usize = 24;
 
-/// All that a picture is of.
+/// All that a picture is made of.
 pub(super) struct Scene<'a> {
     pub watched: &'a Watched,
     pub board: &'a Board,
@@ -30,12 +34,12 @@ pub(super) struct Scene<'a> {
     pub loads: &'a Loads,
     pub style: Style,
     pub now: Timestamp,
-    /// At least 1.
+    /// The width of the terminal, at least 1.
     pub columns: usize,
     pub rows: usize,
 }
 
-/// The lines of the picture, fewer than the terminal's rows.
+/// The lines of the picture: fewer than the terminal has rows.
 pub(super) fn frame(scene: &Scene<'_>) -> Vec<String> {
     let status = &scene.watched.status;
     let mut room = scene.rows.saturating_sub(1).max(1);
@@ -66,36 +70,34 @@ fn heading(scene: &Scene<'_>) -> String {
     let done = status
         .processes
         .iter()
-        .filter(|p| p.state == "SUCCESS")
+        .filter(|p| p.state == ProcessState::Success)
         .count();
     let mut text = format!("  {done}/{} done", status.processes.len());
-    if let Some(elapsed) = since(status.states.first().map(|state| &state.at), scene.now) {
-        text += &format!("  {}", short(elapsed));
+    if let Some(state) = status.states.first() {
+        text += &format!("  {}", short(since(state.at, scene.now)));
     }
-    if let Some(deadline) = &status.deadline
-        && let Some(left) = until(deadline, scene.now)
-    {
-        text += &format!("  SIGKILL in {}", short(left));
+    if let Some(deadline) = status.deadline {
+        text += &format!("  SIGKILL in {}", short(until(deadline, scene.now)));
     }
-    let state = &status.state;
+    let state = status.state;
     if scene.columns < CRAMPED {
         let text = format!("{state}  {}", harmless(&status.task_id));
         return fit(&text, scene.columns - 1);
     }
-    let left = scene.columns.saturating_sub(state.len() + 3);
+    let left = scene.columns.saturating_sub(state.name().len() + 3);
     let id = fit(&harmless(&status.task_id), left);
     let text = fit(&text, left.saturating_sub(id.width()));
     let id = style.paint(Colour::Blue, &id);
     format!("{id}  {}{text}", style.state(state, 0))
 }
 
-/// The processes around the selected one, as many as there is room for.
+/// Lines for the processes around the selected one, as many as there is room for.
 fn table(scene: &Scene<'_>, room: usize) -> Vec<String> {
     let processes = &scene.watched.status.processes;
     let count = processes.len();
     let selected = scene.board.selected.min(count.saturating_sub(1));
     let is_cut = count > room;
-    // How many are left out is said when there is a line for it.
+    // The number of those that are left out takes a line of its own, where there is one.
     let says_more = is_cut && room > 1;
     let shown = room.saturating_sub(usize::from(says_more)).min(count);
     let first = match is_cut {
@@ -128,10 +130,10 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
         return fit(&text, scene.columns - 1);
     }
     let name = pad(&fit(&harmless(&process.name), width), width);
-    let state = style.state(&process.state, 8);
+    let state = style.state(process.state, 8);
     let mut used = 2 + width + 1 + 8;
     let mut text = format!("{cursor} {name} {state}");
-    // On a narrow terminal what matters least goes first.
+    // On a narrow terminal the least important columns are left out.
     if scene.columns >= 50 {
         let runs = match process.runs.last() {
             Some(run) if run.run > 0 => format!("x{}", run.run + 1),
@@ -147,8 +149,8 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
         text += &took;
     }
     if scene.columns >= 70 && scene.loads.is_known() {
-        let load = match process.state.as_str() {
-            "RUNNING" => scene.loads.of(&process.name),
+        let load = match process.state {
+            ProcessState::Running => scene.loads.of(&process.name),
             _ => Load::default(),
         };
         let cpu = load
@@ -161,8 +163,8 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
     }
     let room = scene.columns.saturating_sub(used + 2);
     let about = about(scene, process);
-    let said = match process.state.as_str() {
-        "WAITING" => None,
+    let said = match process.state {
+        ProcessState::Waiting => None,
         _ => scene.recent.last(&process.name),
     };
     let about = fit(&about, room);
@@ -178,18 +180,16 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
     text.trim_end().to_owned()
 }
 
-/// What there is to say of a process beside what it prints.
+/// What the table says of a process beside its last line of output.
 fn about(scene: &Scene<'_>, process: &ProcessStatus) -> String {
-    let next = process.next_start_at.as_ref();
-    match (process.state.as_str(), next) {
+    match (process.state, process.next_start_at) {
         // Its last line says more than its pid, when there is one.
-        ("RUNNING", _) if scene.recent.last(&process.name).is_some() => String::new(),
-        (_, Some(next)) => match until(next, scene.now) {
-            Some(left) => format!("{} again in {}", last_end(process), short(left))
-                .trim_start()
-                .to_owned(),
-            None => String::new(),
-        },
+        (ProcessState::Running, _) if scene.recent.last(&process.name).is_some() => String::new(),
+        (_, Some(next)) => {
+            let left = short(until(next, scene.now));
+            let text = format!("{} again in {left}", last_end(process));
+            text.trim_start().to_owned()
+        }
         _ => info(process, scene.watched),
     }
 }
@@ -237,26 +237,25 @@ fn footer(scene: &Scene<'_>) -> String {
     }
 }
 
-/// How long the present run goes on, or the last one took.
+/// How long the present run has taken so far, or the last one took.
 fn took(process: &ProcessStatus, now: Timestamp) -> String {
-    let Some(run) = process.runs.last().filter(|_| process.state != "WAITING") else {
+    let last = process.runs.last();
+    let Some(run) = last.filter(|_| process.state != ProcessState::Waiting) else {
         return String::new();
     };
     let took = match &run.stopped_at {
         Some(_) => run.took().map(|took| took.as_secs_f64()),
-        None => since(run.started_at.as_ref(), now),
+        None => run.started_at.map(|at| since(at, now)),
     };
     took.map_or_else(String::new, short)
 }
 
-fn since(at: Option<&String>, now: Timestamp) -> Option<f64> {
-    let at: Timestamp = at?.parse().ok()?;
-    Some(now.duration_since(at).as_secs_f64().max(0.0))
+fn since(at: WallTime, now: Timestamp) -> f64 {
+    now.duration_since(at.timestamp()).as_secs_f64().max(0.0)
 }
 
-fn until(at: &str, now: Timestamp) -> Option<f64> {
-    let at: Timestamp = at.parse().ok()?;
-    Some(at.duration_since(now).as_secs_f64().max(0.0))
+fn until(at: WallTime, now: Timestamp) -> f64 {
+    at.timestamp().duration_since(now).as_secs_f64().max(0.0)
 }
 
 /// At most six characters: `0.3s`, `12s`, `3m05s`, `2h10m`, `3d04h`.

@@ -1,6 +1,6 @@
-//! From the bytes of a terminal to keys. Pure.
+//! Keys from the bytes that a terminal sends. Pure.
 
-/// What was pressed, as far as it means something here.
+/// A key that means something to the live view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Up,

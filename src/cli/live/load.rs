@@ -1,4 +1,5 @@
-//! What processes use, for the table: measured at most once a second, the processor as a share since then.
+//! What processes use, for the table of the live view. It is measured at most once a second; the
+//! use of the processor is a share of one core since the measurement before.
 
 use std::{
     collections::HashMap,
@@ -10,28 +11,29 @@ use crate::engine::{
     store::{Measure, measure},
 };
 
-/// Between two looks.
+/// Between two measurements.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What one process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Load {
-    /// Of one core, since the last look.
+    /// The share of one core since the measurement before.
     pub cpu: Option<f64>,
-    /// Bytes.
+    /// Memory in bytes.
     pub memory: Option<u64>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Loads {
     looked_at: Option<Instant>,
-    /// By process: its run, and the seconds that it had used by then.
+    /// By name of a process: the number of its run, and the seconds that it had used when it was
+    /// measured.
     before: HashMap<String, (u32, f64)>,
     now: HashMap<String, Load>,
 }
 
 impl Loads {
-    /// Looks, unless that was done a moment ago.
+    /// Measures, unless that was done less than a second ago.
     pub fn look(&mut self, status: &TaskStatus) {
         let since = self.looked_at.map(|at| at.elapsed());
         if since.is_some_and(|since| since < PAUSE) {
@@ -43,7 +45,7 @@ impl Loads {
         self.take(&measured, since);
     }
 
-    /// Takes in what a look found, so long after the one before.
+    /// Takes in what was measured; `since` is the time since the measurement before.
     fn take(&mut self, measured: &TaskStatus, since: Option<Duration>) {
         let before = std::mem::take(&mut self.before);
         self.now.clear();
@@ -69,7 +71,7 @@ impl Loads {
         }
     }
 
-    /// True when there is something to show.
+    /// True when at least one process was measured.
     pub fn is_known(&self) -> bool {
         !self.now.is_empty()
     }

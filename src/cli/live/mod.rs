@@ -1,5 +1,5 @@
-//! The live view: a table below the output that redraws itself, with keys to select a process, read its log,
-//! restart it, stop the task, or leave.
+//! The live view: a table that redraws itself below the output. Keys select a process, open its
+//! log, restart it, stop the task, or leave the view.
 //!
 //! `board` (what the keys do) and `frame` (what is drawn) are pure; `screen` has the terminal.
 

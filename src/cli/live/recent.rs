@@ -17,7 +17,7 @@ pub(super) struct Recent {
 impl Recent {
     pub fn add(&mut self, line: &Line) {
         let text = String::from_utf8_lossy(&line.text);
-        // What a progress bar overwrote is not there any more.
+        // A progress bar overwrites its line; only what was written last counts.
         let text = text.trim_end_matches('\r');
         let text = text.rsplit('\r').next().unwrap_or_default();
         let text: String = harmless(&text.replace('\t', "    "))
@@ -31,7 +31,7 @@ impl Recent {
         lines.push_back(text);
     }
 
-    /// The last line that says something.
+    /// The last line that is not blank.
     pub fn last(&self, process: &str) -> Option<&str> {
         let mut lines = self.lines.get(process)?.iter().rev();
         lines

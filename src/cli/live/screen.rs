@@ -1,7 +1,7 @@
 //! The terminal of the live view: drawing in place, single keys, and leaving it as it was.
 //!
-//! The table is the last thing on the screen; output goes above it and stays in the scroll-back. Nothing
-//! but our own sequences reaches the terminal.
+//! The table is the last thing on the screen; output goes above it and stays in the scroll-back. No
+//! control sequence reaches the terminal but those of this file.
 
 use std::{io, os::fd::BorrowedFd};
 
@@ -19,15 +19,16 @@ use super::{
 use crate::{
     cli::plain::Plain,
     engine::{
-        client::{Line, Watched},
+        client::{Output, Watched},
         history::Event,
+        plan::RunState,
     },
 };
 
-/// Lines that are printed again when the screen has to be made anew.
+/// Lines that are printed again when the screen has to be cleared.
 const REPRINTED: usize = 50;
 
-/// The live view.
+/// The live view of one task on one terminal.
 pub(crate) struct Live {
     plain: Plain,
     board: Board,
@@ -36,11 +37,11 @@ pub(crate) struct Live {
     keyboard: Option<Keyboard>,
     /// Processes whose output goes above the table.
     consoles: Vec<String>,
-    /// What was printed last, to be there again after a resize.
+    /// The last lines above the table; they are printed again after a resize.
     printed: Vec<String>,
     /// Rows of the table on the screen.
     drawn: usize,
-    /// Somebody else had the terminal meanwhile.
+    /// Another program has had the terminal since the last picture.
     is_away: bool,
 }
 
@@ -74,9 +75,9 @@ impl Live {
             self.board.message = Some(message.clone());
             return self.draw(watched);
         }
-        // What the table cannot show is said above it.
+        // What the table cannot show is printed above it.
         let is_told = match event {
-            Event::Run(run) => run.run.stopped_at.is_some() && run.run.state != "SUCCESS",
+            Event::Run(run) => run.run.stopped_at.is_some() && run.run.state != RunState::Success,
             _ => true,
         };
         let text = match is_told {
@@ -86,12 +87,20 @@ impl Live {
         self.print(&text, watched);
     }
 
-    pub fn output(&mut self, lines: &[Line], watched: &Watched) {
+    pub fn output(&mut self, output: &[Output], watched: &Watched) {
         let mut text = String::new();
-        for line in lines {
-            self.recent.add(line);
-            if self.consoles.contains(&line.process) {
-                text += &self.plain.shown(line);
+        for one in output {
+            match one {
+                Output::Line(line) => {
+                    self.recent.add(line);
+                    if self.consoles.contains(&line.process) {
+                        text += &self.plain.shown(line);
+                    }
+                }
+                Output::Missed(missed) if self.consoles.contains(&missed.process) => {
+                    text += &self.plain.missed(missed);
+                }
+                Output::Missed(_) => {}
             }
         }
         self.print(&text, watched);
@@ -113,14 +122,15 @@ impl Live {
         }
     }
 
-    /// With a keyboard we are a job of a shell: in the background the terminal is not ours.
+    /// With a keyboard the client is a job of a shell, which may be in the background: then the
+    /// terminal is the shell's.
     fn may_draw(&mut self) -> bool {
         let may = self.keyboard.is_none() || is_ours();
         self.is_away |= !may;
         may
     }
 
-    /// The terminal is the shell's for a while.
+    /// Leaves the terminal to the shell for a while.
     pub fn rest(&mut self) {
         if let Some(keyboard) = &self.keyboard {
             keyboard.rest();
@@ -128,7 +138,8 @@ impl Live {
         self.is_away = true;
     }
 
-    /// The terminal has another size, or is ours again: what is on it cannot be trusted.
+    /// Clears the screen and draws everything anew: the terminal has another size, or was another
+    /// program's meanwhile.
     pub fn redraw(&mut self, watched: &Watched) {
         if !self.may_draw() {
             return;
@@ -142,7 +153,8 @@ impl Live {
         let mut room = rows.saturating_sub(table + 1);
         let mut again = Vec::new();
         for line in self.printed.iter().rev() {
-            // Colours count nothing, but a line may be longer than the terminal is wide.
+            // A line may be wider than the terminal. The bytes of colours are counted too: then
+            // fewer lines are printed than would fit.
             let height = line.chars().count() / columns.max(1) + 1;
             if height > room {
                 break;
@@ -160,7 +172,7 @@ impl Live {
         self.put(&text, watched);
     }
 
-    /// The last picture, without a cursor; the terminal is as it was.
+    /// Draws the last picture, without a selection, and leaves the terminal as it was before.
     pub fn finish(&mut self, watched: &Watched) {
         self.board = Board::default();
         self.keyboard = None;
@@ -183,7 +195,7 @@ impl Live {
         let mut bytes = [0; 256];
         let count = match rustix::io::read(stdin(), &mut bytes) {
             Ok(count) if count > 0 => count,
-            // Nobody is there any more.
+            // The terminal is gone.
             _ => {
                 self.keyboard = None;
                 self.board.has_keys = false;
@@ -223,7 +235,8 @@ impl Live {
         if self.drawn > 0 {
             text += &format!("\x1b[{}A\r", self.drawn);
         }
-        // Before the text: behind it the cursor may stand on its last character.
+        // The line is cleared before it is written: behind a full line the cursor stands on its
+        // last character, which would be cleared too.
         for line in above.lines().chain(lines.iter().map(String::as_str)) {
             text += "\x1b[K";
             text += line;
@@ -249,9 +262,9 @@ struct Keyboard {
 }
 
 impl Keyboard {
-    /// `None` when standard input is no terminal, or is somebody else's just now.
+    /// `None` when standard input is no terminal, or the client is in the background.
     fn open() -> Option<Keyboard> {
-        // Asking for single keys from the background would stop us.
+        // In the background the kernel would stop the client for asking.
         if !is_ours() {
             return None;
         }
@@ -262,7 +275,7 @@ impl Keyboard {
         Some(keyboard)
     }
 
-    /// Single keys, not shown; Ctrl-C stays a signal.
+    /// Asks for single keys that are not shown; Ctrl-C stays a signal.
     fn listen(&self) {
         let mut single = self.before.clone();
         single
@@ -271,7 +284,7 @@ impl Keyboard {
         self.set(&single);
     }
 
-    /// As it was before us.
+    /// Sets the terminal as it was before.
     fn rest(&self) {
         self.set(&self.before);
     }
@@ -285,7 +298,7 @@ impl Keyboard {
     }
 }
 
-/// The terminal is ours just now: the shell has not put us into the background.
+/// True when the shell has not put the client into the background.
 fn is_ours() -> bool {
     rustix::termios::tcgetpgrp(stdin()) == Ok(rustix::process::getpgrp())
 }

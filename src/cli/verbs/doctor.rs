@@ -1,9 +1,9 @@
-//! `dewar doctor`: what this machine can enforce, as which user, by which mechanism, and how to get what is
-//! missing. Changes nothing that stays.
+//! `dewar doctor`: prints what this machine can enforce, as which user, by which mechanism, and how
+//! to get what is missing. What it tries out leaves nothing behind.
 
-use clap::Args;
 use std::fmt::Write;
 
+use clap::Args;
 use serde_json::json;
 
 use crate::{
@@ -18,7 +18,14 @@ use crate::{
     task::{Isolation, Level, Task},
 };
 
-/// One thing that may be wanted.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
+
+/// One limit or kind of isolation, and whether it can be enforced.
 struct Finding {
     what: String,
     mechanism: Mechanism,
@@ -108,7 +115,7 @@ fn isolation(is_root: bool) -> std::io::Result<Vec<Finding>> {
             Mechanism::By("mount, pid, ipc and uts namespaces, as root".to_owned())
         }
         Ok(()) => Mechanism::By("the same namespaces within a user namespace".to_owned()),
-        Err(why) => Mechanism::Missing(why),
+        Err(why) => Mechanism::Missing(why.to_string()),
     };
     let landlock = match landlock_abi() {
         0 => Mechanism::Missing(
@@ -134,7 +141,7 @@ fn hints(survey: &Survey, isolation: &[Finding], is_root: bool) -> Vec<String> {
         .rows()
         .iter()
         .any(|row| row.what == "cpu" && matches!(row.mechanism, Mechanism::Missing(_)));
-    if lacks_groups && survey.site.could_be_delegated() {
+    if lacks_groups && survey.hierarchies.could_be_delegated() {
         hints.push(
             "cgroups: dewar asks systemd for a delegated scope by itself. Where that fails, start it in one: \
              systemd-run --user --scope -p Delegate=yes dewar run FILE"
@@ -219,11 +226,4 @@ fn for_programs(report: &Report) -> serde_json::Value {
         "isolation": list(&report.isolation),
         "hints": report.hints,
     })
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
 }

@@ -1,7 +1,8 @@
-//! `dewar executor`: becomes a Mesos executor.
+//! `dewar executor`: runs as a Mesos executor, which a Mesos agent starts.
+
+use std::path::Path;
 
 use clap::Args;
-use std::path::Path;
 
 use crate::{
     cli::{
@@ -9,24 +10,10 @@ use crate::{
         flags::BoundArgs,
     },
     mesos::{
-        executor::{Bounds, ExecutorError, begin},
+        executor::{Bounds, ExecutorError, start},
         protocol::Wire,
     },
 };
-
-pub(crate) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
-    let bounds = Bounds {
-        isolation: args.bounds.isolation,
-        enforce_task: args.bounds.enforce_task,
-    };
-    match begin(args.wire, root, bounds) {
-        Ok(0) => Ok(Code::Success),
-        Ok(_) => Ok(Code::Internal),
-        Err(error @ ExecutorError::Environment(_)) => Err(Failure::rejected(error)
-            .hint("a Mesos agent starts this; without Mesos use: dewar run FILE")),
-        Err(error) => Err(Failure::rejected(error)),
-    }
-}
 
 #[derive(Debug, Args)]
 pub(crate) struct ExecutorArgs {
@@ -35,4 +22,18 @@ pub(crate) struct ExecutorArgs {
     pub wire: Wire,
     #[command(flatten)]
     pub bounds: BoundArgs,
+}
+
+pub(crate) fn executor(args: &ExecutorArgs, root: Option<&Path>) -> Outcome {
+    let bounds = Bounds {
+        isolation: args.bounds.isolation,
+        enforce_task: args.bounds.enforce_task,
+    };
+    match start(args.wire, root, bounds) {
+        Ok(0) => Ok(Code::Success),
+        Ok(_) => Ok(Code::Internal),
+        Err(error @ ExecutorError::Environment(_)) => Err(Failure::rejected(error)
+            .hint("a Mesos agent starts this; without Mesos use: dewar run FILE")),
+        Err(error) => Err(Failure::rejected(error)),
+    }
 }

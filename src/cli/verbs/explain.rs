@@ -1,7 +1,8 @@
-//! `dewar explain`: why a process is in its state. Looks, and changes nothing.
+//! `dewar explain`: says why a process is in its state. It reads the journal and changes nothing.
+
+use std::fmt::Write;
 
 use clap::Args;
-use std::fmt::Write;
 
 use super::restart_and_signal::unknown_process;
 use crate::{
@@ -17,6 +18,17 @@ use crate::{
     sys::clock::now,
 };
 
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The task
+    pub id: String,
+    /// One process only
+    pub process: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
+
 pub(crate) fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
     let stored = load(store, &args.id)?;
     let names: Vec<&str> = stored
@@ -25,7 +37,7 @@ pub(crate) fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
         .iter()
         .map(|process| process.name.as_str())
         .collect();
-    let clock = now().boot_us;
+    let clock = now();
     let explanations: Vec<Explanation> = match &args.process {
         Some(name) => {
             let index = names.iter().position(|other| other == name);
@@ -46,7 +58,7 @@ pub(crate) fn explain(store: &Store, args: &ExplainArgs) -> Outcome {
     Ok(Code::Success)
 }
 
-/// A task that began.
+/// Reads a task; one that never began is a failure.
 pub(super) fn load(store: &Store, id: &str) -> Result<Stored, Failure> {
     let stored = store
         .load(id)
@@ -57,7 +69,7 @@ pub(super) fn load(store: &Store, id: &str) -> Result<Stored, Failure> {
 fn shown(explanations: &[Explanation], style: Style) -> String {
     let mut text = String::new();
     for one in explanations {
-        let state = style.state(&one.state, 0);
+        let state = style.state(one.state, 0);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
@@ -70,15 +82,4 @@ fn shown(explanations: &[Explanation], style: Style) -> String {
         }
     }
     text
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
-    /// The task
-    pub id: String,
-    /// One process only
-    pub process: Option<String>,
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
 }

@@ -1,16 +1,15 @@
-//! `dewar fake-agent`: a task file through the executor over real HTTP, without Mesos.
+//! `dewar fake-agent`: runs a task file by the executor over real HTTP, without Mesos.
 
-use clap::Args;
-use std::path::PathBuf;
 use std::{
     io::Read,
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
+use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::run::default_id;
@@ -32,17 +31,41 @@ use crate::{
     sandbox::Account,
 };
 
-/// An executor leaves one second after its last acknowledgement.
+#[derive(Debug, Args)]
+pub(crate) struct FakeAgentArgs {
+    /// A task in YAML or JSON
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How the executor talks to the agent
+    #[arg(long, value_enum, default_value = "protobuf")]
+    pub wire: Wire,
+    /// Break something: TIME:WHAT, for example 500ms:drop (repeatable)
+    #[arg(long = "fault", value_name = "TIME:WHAT")]
+    pub faults: Vec<ScheduledFault>,
+    /// Let the executor prove who it is with this token
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// Listen at a socket, not at a port
+    #[arg(long)]
+    pub domain_socket: bool,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
+    /// The container's sandbox, which is kept [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub sandbox: Option<PathBuf>,
+}
+
+/// An executor exits one second after its last acknowledgement; this is the time that it gets.
 const LEAVES_WITHIN: Duration = Duration::from_secs(10);
-/// Nothing to wait for but the other threads' news.
+/// A time-out that is not reached: the other threads send what happens.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// What happens while the task runs.
+/// What may happen while the task runs.
 enum News {
     Update(Box<TaskStatus>),
     Stop,
     Fault(Fault),
-    /// The agent's time away is over.
+    /// The time is over in which the agent was away.
     Back,
     ExecutorDied,
 }
@@ -67,7 +90,7 @@ pub(crate) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
     });
     let agent = Arc::new(agent.map_err(Failure::internal)?);
     let mut command = vec![
-        crate::engine::client::executable(),
+        crate::sys::executable::executable(),
         "--root".to_owned(),
         root.display().to_string(),
         "executor".to_owned(),
@@ -92,14 +115,14 @@ pub(crate) fn fake_agent(args: &FakeAgentArgs, root: &Path) -> Outcome {
     schedule(&args.faults, &send);
     let end = follow(&agent, &container, &id, &news, &send);
     if end == Code::Failed {
-        // Whatever the executor had to say about itself.
+        // The executor says in this file why it failed.
         if let Ok(said) = std::fs::read_to_string(sandbox.join("stderr"))
             && !said.is_empty()
         {
             complain(said.trim_end());
         }
     }
-    // Updates are over; what is left is the executor's own end.
+    // There are no more updates; the executor itself has still to exit.
     if !container
         .wait_dead(LEAVES_WITHIN)
         .map_err(Failure::internal)?
@@ -223,7 +246,7 @@ fn watch_updates(agent: Arc<FakeAgent>, send: mpsc::Sender<News>) {
         while agent.wait(LONG, |updates| updates.len() > seen) {
             for status in agent.updates().into_iter().skip(seen) {
                 seen += 1;
-                // Nobody listens after the end.
+                // The receiver is dropped at the end.
                 if send.send(News::Update(Box::new(status))).is_err() {
                     return;
                 }
@@ -246,7 +269,7 @@ fn watch_signals(send: mpsc::Sender<News>) -> std::io::Result<()> {
 fn watch_executor(container: Arc<Container>, send: mpsc::Sender<News>) {
     thread::spawn(move || {
         match container.wait_dead(LONG) {
-            // Nobody listens after the end.
+            // The receiver is dropped at the end.
             Ok(true) => drop(send.send(News::ExecutorDied)),
             Ok(false) => {}
             Err(error) => tracing::error!("cannot watch the executor: {error}"),
@@ -263,31 +286,7 @@ fn schedule(faults: &[ScheduledFault], send: &mpsc::Sender<News>) {
 fn later(after: Duration, news: News, send: mpsc::Sender<News>) {
     thread::spawn(move || {
         thread::sleep(after);
-        // Nobody listens after the end.
+        // The receiver is dropped at the end.
         let _ = send.send(news);
     });
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FakeAgentArgs {
-    /// A task in YAML or JSON
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// How the executor talks to the agent
-    #[arg(long, value_enum, default_value = "protobuf")]
-    pub wire: Wire,
-    /// Break something: TIME:WHAT, for example 500ms:drop (repeatable)
-    #[arg(long = "fault", value_name = "TIME:WHAT")]
-    pub faults: Vec<ScheduledFault>,
-    /// Let the executor prove who it is with this token
-    #[arg(long, value_name = "TOKEN")]
-    pub token: Option<String>,
-    /// Listen at a socket, not at a port
-    #[arg(long)]
-    pub domain_socket: bool,
-    #[command(flatten)]
-    pub bounds: BoundArgs,
-    /// The container's sandbox, which is kept [default: a temporary one]
-    #[arg(long, value_name = "DIR")]
-    pub sandbox: Option<PathBuf>,
 }

@@ -1,4 +1,6 @@
-//! `dewar gc`: removes what tasks left that are over.
+//! `dewar gc`: removes the directories of tasks that are over.
+
+use clap::Args;
 
 use crate::{
     cli::{
@@ -9,9 +11,25 @@ use crate::{
     sys::clock::now,
     task::{Bytes, Period},
 };
-use clap::Args;
 
-/// When nobody says what may stay.
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Remove tasks that ended longer ago than this, for example 36h [default, if no limit is
+    /// given: 7d]
+    #[arg(long, value_name = "TIME")]
+    pub older_than: Option<Period>,
+    /// Keep at most so many tasks that are over, the newest
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Keep at most so many bytes of tasks that are over, the newest
+    #[arg(long, value_name = "SIZE")]
+    pub max_bytes: Option<Bytes>,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The age at which tasks are removed when no limit is given.
 const STANDARD_AGE: Period = Period::from_secs(7 * 86_400);
 
 pub(crate) fn gc(store: &Store, args: &GcArgs) -> Outcome {
@@ -49,7 +67,7 @@ pub(crate) fn gc(store: &Store, args: &GcArgs) -> Outcome {
     })
 }
 
-/// A size with three digits.
+/// A size with one decimal.
 fn about(bytes: u64) -> String {
     let units = [("GB", 30), ("MB", 20), ("KB", 10)];
     for (unit, shift) in units {
@@ -58,20 +76,4 @@ fn about(bytes: u64) -> String {
         }
     }
     Bytes(bytes).to_string()
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GcArgs {
-    /// Remove tasks that ended longer ago than this, for example 36h [default, if no limit is given: 7d]
-    #[arg(long, value_name = "TIME")]
-    pub older_than: Option<Period>,
-    /// Keep at most so many tasks that are over, the newest
-    #[arg(long, value_name = "N")]
-    pub keep: Option<usize>,
-    /// Keep at most so many bytes of tasks that are over, the newest
-    #[arg(long, value_name = "SIZE")]
-    pub max_bytes: Option<Bytes>,
-    /// Only say what would be removed
-    #[arg(long)]
-    pub dry_run: bool,
 }

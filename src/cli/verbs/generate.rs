@@ -1,38 +1,63 @@
-//! What dewar says about itself: `schema`, `completions`, `man`.
+//! `dewar schema`, `dewar completions` and `dewar man`: files about dewar that other programs read.
 
-use std::{fs, io};
+use std::{fs, io, path::PathBuf};
 
-use clap::CommandFactory;
+use clap::{Args, Command};
 
 use crate::{
     cli::{
-        args::{Cli, CompletionsArgs, ManArgs, SchemaArgs},
         failure::{Code, Failure, Outcome},
         terminal::put,
     },
     config::{job_schema, json_schema},
+    engine::history::output_schema,
 };
 
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Of job files
+    #[arg(long)]
+    pub job: bool,
+    /// Of what status, run, attach and explain print with --format json
+    #[arg(long, conflicts_with = "job")]
+    pub output: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// For which shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Where all pages go
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
 pub(crate) fn schema(args: &SchemaArgs) -> Outcome {
-    let schema = match args.job {
-        true => job_schema(),
-        false => json_schema(),
+    let schema = match (args.job, args.output) {
+        (true, _) => job_schema(),
+        (_, true) => output_schema(),
+        (false, false) => json_schema(),
     };
     let text = serde_json::to_string_pretty(&schema).map_err(Failure::internal)? + "\n";
     put(&mut io::stdout(), text.as_bytes());
     Ok(Code::Success)
 }
 
-pub(crate) fn completions(args: &CompletionsArgs) -> Outcome {
+/// Completions of `command`, which is dewar as a whole.
+pub(crate) fn completions(args: &CompletionsArgs, mut command: Command) -> Outcome {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "dewar", &mut text);
+    clap_complete::generate(args.shell, &mut command, "dewar", &mut text);
     put(&mut io::stdout(), &text);
     Ok(Code::Success)
 }
 
-/// One page for dewar and one for every verb, as man wants them.
-pub(crate) fn man(args: &ManArgs) -> Outcome {
-    let command = Cli::command();
+/// Manual pages of `command`, which is dewar as a whole: its own, or into a directory those of all
+/// verbs.
+pub(crate) fn man(args: &ManArgs, command: Command) -> Outcome {
     let Some(directory) = &args.directory else {
         let mut text = Vec::new();
         let page = clap_mangen::Man::new(command);

@@ -1,8 +1,8 @@
-//! `dewar graph`: the DAG of a task file or of a task, as text or for Graphviz.
+//! `dewar graph`: prints the DAG of a task file or of a task, as text or for Graphviz.
 
-use clap::Args;
-use clap::ValueEnum;
 use std::{collections::BTreeMap, fmt::Write, path::Path, time::Duration};
+
+use clap::{Args, ValueEnum};
 
 use super::{explain::load, validate::trial_bindings};
 use crate::{
@@ -13,11 +13,31 @@ use crate::{
         terminal::{Style, harmless, put},
     },
     engine::{
-        history::{Graph, GraphNode},
+        history::{Graph, GraphNode, ProcessState},
         store::Store,
     },
     task::Condition,
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    /// A task file (- for standard input), or the id of a task
+    #[arg(value_name = "FILE|ID")]
+    pub what: String,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
+    /// How to draw it
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: GraphFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// For people
+    Text,
+    /// For Graphviz
+    Dot,
+}
 
 pub(crate) fn graph(store: impl FnOnce() -> Result<Store, Failure>, args: &GraphArgs) -> Outcome {
     let path = Path::new(&args.what);
@@ -54,7 +74,7 @@ fn condition(condition: Condition) -> &'static str {
     }
 }
 
-/// A line a process, indented by what must come before it.
+/// Draws one line a process, indented by the number of processes that must come before it.
 fn text(graph: &Graph, style: Style) -> String {
     let indent = |node: &GraphNode| 2 * node.depth;
     let width = graph
@@ -76,7 +96,7 @@ fn text(graph: &Graph, style: Style) -> String {
             let name = format!("{}{}", " ".repeat(indent(node)), harmless(&node.name));
             let mut line = format!("  {name:width$}");
             if let Some(state) = &node.state {
-                line += &format!("  {}", style.state(state, 8));
+                line += &format!("  {}", style.state(*state, 8));
                 let took = node.took.map_or_else(String::new, seconds);
                 line += &format!(" {took:>9}");
             }
@@ -118,7 +138,7 @@ fn seconds(duration: Duration) -> String {
     format!("{:.3}s", duration.as_secs_f64())
 }
 
-/// For Graphviz: `dewar graph FILE --format dot | dot -Tsvg`.
+/// Draws for Graphviz: `dewar graph FILE --format dot | dot -Tsvg`.
 fn dot(graph: &Graph) -> String {
     let quoted = |text: &str| {
         let text = harmless(text).replace('\\', "\\\\").replace('"', "\\\"");
@@ -134,7 +154,7 @@ fn dot(graph: &Graph) -> String {
         let took = node.took.map(seconds);
         let below: Vec<&str> = node
             .state
-            .as_deref()
+            .map(ProcessState::name)
             .into_iter()
             .chain(took.as_deref())
             .collect();
@@ -147,12 +167,12 @@ fn dot(graph: &Graph) -> String {
             }
         };
         let style = if node.is_final { ", style=dashed" } else { "" };
-        let colour = match node.state.as_deref() {
-            Some("SUCCESS") => ", color=green4",
-            Some("FAILED" | "LOST") => ", color=red3",
-            Some("RUNNING" | "FORKED") => ", color=cyan4",
-            Some("KILLED") => ", color=orange3",
-            _ => "",
+        let colour = match node.state {
+            Some(ProcessState::Success) => ", color=green4",
+            Some(ProcessState::Failed | ProcessState::Lost) => ", color=red3",
+            Some(ProcessState::Running | ProcessState::Forked) => ", color=cyan4",
+            Some(ProcessState::Killed) => ", color=orange3",
+            Some(ProcessState::Waiting) | None => "",
         };
         let _ = writeln!(
             text,
@@ -183,24 +203,4 @@ fn dot(graph: &Graph) -> String {
     }
     text += "}\n";
     text
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GraphArgs {
-    /// A task file (- for standard input), or the id of a task
-    #[arg(value_name = "FILE|ID")]
-    pub what: String,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
-    /// How to draw it
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: GraphFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum GraphFormat {
-    /// For people
-    Text,
-    /// For Graphviz
-    Dot,
 }

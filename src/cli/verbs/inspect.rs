@@ -1,4 +1,8 @@
-//! `dewar inspect`: the task as it would run, fully resolved.
+//! `dewar inspect`: prints a task as it would run, with all templates and defaults resolved.
+
+use std::path::PathBuf;
+
+use clap::Args;
 
 use super::validate::trial_bindings;
 use crate::cli::{
@@ -7,8 +11,14 @@ use crate::cli::{
     task_file::TaskFile,
     terminal::put,
 };
-use clap::Args;
-use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The task file, YAML or JSON; - for standard input
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
+}
 
 pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
@@ -17,12 +27,4 @@ pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
         .map_err(|error| Failure::new(Code::Internal, error))?;
     put(&mut std::io::stdout(), (text + "\n").as_bytes());
     Ok(Code::Success)
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct InspectArgs {
-    /// The task file, YAML or JSON; - for standard input
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
 }

@@ -1,20 +1,42 @@
-//! `dewar restart` and `dewar signal`: ask the runner for something about one process, and say what
-//! came of it.
+//! `dewar restart` and `dewar signal`: ask the runner to restart a process or to send it a signal,
+//! and print what came of it.
+
+use clap::Args;
 
 use crate::{
     cli::{
         failure::{Code, Failure, Outcome},
+        limit_flags::make_room,
         terminal::{harmless, print},
     },
     engine::{
         client::{Opened, Session},
         history::{Event, NoticeKind, RunEvent, TaskStatus},
         ipc::Request,
+        plan::RunState,
         store::Store,
     },
     task::StopSignal,
 };
-use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// The task
+    pub id: String,
+    /// Its process
+    pub process: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignalArgs {
+    /// The task
+    pub id: String,
+    /// Its process
+    pub process: String,
+    /// By name or number: HUP, SIGUSR1, 15
+    #[arg(value_name = "SIGNAL")]
+    pub signal: StopSignal,
+}
 
 pub(crate) fn restart(store: &Store, args: &RestartArgs) -> Outcome {
     let request = Request::Restart {
@@ -24,7 +46,7 @@ pub(crate) fn restart(store: &Store, args: &RestartArgs) -> Outcome {
     let (mut asked, status) = Asked::begin(store, &args.id, &args.process, request)?;
     let mut before = last_run(&status, &args.process);
     let last = asked.until(|event| match event {
-        // What began before the request is none of its doing.
+        // A run that began before the request is not its answer.
         Event::Run(run) if run.name == args.process => {
             before = before.max(Some(run.run.run));
             None
@@ -37,17 +59,17 @@ pub(crate) fn restart(store: &Store, args: &RestartArgs) -> Outcome {
         _ => None,
     })?;
     let before = last.or(before);
-    // The next run is the answer: it began, and became its program or could not.
+    // The next run is the answer, once its program runs or could not be executed.
     let run = asked.until(|event| match event {
         Event::Run(run) if run.name == args.process => {
             let is_next = before.is_none_or(|before| run.run.run > before);
-            (is_next && run.run.state != "FORKED").then(|| run.clone())
+            (is_next && run.run.state != RunState::Forked).then(|| run.clone())
         }
         _ => None,
     })?;
     print(&told(&run));
-    Ok(match run.run.state.as_str() {
-        "RUNNING" | "SUCCESS" => Code::Success,
+    Ok(match run.run.state {
+        RunState::Running | RunState::Success => Code::Success,
         _ => Code::Failed,
     })
 }
@@ -70,7 +92,7 @@ pub(crate) fn signal(store: &Store, args: &SignalArgs) -> Outcome {
     Ok(Code::Success)
 }
 
-/// Something was asked for; the answer is among the events that follow.
+/// A conversation in which something was asked for; the answer is among the events that follow.
 struct Asked<'s> {
     session: Box<Session<'s>>,
     process: String,
@@ -83,7 +105,7 @@ impl<'s> Asked<'s> {
         process: &str,
         request: Request,
     ) -> Result<(Asked<'s>, Box<TaskStatus>), Failure> {
-        let (session, status) = match Session::open(store, id)? {
+        let (session, status) = match Session::open(store, id, make_room)? {
             Opened::Open(session, status) => (session, status),
             Opened::Over(status) => {
                 let message = format!("task {id:?} is over: {}", status.state);
@@ -102,8 +124,9 @@ impl<'s> Asked<'s> {
         Ok((asked, status))
     }
 
-    /// Waits for the event that `find` is after. A runner that dies meanwhile may or may not have
-    /// written down what was asked; it is not asked again, because once is what was wanted.
+    /// Waits for the event that `find` looks for. A runner that dies meanwhile may or may not have
+    /// recorded the request. The next runner is not asked, because the request may be carried out
+    /// already.
     fn until<T>(&mut self, mut find: impl FnMut(&Event) -> Option<T>) -> Result<T, Failure> {
         loop {
             let Some(events) = self.session.events().map_err(Failure::internal)? else {
@@ -117,19 +140,19 @@ impl<'s> Asked<'s> {
                     return Err(Failure::new(Code::Failed, message));
                 }
                 if let Event::Task(task) = &event
-                    && Code::of_state(&task.state).is_some()
+                    && Code::of_state(task.state).is_some()
                 {
                     let message = format!("the task ended meanwhile: {}", task.state);
                     return Err(Failure::new(Code::Failed, message));
                 }
                 if let Event::Run(run) = &event
                     && run.name == self.process
-                    && run.run.state == "KILLED"
+                    && run.run.state == RunState::Killed
                 {
                     print(&told(run));
                 }
                 if let Some(found) = find(&event) {
-                    // What came behind it is for the next question.
+                    // The events behind it may be the answer to the next question.
                     self.session.put_back(events.collect());
                     return Ok(found);
                 }
@@ -138,7 +161,7 @@ impl<'s> Asked<'s> {
     }
 }
 
-/// A process that is not there, with those that are.
+/// The failure that there is no such process, with the names of those that there are.
 pub(super) fn unknown_process(name: &str, there: &[&str]) -> Failure {
     let near = there
         .iter()
@@ -171,23 +194,4 @@ fn told(event: &RunEvent) -> String {
         run.run,
         run.state
     )
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestartArgs {
-    /// The task
-    pub id: String,
-    /// Its process
-    pub process: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SignalArgs {
-    /// The task
-    pub id: String,
-    /// Its process
-    pub process: String,
-    /// By name or number: HUP, SIGUSR1, 15
-    #[arg(value_name = "SIGNAL")]
-    pub signal: StopSignal,
 }

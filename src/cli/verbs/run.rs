@@ -1,15 +1,20 @@
-//! `dewar run`: validate, begin, follow.
+//! `dewar run`: validates a task file, begins the task and follows it to its end.
+//!
+//! Everything that can be wrong is found before the task begins. A task of the same id goes on when
+//! it is the same task, and is refused when it is another.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use std::path::PathBuf;
-use std::{collections::BTreeMap, path::Path};
-
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::attach::show_over;
 use crate::{
     cli::{
-        failure::{Code, Failure, Outcome, is_distrust},
+        failure::{Code, Failure, Outcome},
         flags::{BindingArgs, BoundArgs, Format},
         follow::{Follower, consoles},
         limit_flags,
@@ -20,7 +25,7 @@ use crate::{
     },
     config::Bindings,
     engine::{
-        client::{Opened, Session, Watched},
+        client::{Opened, Session, Start, Watched},
         ipc::JOURNAL,
         keeper::ForkedRoot,
         runner::check_isolation,
@@ -31,7 +36,32 @@ use crate::{
     task::Task,
 };
 
-/// Where we have none ourselves.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The task file, YAML or JSON; - for standard input
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
+    /// The task's id [default: NAME-YYYYmmdd-HHMMSS.usec]
+    #[arg(long, alias = "task_id", value_name = "ID")]
+    pub id: Option<String>,
+    /// The sandbox's directory; used as it is when it exists
+    #[arg(long, value_name = "DIR")]
+    pub sandbox: Option<PathBuf>,
+    /// Return as soon as the task is on its way
+    #[arg(long, alias = "daemon")]
+    pub detach: bool,
+    /// Give the processes this environment too
+    #[arg(long)]
+    pub preserve_env: bool,
+    #[command(flatten)]
+    pub bounds: BoundArgs,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value = "auto")]
+    pub format: Format,
+}
+
+/// The PATH of processes when the client has none itself.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 pub(crate) fn run(store: &Store, args: RunArgs, root: Option<ForkedRoot>) -> Outcome {
@@ -39,7 +69,7 @@ pub(crate) fn run(store: &Store, args: RunArgs, root: Option<ForkedRoot>) -> Out
     run_file(store, &file, args, root)
 }
 
-/// Runs the task of `file`, which was read already.
+/// Runs the task of `file`.
 pub(super) fn run_file(
     store: &Store,
     file: &TaskFile,
@@ -53,10 +83,10 @@ pub(super) fn run_file(
     let known = match store.load(&id) {
         Ok(known) => known,
         Err(StoreError::Unknown(_)) => None,
-        Err(error) if is_distrust(&error) => return Err(Failure::new(Code::Lost, error)),
+        Err(error) if error.is_distrust() => return Err(Failure::new(Code::Lost, error)),
         Err(error) => return Err(Failure::rejected(error)),
     };
-    // From here on a Ctrl-C must not leave a task behind that nobody asked to keep.
+    // From here on a Ctrl-C must end the task too, unless the user asked for --detach.
     let signals = match args.detach {
         true => Signals::that_leave(&View::Quiet)?,
         false => Signals::that_stop()?,
@@ -69,7 +99,7 @@ pub(super) fn run_file(
             match begin(store, &id, file, &args, root)? {
                 (Some(opened), task) => (opened, task),
                 (None, _) => {
-                    // Somebody was faster: is it the same task?
+                    // Another client began a task under this id meanwhile, perhaps the same task.
                     let known = store.load(&id).map_err(Failure::rejected)?;
                     let known = known.ok_or_else(|| Failure::rejected("it vanished again"))?;
                     resume(store, &id, file, &args, known)?
@@ -81,9 +111,9 @@ pub(super) fn run_file(
         Opened::Open(session, status) => (session, status),
         Opened::Over(status) if is_known => {
             complain(&format!("{} is over: {}", status.task_id, status.state));
-            return Ok(Code::of_state(&status.state).unwrap_or(Code::Internal));
+            return Ok(Code::of_state(status.state).unwrap_or(Code::Internal));
         }
-        // It was ours, and faster than we are.
+        // The task that this client began is over already.
         Opened::Over(_) if args.detach => {
             print(&id);
             return Ok(Code::Success);
@@ -95,23 +125,19 @@ pub(super) fn run_file(
     }
     let shown = consoles(&task, &status);
     let (watched, news) = Watched::begin(*status);
-    let follower = Follower {
-        session,
-        watched,
-        view: match args.detach {
-            true => View::Quiet,
-            false => View::of(args.format),
-        },
-        shown,
-        signals,
-        detach: args.detach,
-        repeat: None,
-        drawn_at: None,
+    let view = match args.detach {
+        true => View::Quiet,
+        false => View::of(args.format),
     };
+    let mut follower = Follower::new(session, watched, view, shown, signals);
+    follower.detach = args.detach;
+    if is_known {
+        follower.start = Start::Present;
+    }
     follower.run(news)
 }
 
-/// A task of this id is there: the same one goes on, another one is refused.
+/// Goes on with the task of this id when it is the task of `file`; another one is refused.
 fn resume<'s>(
     store: &'s Store,
     id: &str,
@@ -136,7 +162,7 @@ fn resume<'s>(
     };
     let mut task = file.resolve(&bindings)?.task;
     limit_flags::apply(args.bounds, &mut task);
-    if Code::of_state(&known.status.state).is_some() {
+    if Code::of_state(known.status.state).is_some() {
         return Ok((Opened::Over(Box::new(known.status)), task));
     }
     if task != known.model.task {
@@ -145,7 +171,7 @@ fn resume<'s>(
             "follow it with: dewar attach {id}, or choose another --id"
         )));
     }
-    Ok((Session::open(store, id)?, task))
+    Ok((Session::open(store, id, limit_flags::make_room)?, task))
 }
 
 fn begin<'s>(
@@ -171,7 +197,7 @@ fn begin<'s>(
         Some(name) => {
             let account = reachable(name)?;
             if account.name != own.name {
-                // Who runs it is part of what templates say.
+                // Templates may contain the user.
                 bindings.user.clone_from(&account.name);
                 task = file.resolve(&bindings)?.task;
             }
@@ -223,7 +249,8 @@ fn begin<'s>(
         executor: None,
     };
     tracing::info!("journal {}", directory.join(JOURNAL).display());
-    Ok((Session::begin(store, header, root.socket)?, task))
+    let begun = Session::begin(store, header, root.socket, limit_flags::make_room)?;
+    Ok((begun, task))
 }
 
 fn reachable(name: &str) -> Result<Account, Failure> {
@@ -232,7 +259,8 @@ fn reachable(name: &str) -> Result<Account, Failure> {
     Ok(account)
 }
 
-/// HOME, LOGNAME, USER, PATH, and ours when asked for: processes do not inherit by accident.
+/// The environment of processes: HOME, LOGNAME, USER and PATH; with `preserve`, also that of the
+/// client.
 fn environment(sandbox: &str, user: &str, preserve: bool) -> Vec<String> {
     let mut environment: BTreeMap<String, String> = match preserve {
         true => std::env::vars().collect(),
@@ -242,35 +270,10 @@ fn environment(sandbox: &str, user: &str, preserve: bool) -> Vec<String> {
     sandbox::assignments(environment)
 }
 
-/// NAME-YYYYmmdd-HHMMSS.usec, in local time.
+/// An id for a task: NAME-YYYYmmdd-HHMMSS.usec, in local time.
 pub(super) fn default_id(name: &str) -> String {
     let now = Timestamp::now().to_zoned(TimeZone::system());
     let micros = now.timestamp().as_microsecond().rem_euclid(1_000_000);
     let stamp = now.strftime("%Y%m%d-%H%M%S");
     format!("{}-{stamp}.{micros:06}", sandbox::file_name(name))
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunArgs {
-    /// The task file, YAML or JSON; - for standard input
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
-    /// The task's id [default: NAME-YYYYmmdd-HHMMSS.usec]
-    #[arg(long, alias = "task_id", value_name = "ID")]
-    pub id: Option<String>,
-    /// The sandbox's directory; used as it is when it exists
-    #[arg(long, value_name = "DIR")]
-    pub sandbox: Option<PathBuf>,
-    /// Return as soon as the task is on its way
-    #[arg(long, alias = "daemon")]
-    pub detach: bool,
-    /// Give the processes this environment too
-    #[arg(long)]
-    pub preserve_env: bool,
-    #[command(flatten)]
-    pub bounds: BoundArgs,
-    /// How to show what happens
-    #[arg(long, value_enum, default_value = "auto")]
-    pub format: Format,
 }

@@ -1,4 +1,5 @@
-//! `dewar scheduler`: runs the companion scheduler.
+//! `dewar scheduler`: runs the scheduler, which keeps jobs of many instances running on a Mesos
+//! cluster.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::{
     mesos::{
         protocol::Wire,
         scheduler::{
-            self, Beginning, ExecutorCommand, Framework, Options, SOCKET, SchedulerError,
+            self, ExecutorCommand, Framework, Options, SOCKET, SchedulerError, StartupNotice,
             core::{Amounts, Flapping, Settings, mib, thousandths},
         },
     },
@@ -95,7 +96,7 @@ pub(crate) fn scheduler(args: SchedulerArgs, root: &Path) -> Outcome {
     let credential = args.credential.as_deref().map(first_line).transpose()?;
     let (principal, authorization) = credentials(credential)?;
     let ms = |period: Period| period.as_micros() / 1000;
-    let executable = crate::engine::client::executable();
+    let executable = crate::sys::executable::executable();
     let executor = args
         .executor
         .unwrap_or_else(|| match args.executor_uris.is_empty() {
@@ -139,11 +140,11 @@ pub(crate) fn scheduler(args: SchedulerArgs, root: &Path) -> Outcome {
         },
         forget_framework: args.forget_framework,
     };
-    let ended = scheduler::run(options, |beginning| match beginning {
-        Beginning::Waits => {
+    let ended = scheduler::run(options, |notice| match notice {
+        StartupNotice::Waits => {
             complain("another scheduler has this directory; waiting to take its place");
         }
-        Beginning::Listens(addresses) => {
+        StartupNotice::Listens(addresses) => {
             for address in addresses {
                 complain(&format!("listening at {address}"));
             }
@@ -161,7 +162,7 @@ pub(crate) fn scheduler(args: SchedulerArgs, root: &Path) -> Outcome {
     }
 }
 
-/// Where clients find the scheduler of this root.
+/// The socket at which clients find the scheduler with this root directory.
 pub(crate) fn socket(root: &Path) -> PathBuf {
     scheduler::directory(root).join(SOCKET)
 }
@@ -192,7 +193,7 @@ fn first_line(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// The principal, and what Basic authentication says.
+/// The principal of a credential, and the header of Basic authentication.
 fn credentials(line: Option<String>) -> Result<(Option<String>, Option<String>), Failure> {
     let Some(line) = line else {
         return Ok((None, None));

@@ -1,8 +1,9 @@
-//! `dewar simplerun`: one command as a task, without a file.
+//! `dewar simplerun`: runs one command as a task, without a task file.
+
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
 
 use super::run::{self, RunArgs};
 use crate::{
@@ -13,34 +14,6 @@ use crate::{
     },
     engine::{keeper::ForkedRoot, store::Store},
 };
-
-pub(crate) fn simplerun(store: &Store, args: SimplerunArgs, root: Option<ForkedRoot>) -> Outcome {
-    let process = json!({
-        "name": args.name,
-        "cmdline": args.command.join(" "),
-        "logger": {"destination": "both"},
-    });
-    let mut task = json!({"name": args.name, "processes": [process]});
-    if let Some(user) = &args.user {
-        task["user"] = json!(user);
-    }
-    let args = RunArgs {
-        file: "the command line".into(),
-        bindings: BindingArgs {
-            task: None,
-            sets: args.sets,
-            ports: args.ports,
-        },
-        id: args.id,
-        sandbox: args.sandbox,
-        detach: args.detach,
-        preserve_env: args.preserve_env,
-        bounds: args.bounds,
-        format: args.format,
-    };
-    let file = TaskFile::of_source(&task.to_string(), &args.file, &args.bindings)?;
-    run::run_file(store, &file, args, root)
-}
 
 #[derive(Debug, Args)]
 pub(crate) struct SimplerunArgs {
@@ -81,4 +54,32 @@ pub(crate) struct SimplerunArgs {
     /// How to show what happens
     #[arg(long, value_enum, default_value = "auto")]
     pub format: Format,
+}
+
+pub(crate) fn simplerun(store: &Store, args: SimplerunArgs, root: Option<ForkedRoot>) -> Outcome {
+    let process = json!({
+        "name": args.name,
+        "cmdline": args.command.join(" "),
+        "logger": {"destination": "both"},
+    });
+    let mut task = json!({"name": args.name, "processes": [process]});
+    if let Some(user) = &args.user {
+        task["user"] = json!(user);
+    }
+    let args = RunArgs {
+        file: "the command line".into(),
+        bindings: BindingArgs {
+            task: None,
+            sets: args.sets,
+            ports: args.ports,
+        },
+        id: args.id,
+        sandbox: args.sandbox,
+        detach: args.detach,
+        preserve_env: args.preserve_env,
+        bounds: args.bounds,
+        format: args.format,
+    };
+    let file = TaskFile::of_source(&task.to_string(), &args.file, &args.bindings)?;
+    run::run_file(store, &file, args, root)
 }

@@ -1,7 +1,8 @@
-//! `dewar status`: looks, and changes nothing.
+//! `dewar status`: prints the tasks of this machine. It reads their journals and changes nothing.
+
+use std::fmt::Write;
 
 use clap::Args;
-use std::fmt::Write;
 
 use crate::{
     cli::{
@@ -12,10 +13,19 @@ use crate::{
     },
     engine::{
         client::Watched,
-        history::{StatusList, TaskStatus},
+        history::{ProcessState, StatusList, TaskStatus},
         store::{Measure, Store, StoreError, measure},
     },
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// One task only
+    pub id: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: StatusFormat,
+}
 
 pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
     let mut code = Code::Success;
@@ -64,7 +74,7 @@ pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
     Ok(code)
 }
 
-/// With what its living runs use.
+/// `status` with what the runs use that are alive.
 fn measured(mut status: TaskStatus) -> TaskStatus {
     measure(&mut status, Measure::Whole);
     status
@@ -81,25 +91,27 @@ fn list(tasks: &[TaskStatus], style: Style) -> String {
         let done = task
             .processes
             .iter()
-            .filter(|p| p.state == "SUCCESS")
+            .filter(|p| p.state == ProcessState::Success)
             .count();
         let progress = format!("{done}/{}", task.processes.len());
-        let since = task.states.last().map_or("", |state| state.at.as_str());
+        let since = task.states.last();
+        let since = since.map_or_else(String::new, |state| state.at.to_string());
         let id = harmless(&task.task_id);
-        let state = style.state(&task.state, 10);
+        let state = style.state(task.state, 10);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "{id:width$}  {state}  {progress:10}  {since}{}",
-            nobody(task)
+            keeper_note(task)
         );
     }
     text
 }
 
-fn nobody(task: &TaskStatus) -> &'static str {
-    match (task.keeper_pid, Code::of_state(&task.state)) {
-        (None, None) => "  (nobody looks after it; dewar attach takes it up)",
+/// Says whether a task that is not over has lost its keeper or its root.
+fn keeper_note(task: &TaskStatus) -> &'static str {
+    match (task.keeper_pid, Code::of_state(task.state)) {
+        (None, None) => "  (no keeper looks after it; dewar attach takes it up)",
         (Some(_), None) if !task.covered => "  (its root has become its keeper)",
         _ => "",
     }
@@ -107,7 +119,7 @@ fn nobody(task: &TaskStatus) -> &'static str {
 
 fn one(task: &TaskStatus, style: Style) -> String {
     let mut text = String::new();
-    let state = style.state(&task.state, 0);
+    let state = style.state(task.state, 0);
     let reason = task
         .states
         .iter()
@@ -118,7 +130,7 @@ fn one(task: &TaskStatus, style: Style) -> String {
         text,
         "{}  {state}{reason}{}",
         harmless(&task.task_id),
-        nobody(task)
+        keeper_note(task)
     );
     let _ = writeln!(
         text,
@@ -145,13 +157,4 @@ fn one(task: &TaskStatus, style: Style) -> String {
         let _ = writeln!(text, "  note: {about}{}", harmless(&notice.text));
     }
     text
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// One task only
-    pub id: Option<String>,
-    /// For people or for programs
-    #[arg(long, value_enum, default_value = "text")]
-    pub format: StatusFormat,
 }

@@ -1,21 +1,37 @@
-//! `dewar tail`: the output of one process, or of all of them.
+//! `dewar tail`: prints the output of one process of a task, or of all.
+
+use std::path::Path;
 
 use clap::Args;
-use std::path::Path;
 
 use crate::{
     cli::{
         failure::{Code, Failure, Outcome},
-        follow::{Follower, Shown},
+        follow::Follower,
+        limit_flags::make_room,
         signals::Signals,
         view::View,
     },
     engine::{
-        client::{Line, LogFollower, Opened, Session, Watched},
+        client::{LogFollower, Opened, Output, Session, Start, Watched},
         history::TaskStatus,
         store::Store,
     },
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// The task
+    pub id: String,
+    /// One process only
+    pub process: Option<String>,
+    /// Go on until the task ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines to begin with, per file
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub lines: usize,
+}
 
 pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
     let stored = store
@@ -32,10 +48,10 @@ pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
         if let Some(run) = process.runs.last()
             && names.contains(&process.name)
         {
-            logs.add(sandbox, &process.name, run.run, Some(args.lines));
+            logs.add(sandbox, &process.name, run.run, Start::Last(args.lines));
             view.output(&logs.lines(), &watched);
             if !args.follow {
-                let mut out = |lines: &[Line]| {
+                let mut out = |lines: &[Output]| {
                     view.output(lines, &watched);
                 };
                 logs.finish(&process.name, run.run, &mut out);
@@ -45,11 +61,11 @@ pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
     if !args.follow {
         return Ok(Code::Success);
     }
-    match Session::open(store, &args.id)? {
+    match Session::open(store, &args.id, make_room)? {
         Opened::Over(_) => {
             for process in &stored.status.processes {
                 if let Some(run) = process.runs.last() {
-                    let mut out = |lines: &[Line]| {
+                    let mut out = |lines: &[Output]| {
                         view.output(lines, &watched);
                     };
                     logs.finish(&process.name, run.run, &mut out);
@@ -58,20 +74,11 @@ pub(crate) fn tail(store: &Store, args: &TailArgs) -> Outcome {
             Ok(Code::Success)
         }
         Opened::Open(session, status) => {
-            // What ended before is not output again; what was followed above goes on.
+            // Runs that ended before are not shown again; the logs that are followed already go on.
             let mut watched = watched;
             let news = watched.again(*status);
             let signals = Signals::that_leave(&view)?;
-            let follower = Follower {
-                session,
-                watched,
-                view,
-                shown: Shown::Of(names),
-                signals,
-                detach: false,
-                repeat: None,
-                drawn_at: None,
-            };
+            let follower = Follower::new(session, watched, view, names, signals);
             follower.run_with(news, logs)?;
             Ok(Code::Success)
         }
@@ -89,18 +96,4 @@ fn names(status: &TaskStatus, wanted: Option<&str>) -> Result<Vec<String>, Failu
         )
         .hint(format!("there are: {}", all.join(", ")))),
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TailArgs {
-    /// The task
-    pub id: String,
-    /// One process only
-    pub process: Option<String>,
-    /// Go on until the task ends
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Lines to begin with, per file
-    #[arg(short = 'n', long, default_value_t = 10)]
-    pub lines: usize,
 }

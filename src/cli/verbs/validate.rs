@@ -1,8 +1,8 @@
-//! `dewar validate`: every mistake, with its place. Writes nothing.
+//! `dewar validate`: prints every mistake in a task file, with its place. It writes nothing.
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::{
     cli::{
@@ -14,6 +14,14 @@ use crate::{
     config::Bindings,
     sandbox::Account,
 };
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The task file, YAML or JSON; - for standard input
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub bindings: BindingArgs,
+}
 
 pub(crate) fn validate(args: &ValidateArgs) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
@@ -28,8 +36,8 @@ pub(crate) fn validate(args: &ValidateArgs) -> Outcome {
     Ok(Code::Success)
 }
 
-/// What the templates would be bound to, without allocating anything: ports that are not given get
-/// small numbers, which are valid and never allocated.
+/// Values for all templates, without allocating anything: ports that are not given get small
+/// numbers, which are valid and never allocated.
 pub(super) fn trial_bindings(file: &TaskFile, args: &BindingArgs) -> Bindings {
     let mut ports: BTreeMap<String, u16> = file.ports().into_iter().zip(1..).collect();
     ports.extend(args.ports.iter().cloned());
@@ -41,12 +49,4 @@ pub(super) fn trial_bindings(file: &TaskFile, args: &BindingArgs) -> Bindings {
         ports,
         sets: args.sets.iter().cloned().collect(),
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ValidateArgs {
-    /// The task file, YAML or JSON; - for standard input
-    pub file: PathBuf,
-    #[command(flatten)]
-    pub bindings: BindingArgs,
 }

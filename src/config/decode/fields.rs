@@ -1,13 +1,16 @@
-//! Taking typed values out of a map, with Thermos' coercions, noting every mistake.
+//! Taking typed values out of a map, with Thermos' coercions; every mistake is collected.
 //!
 //! Numbers may be strings, strings may be numbers, booleans may be `true`, `false`, 0 or 1 in any
-//! case; a fraction is cut where a whole number is meant.
+//! case; a fraction is cut where a whole number is meant. Which fields a map may have is in its
+//! table: a name that is in none cannot be read. What the values mean is not decided here.
 
 use std::str::FromStr;
 
+use super::unknown_fields::complain;
 use crate::{
     config::{
         diagnostic::Diagnostics,
+        table::row::Table,
         text::node::{Entry, Node, Span, Value},
     },
     task::{Bytes, Period},
@@ -18,20 +21,21 @@ const ABSURD: f64 = 1_000_000_000.0;
 
 /// A map being decoded.
 pub(super) struct Fields<'n> {
-    what: &'static str,
+    table: &'static Table,
     pub span: Span,
+    /// Each with whether it was taken.
     entries: Vec<(&'n Entry, bool)>,
 }
 
 impl<'n> Fields<'n> {
-    /// `None` (and a diagnostic) when `node` is no map. `what` is a name for messages.
+    /// The fields of `node`; `None` (and a diagnostic) when it is no map.
     pub fn of(
         node: &'n Node,
-        what: &'static str,
+        table: &'static Table,
         diagnostics: &mut Diagnostics,
     ) -> Option<Fields<'n>> {
         let Value::Map(map) = &node.value else {
-            let found = node.kind();
+            let (what, found) = (table.what, node.kind());
             diagnostics
                 .error(&node.span, format!("wrong type: {what} must be a map"))
                 .label(format!("expected a map, found {found}"));
@@ -49,7 +53,7 @@ impl<'n> Fields<'n> {
             }
         }
         Some(Fields {
-            what,
+            table,
             span: node.span.clone(),
             entries,
         })
@@ -57,20 +61,47 @@ impl<'n> Fields<'n> {
 
     /// The value called `name`; null counts as absent.
     pub fn take(&mut self, name: &str) -> Option<&'n Node> {
-        let (entry, taken) = self
-            .entries
-            .iter_mut()
-            .find(|(entry, _)| entry.key == name)?;
+        self.check(name);
+        self.take_any(name)
+    }
+
+    /// The same for a field of another map that gets a message of its own here.
+    pub fn take_misplaced(&mut self, name: &str) -> Option<&'n Node> {
+        self.take_any(name)
+    }
+
+    fn take_any(&mut self, name: &str) -> Option<&'n Node> {
+        let mut entries = self.entries.iter_mut();
+        let (entry, taken) = entries.find(|(entry, _)| entry.key == name)?;
+        if entry.node.value == Value::Null && !self.table.names().any(|known| known == name) {
+            return None;
+        }
         *taken = true;
         (entry.node.value != Value::Null).then_some(&entry.node)
     }
 
-    /// Where the field called `name` is, else the whole map.
-    pub fn place(&self, name: &str) -> Span {
-        let entry = self.entries.iter().find(|(entry, _)| entry.key == name);
-        entry.map_or(self.span.clone(), |(entry, _)| entry.node.span.clone())
+    /// A field that is in no table would be missing from the hints, the schema and the docs.
+    fn check(&self, name: &str) {
+        debug_assert!(
+            self.table.names().any(|known| known == name),
+            "`{name}` is not in the table of {}",
+            self.table.what
+        );
     }
 
+    fn entry(&self, name: &str) -> Option<&'n Entry> {
+        self.check(name);
+        let entries = self.entries.iter().map(|(entry, _)| *entry);
+        entries.into_iter().find(|entry| entry.key == name)
+    }
+
+    /// Where the value called `name` is, else the whole map.
+    pub fn place(&self, name: &str) -> Span {
+        let entry = self.entry(name);
+        entry.map_or(self.span.clone(), |entry| entry.node.span.clone())
+    }
+
+    /// A string, also one that is written as a number or a boolean.
     pub fn string(&mut self, name: &str, diagnostics: &mut Diagnostics) -> Option<String> {
         let node = self.take(name)?;
         let text = node.text();
@@ -83,7 +114,7 @@ impl<'n> Fields<'n> {
     /// As [`string`](Self::string), but its absence is an error.
     pub fn required(&mut self, name: &str, diagnostics: &mut Diagnostics) -> Option<String> {
         if !self.has(name) {
-            let what = self.what;
+            let what = self.table.what;
             diagnostics
                 .error(&first_line(&self.span), format!("{what} needs `{name}`"))
                 .label(format!("`{name}` is missing"));
@@ -91,16 +122,19 @@ impl<'n> Fields<'n> {
         self.string(name, diagnostics)
     }
 
+    /// True when there is a value called `name` that is not null.
     pub fn has(&self, name: &str) -> bool {
-        let mut entries = self.entries.iter();
-        entries.any(|(entry, _)| entry.key == name && entry.node.value != Value::Null)
+        let entry = self.entry(name);
+        entry.is_some_and(|entry| entry.node.value != Value::Null)
     }
 
+    /// True when the value called `name` is a list.
     pub fn is_list(&self, name: &str) -> bool {
-        let mut entries = self.entries.iter();
-        entries.any(|(entry, _)| entry.key == name && matches!(entry.node.value, Value::List(_)))
+        let entry = self.entry(name);
+        entry.is_some_and(|entry| matches!(entry.node.value, Value::List(_)))
     }
 
+    /// A boolean, also as a number or as a string.
     pub fn boolean(&mut self, name: &str, diagnostics: &mut Diagnostics) -> Option<bool> {
         let node = self.take(name)?;
         let value = match &node.value {
@@ -141,6 +175,7 @@ impl<'n> Fields<'n> {
         in_range(node, name, value, diagnostics).then_some(value)
     }
 
+    /// A duration; a bare number is whole seconds.
     pub fn period(&mut self, name: &str, diagnostics: &mut Diagnostics) -> Option<Period> {
         let node = self.take(name)?;
         let text = node.text();
@@ -153,6 +188,7 @@ impl<'n> Fields<'n> {
         parsed(node, name, text, diagnostics)
     }
 
+    /// A size; a bare number is bytes.
     pub fn bytes(&mut self, name: &str, diagnostics: &mut Diagnostics) -> Option<Bytes> {
         let node = self.take(name)?;
         let text = node.text();
@@ -188,25 +224,13 @@ impl<'n> Fields<'n> {
         Some(strings)
     }
 
-    /// Complains about everything that was not taken. `later` are names that will mean something.
-    pub fn finish(self, known: &[&str], later: &[&str], diagnostics: &mut Diagnostics) {
-        let what = self.what;
+    /// Complains about every field that the table does not have.
+    pub fn finish(self, diagnostics: &mut Diagnostics) {
         for (entry, taken) in &self.entries {
-            let key = entry.key.as_str();
-            if *taken || known.contains(&key) {
-                continue;
+            let is_known = || self.table.names().any(|known| known == entry.key);
+            if !*taken && !is_known() {
+                complain(self.table, entry, diagnostics);
             }
-            if later.contains(&key) {
-                diagnostics
-                    .error(&entry.key_span, format!("`{key}` of {what}: not yet"))
-                    .help("this version of dewar does not have it; remove it");
-                continue;
-            }
-            diagnostics
-                .unknown(&entry.key_span, format!("unknown field `{key}` in {what}"))
-                .label("unknown field")
-                .help(format!("known fields are {}", known.join(", ")))
-                .did_you_mean(key, known.iter().copied());
         }
     }
 }
@@ -267,6 +291,7 @@ fn negative(node: &Node, name: &str, diagnostics: &mut Diagnostics) {
         .label("expected 0 or more");
 }
 
+/// Says what was expected in place of `node`.
 pub(super) fn wrong_type(node: &Node, name: &str, expected: &str, diagnostics: &mut Diagnostics) {
     let found = match &node.value {
         Value::String(text) if text.chars().count() <= 20 => format!("{text:?}"),

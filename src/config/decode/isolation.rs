@@ -4,6 +4,7 @@ use super::fields::{Fields, wrong_type};
 use crate::{
     config::{
         diagnostic::Diagnostics,
+        table,
         text::node::{Node, Value},
     },
     task::{Isolation, Level, Protection, Volume, VolumeKind},
@@ -41,7 +42,7 @@ pub(super) fn isolation(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) 
             without: Vec::new(),
         };
     }
-    let Some(mut fields) = Fields::of(node, "isolation", diagnostics) else {
+    let Some(mut fields) = Fields::of(node, &table::isolation::ISOLATION, diagnostics) else {
         return Isolation::default();
     };
     let level = match fields.take("level") {
@@ -82,7 +83,7 @@ pub(super) fn isolation(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) 
             )
             .help("do without all three: [no_new_privs, seccomp, landlock]");
     }
-    fields.finish(&["level", "without"], &[], diagnostics);
+    fields.finish(diagnostics);
     Isolation { level, without }
 }
 
@@ -114,7 +115,7 @@ pub(super) fn volumes(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) ->
 }
 
 fn volume(node: &Node, diagnostics: &mut Diagnostics) -> Option<Volume> {
-    let mut fields = Fields::of(node, "a volume", diagnostics)?;
+    let mut fields = Fields::of(node, &table::isolation::VOLUME, diagnostics)?;
     let path = fields.required("container_path", diagnostics);
     let place = fields.place("container_path");
     let host = fields.string("host_path", diagnostics);
@@ -122,11 +123,7 @@ fn volume(node: &Node, diagnostics: &mut Diagnostics) -> Option<Volume> {
     let mode = fields.string("mode", diagnostics);
     let tmpfs = fields.bytes("tmpfs", diagnostics);
     let mode_place = fields.place("mode");
-    fields.finish(
-        &["container_path", "host_path", "mode", "tmpfs"],
-        &[],
-        diagnostics,
-    );
+    fields.finish(diagnostics);
     let writable = match mode.as_deref() {
         None if host.is_some() => false,
         None | Some("RW" | "rw") => true,

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{
     fields::{Fields, wrong_type},
-    wrapper::{HEALTH, health_check, lifecycle},
+    wrapper::{HEALTH, check_health, check_lifecycle},
 };
 use crate::{
     config::{
         diagnostic::Diagnostics,
+        table::job::{JOB, PARTITION, UPDATE},
         text::{
             node::{Node, Span, Value},
             to_json::to_json,
@@ -19,39 +20,6 @@ use crate::{
     },
 };
 
-pub(crate) const JOB: [&str; 15] = [
-    "name",
-    "role",
-    "environment",
-    "instances",
-    "service",
-    "max_task_failures",
-    "priority",
-    "constraints",
-    "update_config",
-    "partition_policy",
-    "ports",
-    "task",
-    "health_check_config",
-    "lifecycle",
-    "cluster",
-];
-/// Of Aurora's jobs, and of nobody's here.
-const LATER: [&str; 5] = [
-    "cron_schedule",
-    "tier",
-    "sla_policy",
-    "container",
-    "announce",
-];
-pub(crate) const UPDATE: [&str; 6] = [
-    "batch_size",
-    "watch_secs",
-    "max_per_shard_failures",
-    "max_total_failures",
-    "rollback_on_failure",
-    "wait_for_batch_completion",
-];
 /// Aurora's word for no limit.
 const UNLIMITED: &str = "-1";
 
@@ -65,7 +33,7 @@ pub(crate) struct Decoded {
 }
 
 pub(crate) fn decode(node: &Node, role: &str, diagnostics: &mut Diagnostics) -> Option<Decoded> {
-    let mut fields = Fields::of(node, "a job", diagnostics)?;
+    let mut fields = Fields::of(node, &JOB, diagnostics)?;
     let task = fields.take("task").cloned();
     if task.is_none() {
         let start = fields.span.start;
@@ -99,13 +67,13 @@ pub(crate) fn decode(node: &Node, role: &str, diagnostics: &mut Diagnostics) -> 
     let mut around = BTreeMap::new();
     let mut wanted_ports = Vec::new();
     if let Some(node) = fields.take("health_check_config") {
-        if health_check(node, diagnostics) {
+        if check_health(node, diagnostics) {
             wanted_ports.push((HEALTH.to_owned(), node.span.clone()));
         }
         around.insert("health_check_config".to_owned(), to_json(node).to_string());
     }
     if let Some(node) = fields.take("lifecycle") {
-        if let Some(port) = lifecycle(node, diagnostics) {
+        if let Some(port) = check_lifecycle(node, diagnostics) {
             wanted_ports.push((port, node.span.clone()));
         }
         around.insert("lifecycle".to_owned(), to_json(node).to_string());
@@ -129,7 +97,7 @@ pub(crate) fn decode(node: &Node, role: &str, diagnostics: &mut Diagnostics) -> 
         task: String::new(),
         around,
     };
-    fields.finish(&JOB, &LATER, diagnostics);
+    fields.finish(diagnostics);
     Some(Decoded {
         job,
         task: task?,
@@ -233,26 +201,29 @@ fn update(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> UpdateConfi
     let Some(node) = fields.take("update_config") else {
         return default;
     };
-    let Some(mut fields) = Fields::of(node, "`update_config`", diagnostics) else {
+    let Some(mut fields) = Fields::of(node, &UPDATE, diagnostics) else {
         return default;
     };
     let place = fields.place("batch_size");
-    let batch_size = fields.count("batch_size", diagnostics).unwrap_or(1);
+    let mut count = |name: &str, default| fields.count(name, diagnostics).unwrap_or(default);
+    let batch_size = count("batch_size", default.batch_size);
+    let each = count("max_per_shard_failures", default.max_per_instance_failures);
+    let total = count("max_total_failures", default.max_total_failures);
+    let mut flag = |name: &str, default| fields.boolean(name, diagnostics).unwrap_or(default);
+    let rollback_on_failure = flag("rollback_on_failure", default.rollback_on_failure);
+    let wait_for_batch = flag("wait_for_batch_completion", default.wait_for_batch);
     if batch_size == 0 {
         diagnostics.error(&place, "`batch_size` is at least 1");
     }
-    let mut count = |name: &str| fields.count(name, diagnostics).unwrap_or(0);
-    let (each, total) = (count("max_per_shard_failures"), count("max_total_failures"));
-    let mut flag = |name: &str, default| fields.boolean(name, diagnostics).unwrap_or(default);
     let config = UpdateConfig {
         batch_size,
         max_per_instance_failures: each,
         max_total_failures: total,
-        rollback_on_failure: flag("rollback_on_failure", true),
-        wait_for_batch: flag("wait_for_batch_completion", false),
+        rollback_on_failure,
+        wait_for_batch,
         watch: period(&mut fields, "watch_secs", default.watch, diagnostics),
     };
-    fields.finish(&UPDATE, &["pulse_interval_secs", "sla_aware"], diagnostics);
+    fields.finish(diagnostics);
     config
 }
 
@@ -261,14 +232,16 @@ fn partition(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Partitio
     let Some(node) = fields.take("partition_policy") else {
         return default;
     };
-    let Some(mut fields) = Fields::of(node, "`partition_policy`", diagnostics) else {
+    let Some(mut fields) = Fields::of(node, &PARTITION, diagnostics) else {
         return default;
     };
     let policy = PartitionPolicy {
-        reschedule: fields.boolean("reschedule", diagnostics).unwrap_or(true),
+        reschedule: fields
+            .boolean("reschedule", diagnostics)
+            .unwrap_or(default.reschedule),
         delay: period(&mut fields, "delay_secs", default.delay, diagnostics),
     };
-    fields.finish(&["reschedule", "delay_secs"], &[], diagnostics);
+    fields.finish(diagnostics);
     policy
 }
 

@@ -6,6 +6,7 @@ use super::fields::{Fields, wrong_type};
 use crate::{
     config::{
         diagnostic::Diagnostics,
+        table::task::BACKOFF,
         text::node::{Node, Value},
     },
     task::{Backoff, StopSignal},
@@ -102,7 +103,7 @@ pub(super) fn stop_signal(
 
 /// How the pause between runs grows.
 pub(super) fn backoff(node: &Node, diagnostics: &mut Diagnostics) -> Option<Backoff> {
-    let mut fields = Fields::of(node, "a back-off", diagnostics)?;
+    let mut fields = Fields::of(node, &BACKOFF, diagnostics)?;
     let standard = Backoff::default();
     let places = ["factor", "jitter"].map(|name| fields.place(name));
     let backoff = Backoff {
@@ -128,10 +129,6 @@ pub(super) fn backoff(node: &Node, diagnostics: &mut Diagnostics) -> Option<Back
             .error(&places[1], "`jitter` is out of range")
             .label("a share, from 0 to 1");
     }
-    fields.finish(
-        &["factor", "max", "jitter", "reset_after"],
-        &[],
-        diagnostics,
-    );
+    fields.finish(diagnostics);
     Some(backoff)
 }

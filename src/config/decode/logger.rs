@@ -2,13 +2,13 @@
 
 use super::fields::Fields;
 use crate::{
-    config::{diagnostic::Diagnostics, text::node::Node},
+    config::{diagnostic::Diagnostics, table, text::node::Node},
     task::{Destination, LogMode, Logger, Rotate},
 };
 
 /// What is wrong or missing has its default.
 pub(super) fn logger(node: &Node, diagnostics: &mut Diagnostics) -> Logger {
-    let Some(mut fields) = Fields::of(node, "a logger", diagnostics) else {
+    let Some(mut fields) = Fields::of(node, &table::task::LOGGER, diagnostics) else {
         return Logger::default();
     };
     let destinations = [
@@ -25,7 +25,7 @@ pub(super) fn logger(node: &Node, diagnostics: &mut Diagnostics) -> Logger {
             .take("rotate")
             .map_or_else(Rotate::default, |node| rotate(node, diagnostics)),
     };
-    fields.finish(&["destination", "mode", "rotate"], &[], diagnostics);
+    fields.finish(diagnostics);
     logger
 }
 
@@ -55,7 +55,7 @@ fn choice<T: Copy + Default>(
 
 fn rotate(node: &Node, diagnostics: &mut Diagnostics) -> Rotate {
     let mut policy = Rotate::default();
-    let Some(mut fields) = Fields::of(node, "a rotate policy", diagnostics) else {
+    let Some(mut fields) = Fields::of(node, &table::task::ROTATE, diagnostics) else {
         return policy;
     };
     if let Some(size) = fields.bytes("log_size", diagnostics) {
@@ -80,6 +80,6 @@ fn rotate(node: &Node, diagnostics: &mut Diagnostics) -> Rotate {
             diagnostics.error(&span, format!("`{name}` must be more than 0"));
         }
     }
-    fields.finish(&["log_size", "backups"], &[], diagnostics);
+    fields.finish(diagnostics);
     policy
 }

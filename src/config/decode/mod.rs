@@ -7,6 +7,8 @@ pub mod job;
 pub mod launch;
 pub mod lifecycle;
 pub mod logger;
+pub mod process;
 pub mod resources;
 pub mod task;
+pub mod unknown_fields;
 pub mod wrapper;

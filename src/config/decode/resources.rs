@@ -6,25 +6,11 @@ use super::fields::{Fields, number, wrong_type};
 use crate::{
     config::{
         diagnostic::Diagnostics,
+        table::resources::{LIMITS, OF_ONE_PROCESS, RESOURCES, RLIMIT},
         text::node::{Node, Value},
     },
     task::{Bytes, Resources, Rlimit, Rlimits},
 };
-
-pub(crate) const OF_TASK: [&str; 10] = [
-    "cpu",
-    "ram",
-    "disk",
-    "gpu",
-    "cpu_weight",
-    "ram_high",
-    "swap",
-    "pids",
-    "io_weight",
-    "best_effort",
-];
-/// What only a process has, beside those.
-pub(crate) const OF_PROCESS: [&str; 3] = ["rlimits", "nice", "oom_score_adj"];
 
 /// The kernel's, for the weights of cgroup v2.
 const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
@@ -35,7 +21,8 @@ pub(super) fn resources(
     of_process: bool,
     diagnostics: &mut Diagnostics,
 ) -> Option<Resources> {
-    let mut fields = Fields::of(node, "resources", diagnostics)?;
+    let table = if of_process { &LIMITS } else { &RESOURCES };
+    let mut fields = Fields::of(node, table, diagnostics)?;
     let mut resources = Resources {
         cpu: fields.real("cpu", diagnostics).unwrap_or_default(),
         ram: fields.bytes("ram", diagnostics).unwrap_or_default(),
@@ -62,21 +49,17 @@ pub(super) fn resources(
             .error(&fields.place("ram_high"), "`ram_high` is above `ram`")
             .help("it is where the kernel begins to slow the process down; `ram` is the end");
     }
-    let mut known = OF_TASK.to_vec();
-    if of_process {
-        known.extend(OF_PROCESS);
-    } else {
-        for name in OF_PROCESS {
-            if !fields.has(name) {
-                continue;
+    if !of_process {
+        for row in &OF_ONE_PROCESS {
+            let name = row.name;
+            if let Some(node) = fields.take_misplaced(name) {
+                diagnostics
+                    .error(&node.span, format!("`{name}` is a process' own"))
+                    .help("move it to the `resources` of a process");
             }
-            diagnostics
-                .error(&fields.place(name), format!("`{name}` is a process' own"))
-                .help("move it to the `resources` of a process");
-            fields.take(name);
         }
     }
-    fields.finish(&known, &[], diagnostics);
+    fields.finish(diagnostics);
     Some(resources)
 }
 
@@ -161,14 +144,14 @@ fn rlimit(node: &Node, name: &str, diagnostics: &mut Diagnostics) -> Option<Rlim
             hard: both,
         });
     }
-    let mut fields = Fields::of(node, "a limit", diagnostics)?;
+    let mut fields = Fields::of(node, &RLIMIT, diagnostics)?;
     let mut one = |part: &'static str, diagnostics: &mut Diagnostics| {
         fields
             .take(part)
             .and_then(|node| bound(node, name, diagnostics))
     };
     let (soft, hard) = (one("soft", diagnostics), one("hard", diagnostics));
-    fields.finish(&["soft", "hard"], &[], diagnostics);
+    fields.finish(diagnostics);
     let (soft, hard) = match (soft, hard) {
         (Some(soft), Some(hard)) => (soft, hard),
         (Some(both), None) | (None, Some(both)) => (both, both),

@@ -1,5 +1,6 @@
-//! JSON Schemas of task and job files, for editors.
+//! JSON Schemas of task and job files, for editors: completion and mistakes while typing.
 
+mod fields;
 mod job;
 mod task;
 

@@ -1,12 +1,18 @@
-//! The client's side: finding whoever looks after a task, or making somebody do so.
+//! Finding the runner of a task, and new roots: telling one that was forked what to begin, and
+//! executing one that takes up a task whose root and keeper have died.
+//!
+//! It only connects, starts and waits; what is said over a connection is the session's. A client
+//! that has run for a while cannot fork a root off itself any more, because the root would live in
+//! a copy of its memory; so it executes its own binary again.
 
 use std::{
     io::{self, Write},
     os::{
-        fd::AsRawFd,
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::net::{SocketAddr, UnixStream},
     },
     path::Path,
+    process::{Command, Stdio},
 };
 
 use nix::{
@@ -19,27 +25,25 @@ use nix::{
 };
 
 use crate::{
-    engine::{
-        ipc::{Go, Request, SOCKET, frame_message},
-        keeper::exec_root,
-    },
+    engine::ipc::{Go, ROOT_VERB, Request, SOCKET, frame_message},
     journal::Header,
+    sys::executable::executable,
 };
 
-/// Who answers.
+/// What is at the socket of a task.
 #[derive(Debug)]
-pub enum Connection {
+pub(super) enum Connection {
     /// A runner, now or as soon as there is one.
     Open(UnixStream),
-    /// Nobody listens.
-    Nobody,
+    /// No root or keeper has the socket open.
+    Closed,
 }
 
-/// Connects to whoever looks after the task in `directory`.
+/// Connects to the runner of the task in `directory`.
 ///
 /// # Errors
-/// What the system says, other than that nobody is there.
-pub fn connect(directory: &Path) -> io::Result<Connection> {
+/// What the system says, other than that the socket is closed.
+pub(super) fn connect(directory: &Path) -> io::Result<Connection> {
     // The path of a socket may be longer than a socket address.
     let fd = open(
         directory,
@@ -56,18 +60,18 @@ pub fn connect(directory: &Path) -> io::Result<Connection> {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
             ) =>
         {
-            Ok(Connection::Nobody)
+            Ok(Connection::Closed)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Tells a fresh root to begin the task of `header` in `directory`, and whoever becomes its runner the
-/// first request: in one piece, because the task may be over before a second one comes.
+/// Tells a fresh root to begin the task of `header` in `directory`, and its runner the first
+/// request: in one piece, because the task may be over before a second one comes.
 ///
 /// # Errors
 /// What the socket says.
-pub fn launch(
+pub(super) fn launch(
     mut root: &UnixStream,
     directory: &Path,
     header: Header,
@@ -84,31 +88,42 @@ pub fn launch(
 }
 
 /// Makes a root that takes up the task in `directory`; the socket is connected to what becomes its
-/// runner. `prepare` is told which process the root is before that one begins.
+/// runner. `prepare` is told the root's pid before the root begins.
 ///
 /// # Errors
 /// What the system says.
-pub fn take_up(
+pub(super) fn take_up(
     directory: &Path,
     header: Option<Header>,
     prepare: impl FnOnce(u32),
 ) -> io::Result<UnixStream> {
     let executable = executable();
-    let root = exec_root(&executable)?;
-    prepare(root.pid);
+    let (socket, pid) = exec_root(&executable)?;
+    prepare(pid);
     Go {
         directory: directory.display().to_string(),
         header,
         executable,
     }
-    .send(&root.socket)?;
-    Ok(root.socket)
+    .send(&socket)?;
+    Ok(socket)
 }
 
-/// Waits until something changes about who looks after the task in `directory`: somebody begins to
-/// listen, or lets go of the journal.
+/// Executes a root that waits for its [`Go`] at the other end of the socket; returns its pid too.
+fn exec_root(executable: &str) -> io::Result<(UnixStream, u32)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let child = Command::new(executable)
+        .arg(ROOT_VERB)
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()?;
+    Ok((ours, child.id()))
+}
+
+/// Waits until the root or keeper of the task in a directory may be another one: a socket was made,
+/// or the lock of the journal was let go.
 #[derive(Debug)]
-pub struct Vigil(Inotify);
+pub(super) struct Vigil(Inotify);
 
 impl Vigil {
     /// Changes count from here on.
@@ -127,27 +142,11 @@ impl Vigil {
     /// # Errors
     /// What poll says.
     pub fn wait(&self) -> io::Result<bool> {
-        use std::os::fd::AsFd;
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         let ready = poll(&mut fds, PollTimeout::from(10_000u16))?;
         if ready > 0 {
             self.0.read_events()?;
         }
         Ok(ready > 0)
-    }
-}
-
-/// What to exec for a new root or runner: by name, so that a replaced binary is picked up.
-pub fn executable() -> String {
-    const ITSELF: &str = "/proc/self/exe";
-    let Ok(path) = std::env::current_exe() else {
-        return ITSELF.to_owned();
-    };
-    // What replaced a deleted binary has its name.
-    let path = path.display().to_string();
-    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
-    match Path::new(path).exists() {
-        true => path.to_owned(),
-        false => ITSELF.to_owned(),
     }
 }

@@ -1,13 +1,21 @@
-//! What a program needs to begin, find, follow and steer a task: the cli has it today, the observer later.
+//! What a program needs to begin, find, follow and steer a task: the cli has it today, the observer
+//! later.
 //!
 //! It knows no terminal. It touches no process but the root that it starts.
 
 mod find;
-mod logs;
+mod log_chain;
+mod log_events;
+mod log_file;
+mod log_follower;
+mod log_line;
 mod session;
+mod session_error;
 mod watched;
 
-pub use find::executable;
-pub(crate) use logs::{Line, LogFollower};
+pub(crate) use log_file::Start;
+pub(crate) use log_follower::LogFollower;
+pub(crate) use log_line::{Line, Missed, Output};
 pub(crate) use session::{Opened, Session};
+pub(crate) use session_error::SessionError;
 pub(crate) use watched::Watched;

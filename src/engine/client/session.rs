@@ -1,42 +1,58 @@
-//! A conversation with whoever looks after a task, that outlives their death.
+//! A conversation with the runner of a task, that outlives the death of runner, keeper and root.
 //!
-//! Nobody there and the task not over: the session takes the task up itself.
+//! Where no root or keeper is left and the task is not over, the session makes a root that takes
+//! the task up.
 
 use std::{
     io::{self, Read},
-    os::{fd::AsFd, fd::BorrowedFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
 };
 
-use super::find::{Connection, Vigil, connect, launch, take_up};
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::{
+    find::{Connection, Vigil, connect, launch, take_up},
+    session_error::SessionError,
+};
 use crate::{
-    cli::{self, Code, Failure, is_distrust},
     engine::{
         history::{Event, TaskStatus},
         ipc::{Request, write_request},
         store::{Store, Stored},
     },
     journal::Header,
+    task::Task,
 };
 
-/// How often in a row a conversation may break before its first word.
+/// How often in a row a conversation may break before the first event.
 const PATIENCE: usize = 50;
 
+/// Sees to it that a new root can enforce the limits of the task that it takes up. It gets the
+/// task, its id and the pid of the root.
+pub(crate) type MakeRoom = fn(&Task, &str, u32);
+
+/// A conversation about one task.
 #[derive(Debug)]
 pub(crate) struct Session<'s> {
     store: &'s Store,
+    make_room: MakeRoom,
     id: String,
-    /// What is to begin, until it has.
+    /// The task that the client wants to begin. `None` when the task has begun before.
     header: Option<Header>,
     stream: UnixStream,
     inbox: Vec<u8>,
-    /// What came right behind the first word.
+    /// Events that arrived and were not taken yet.
     pending: Vec<Event>,
 }
 
-/// What a session finds.
+/// What came of looking for a runner.
 #[derive(Debug)]
 pub(crate) enum Opened<'s> {
-    /// Somebody looks after the task; this is how it stands.
+    /// A runner answers; this is how the task stands.
     Open(Box<Session<'s>>, Box<TaskStatus>),
     /// The task is over.
     Over(Box<TaskStatus>),
@@ -44,21 +60,26 @@ pub(crate) enum Opened<'s> {
 
 impl<'s> Session<'s> {
     /// Begins the task of `header` with a root that waits at the other end of `root`. `None`:
-    /// somebody else began another task under this id meanwhile.
+    /// another client began another task under this id meanwhile.
+    ///
+    /// # Errors
+    /// Why nothing began, or why there is no conversation about what did.
     pub fn begin(
         store: &'s Store,
         header: Header,
         root: UnixStream,
-    ) -> Result<Option<Opened<'s>>, Failure> {
+        make_room: MakeRoom,
+    ) -> Result<Option<Opened<'s>>, SessionError> {
         let id = header.task_id.clone();
-        let directory = store.directory(&id).map_err(Failure::rejected)?;
-        let directory = std::fs::canonicalize(&directory).map_err(Failure::rejected)?;
-        // A root that died meanwhile is replaced below.
+        let directory = store.directory(&id)?;
+        let directory = std::fs::canonicalize(&directory).map_err(SessionError::Directory)?;
+        // When the root has died meanwhile, `find` below replaces it.
         if let Err(error) = launch(&root, &directory, header.clone(), &follow(&id)) {
             tracing::info!("the first root: {error}");
         }
         let mut session = Session {
             store,
+            make_room,
             id,
             header: Some(header),
             stream: root,
@@ -68,8 +89,7 @@ impl<'s> Session<'s> {
         match session.first_word()? {
             FirstWord::Status(status) => Ok(Some(Opened::Open(Box::new(session), status))),
             FirstWord::Busy | FirstWord::Silence => {
-                let (store, id, header) = (session.store, session.id, session.header);
-                Session::find(store, &id, header)
+                Session::find(store, &session.id, session.header, make_room)
             }
         }
     }
@@ -79,26 +99,32 @@ impl<'s> Session<'s> {
         &self.id
     }
 
-    /// Finds the task called `id`, or makes somebody look after it.
-    pub fn open(store: &'s Store, id: &str) -> Result<Opened<'s>, Failure> {
-        let found = Session::find(store, id, None)?;
-        found.ok_or_else(|| Failure::new(Code::Internal, "a task that is not itself"))
+    /// Finds the runner of the task called `id`, or makes a root that takes the task up.
+    ///
+    /// # Errors
+    /// Why there is no conversation.
+    pub fn open(
+        store: &'s Store,
+        id: &str,
+        make_room: MakeRoom,
+    ) -> Result<Opened<'s>, SessionError> {
+        let found = Session::find(store, id, None, make_room)?;
+        found.ok_or(SessionError::Replaced)
     }
 
     fn find(
         store: &'s Store,
         id: &str,
         header: Option<Header>,
-    ) -> Result<Option<Opened<'s>>, Failure> {
-        let directory = store
-            .directory(id)
-            .map_err(|error| Failure::new(Code::Failed, error))?;
+        make_room: MakeRoom,
+    ) -> Result<Option<Opened<'s>>, SessionError> {
+        let directory = store.directory(id)?;
         for _ in 0..PATIENCE {
-            // Trust comes before anything else: the directory decides whom we talk to.
+            // Comes first: in a directory that is not trusted, the socket may be another user's.
             let stored = match store.load(id) {
                 Ok(stored) => stored,
                 Err(error) => {
-                    if is_distrust(&error) {
+                    if error.is_distrust() {
                         give_up(&directory);
                     }
                     return Err(error.into());
@@ -107,38 +133,28 @@ impl<'s> Session<'s> {
             if is_another(stored.as_ref(), header.as_ref()) {
                 return Ok(None);
             }
-            let vigil = Vigil::begin(&directory).map_err(Failure::internal)?;
-            let is_over = |stored: &Stored| Code::of_state(&stored.status.state).is_some();
-            let stream = match connect(&directory).map_err(Failure::internal)? {
-                Connection::Open(stream) => stream,
-                Connection::Nobody => match stored {
-                    Some(stored) if is_over(&stored) => {
-                        return Ok(Some(Opened::Over(Box::new(stored.status))));
-                    }
-                    Some(_) if store.is_members(id) => {
-                        let message = format!("the executor of task {id:?} is gone");
-                        return Err(Failure::new(Code::Lost, message)
-                            .hint("what became of the task is the Mesos agent's to say"));
-                    }
-                    Some(stored) => {
-                        let prepare = |root| cli::make_room(&stored.model.task, id, root);
-                        take_up(&directory, None, prepare).map_err(Failure::internal)?
-                    }
-                    None => match &header {
-                        Some(header) => {
-                            // The first root died before it began: `run` made room for it.
-                            take_up(&directory, Some(header.clone()), |_| ())
-                                .map_err(Failure::internal)?
-                        }
-                        None => {
-                            let message = format!("task {id:?} never began");
-                            return Err(Failure::new(Code::Failed, message));
-                        }
-                    },
+            let vigil = Vigil::begin(&directory)?;
+            let stream = match (connect(&directory)?, stored) {
+                (Connection::Open(stream), _) => stream,
+                (Connection::Closed, Some(stored)) if is_over(&stored.status) => {
+                    return Ok(Some(Opened::Over(Box::new(stored.status))));
+                }
+                (Connection::Closed, Some(_)) if store.belongs_to_executor(id) => {
+                    return Err(SessionError::ExecutorGone(id.to_owned()));
+                }
+                (Connection::Closed, Some(stored)) => {
+                    let prepare = |root| make_room(&stored.model.task, id, root);
+                    take_up(&directory, None, prepare)?
+                }
+                (Connection::Closed, None) => match &header {
+                    // The first root died before it began: its client made room for it.
+                    Some(header) => take_up(&directory, Some(header.clone()), |_| ())?,
+                    None => return Err(SessionError::NeverBegan(id.to_owned())),
                 },
             };
             let mut session = Session {
                 store,
+                make_room,
                 id: id.to_owned(),
                 header: header.clone(),
                 stream,
@@ -158,25 +174,24 @@ impl<'s> Session<'s> {
                 }
                 FirstWord::Busy => {
                     // Its keeper is just beginning to listen, or just leaving.
-                    vigil.wait().map_err(Failure::internal)?;
+                    vigil.wait()?;
                 }
                 FirstWord::Silence => {}
             }
         }
-        Err(Failure::new(
-            Code::Internal,
-            format!("nobody who looks after task {id:?} lives long enough to answer"),
-        )
-        .hint("see engine.log beside its journal"))
+        Err(SessionError::NoAnswer(id.to_owned()))
     }
 
     /// Goes on after the conversation broke.
-    pub fn reopen(self) -> Result<Opened<'s>, Failure> {
-        let found = Session::find(self.store, &self.id, self.header)?;
-        found.ok_or_else(|| Failure::rejected("another task has begun under this id meanwhile"))
+    ///
+    /// # Errors
+    /// Why there is no conversation.
+    pub fn reopen(self) -> Result<Opened<'s>, SessionError> {
+        let found = Session::find(self.store, &self.id, self.header, self.make_room)?;
+        found.ok_or(SessionError::Replaced)
     }
 
-    /// Events that are for somebody else, before any other.
+    /// Takes back events that the next question is about; they come before any other.
     pub fn put_back(&mut self, mut events: Vec<Event>) {
         events.append(&mut self.pending);
         self.pending = events;
@@ -187,16 +202,24 @@ impl<'s> Session<'s> {
         !self.pending.is_empty()
     }
 
+    /// Asks the runner for something.
+    ///
+    /// # Errors
+    /// What the socket says.
     pub fn request(&self, request: &Request) -> io::Result<()> {
         write_request(&self.stream, request)
     }
 
+    /// Readable when events have arrived.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 
     /// The events that have arrived; `None` at the end of the conversation. Waits when there are
     /// none.
+    ///
+    /// # Errors
+    /// What the socket says.
     pub fn events(&mut self) -> io::Result<Option<Vec<Event>>> {
         if !self.pending.is_empty() {
             return Ok(Some(std::mem::take(&mut self.pending)));
@@ -222,18 +245,14 @@ impl<'s> Session<'s> {
             if line.is_empty() {
                 continue;
             }
-            match serde_json::from_slice(line) {
-                Ok(event) => events.push(event),
-                // A newer runner may tell more than we know.
-                Err(error) => tracing::info!("an unknown event: {error}"),
-            }
+            events.extend(Event::read(line).map_err(io::Error::other)?);
         }
         Ok(Some(events))
     }
 
-    fn first_word(&mut self) -> Result<FirstWord, Failure> {
+    fn first_word(&mut self) -> Result<FirstWord, SessionError> {
         loop {
-            let Some(events) = self.events().map_err(Failure::internal)? else {
+            let Some(events) = self.events()? else {
                 return Ok(FirstWord::Silence);
             };
             let mut events = events.into_iter();
@@ -245,11 +264,10 @@ impl<'s> Session<'s> {
                     }
                     Event::Refused { busy: true, .. } => return Ok(FirstWord::Busy),
                     Event::Refused { message, .. } => {
-                        let code = match self.header {
-                            Some(_) => Code::Rejected,
-                            None => Code::Lost,
-                        };
-                        return Err(Failure::new(code, message));
+                        return Err(match self.header {
+                            Some(_) => SessionError::Rejected(message),
+                            None => SessionError::TakeUpRefused(message),
+                        });
                     }
                     Event::Task(_) | Event::Run(_) | Event::Notice(_) => {}
                 }
@@ -258,7 +276,7 @@ impl<'s> Session<'s> {
     }
 }
 
-/// The task that is there is not the one that was to begin.
+/// True when the task on disk is not the one that was to begin.
 fn is_another(stored: Option<&Stored>, header: Option<&Header>) -> bool {
     match (stored, header) {
         (Some(stored), Some(header)) => stored.header != *header,
@@ -266,30 +284,34 @@ fn is_another(stored: Option<&Stored>, header: Option<&Header>) -> bool {
     }
 }
 
-/// A task whose journal cannot be believed is lost. If nobody looks after it, a root does once more:
-/// it kills what can be proved to be the task's, and leaves.
-fn give_up(directory: &std::path::Path) {
+fn is_over(status: &TaskStatus) -> bool {
+    status.state.is_terminal()
+}
+
+/// A task whose journal cannot be believed is lost. Where it has no root or keeper, a root takes it
+/// up once more: it kills what can be proved to be the task's, and leaves.
+fn give_up(directory: &Path) {
     if let Err(error) = clean_up(directory) {
         tracing::warn!("cannot clean up: {error}");
     }
 }
 
-fn clean_up(directory: &std::path::Path) -> io::Result<()> {
+fn clean_up(directory: &Path) -> io::Result<()> {
     for _ in 0..PATIENCE {
         let vigil = Vigil::begin(directory)?;
         match connect(directory)? {
-            // Whoever was killed a moment ago still holds on to everything for a while.
+            // A keeper that was killed a moment ago still holds on to everything for a while.
             Connection::Open(stream) => {
                 if !hangs_up(&stream)? {
                     return Ok(());
                 }
             }
-            Connection::Nobody => {
+            Connection::Closed => {
                 let mut answer = Vec::new();
                 if let Err(error) = take_up(directory, None, |_| ())?.read_to_end(&mut answer) {
                     tracing::info!("{error}");
                 }
-                // That it answers means that it is done, unless somebody still has the lock.
+                // That it answers means that it is done, unless another process still has the lock.
                 let is_busy = matches!(
                     serde_json::from_slice(&answer),
                     Ok(Event::Refused { busy: true, .. })
@@ -304,9 +326,8 @@ fn clean_up(directory: &std::path::Path) -> io::Result<()> {
     Ok(())
 }
 
-/// True when the other end is gone within a second; somebody who lives says nothing unasked.
+/// True when the other end is gone within a second; a runner that lives says nothing unasked.
 fn hangs_up(stream: &UnixStream) -> io::Result<bool> {
-    use nix::poll::{PollFd, PollFlags, poll};
     const PATIENCE_MS: u16 = 1000;
     let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
     Ok(poll(&mut fds, PATIENCE_MS)? > 0)

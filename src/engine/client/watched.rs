@@ -1,18 +1,24 @@
-//! A task as its follower knows it: a status, and the events that make the next one of it.
+//! A task as its follower knows it: a status, and the events that change it. Pure.
 //!
-//! After a conversation broke, what happened meanwhile is the difference of two statuses: nothing
-//! is told twice and no end is missed.
+//! After a conversation broke, what happened meanwhile is the difference of two statuses. So no
+//! event is told twice, and no end of a run is missed.
 
-use crate::engine::history::{Event, ProcessStatus, RunEvent, RunStatus, TaskEvent, TaskStatus};
+use crate::engine::{
+    history::{
+        Event, ProcessState, ProcessStatus, RunEvent, RunStatus, StateStatus, TaskEvent,
+        TaskStatus, WallTime,
+    },
+    plan::TaskState,
+};
 
-/// Pure: statuses and events in, news out.
+/// A status that is kept up to date; statuses and events go in, what is new comes out.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub status: TaskStatus,
 }
 
 impl Watched {
-    /// Begins with `status`; all that it tells is news.
+    /// Begins with `status`; everything in it is new.
     pub fn begin(status: TaskStatus) -> (Watched, Vec<Event>) {
         let mut before = status.clone();
         before.states.clear();
@@ -24,38 +30,36 @@ impl Watched {
         (Watched { status }, news)
     }
 
-    /// A conversation begins anew; what is new in `status` is news.
+    /// Takes in the status with which another conversation begins; returns what is new in it.
     pub fn again(&mut self, status: TaskStatus) -> Vec<Event> {
         let news = difference(&self.status, &status);
         self.status = status;
         news
     }
 
-    /// Takes in one event; false when it was known before.
+    /// Takes in one event; false when it changes nothing.
     pub fn take(&mut self, event: &Event) -> bool {
         match event {
             Event::Task(task) => {
-                self.status.state.clone_from(&task.state);
-                self.status.deadline.clone_from(&task.deadline);
-                if task.state != "ACTIVE" && task.state != "FINALIZING" {
-                    // Nothing pauses for another run any more.
+                self.status.state = task.state;
+                self.status.deadline = task.deadline;
+                if !matches!(task.state, TaskState::Active | TaskState::Finalizing) {
+                    // No process waits for another run any more.
                     let processes = self.status.processes.iter_mut();
                     processes.for_each(|process| process.next_start_at = None);
                 }
-                self.status
-                    .states
-                    .push(crate::engine::history::StateStatus {
-                        state: task.state.clone(),
-                        at: task.at.clone(),
-                        reason: task.reason.clone(),
-                    });
+                self.status.states.push(StateStatus {
+                    state: task.state,
+                    at: task.at,
+                    reason: task.reason.clone(),
+                });
                 true
             }
             Event::Run(run) => {
                 let mut processes = self.status.processes.iter_mut();
                 match processes.find(|process| process.name == run.name) {
                     Some(process) => {
-                        process.next_start_at.clone_from(&run.next_start_at);
+                        process.next_start_at = run.next_start_at;
                         update(process, &run.run)
                     }
                     None => false,
@@ -69,11 +73,11 @@ impl Watched {
         }
     }
 
-    /// The state of a process, and what it waits for: predecessors that have not succeeded.
+    /// Names of the processes that `process` waits for and that have not succeeded.
     pub fn waits_for<'w>(&'w self, process: &'w ProcessStatus) -> Vec<&'w str> {
         let finished = |name: &&String| {
             let mut processes = self.status.processes.iter();
-            processes.any(|other| other.name == **name && other.state == "SUCCESS")
+            processes.any(|other| other.name == **name && other.state == ProcessState::Success)
         };
         let names = process.waiting_for.iter();
         names
@@ -95,7 +99,8 @@ impl Watched {
     }
 }
 
-/// As many as a status lists: whoever follows for weeks must not grow.
+/// Adds to a list that is as long as in a status, at most: a client that follows for weeks must not
+/// grow.
 fn push<T>(list: &mut Vec<T>, item: T) {
     const LISTED: usize = 100;
     if list.len() >= LISTED {
@@ -121,7 +126,7 @@ fn update(process: &mut ProcessStatus, run: &RunStatus) -> bool {
             true
         }
     };
-    process.state.clone_from(&run.state);
+    process.state = run.state.into();
     is_new
 }
 
@@ -130,13 +135,10 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
     for state in after.states.iter().skip(before.states.len()) {
         news.push(Event::Task(TaskEvent {
             task_id: after.task_id.clone(),
-            state: state.state.clone(),
-            at: state.at.clone(),
+            state: state.state,
+            at: state.at,
             reason: state.reason.clone(),
-            deadline: after
-                .deadline
-                .clone()
-                .filter(|_| state.state == after.state),
+            deadline: after.deadline.filter(|_| state.state == after.state),
         }));
     }
     for (old, new) in before.processes.iter().zip(&after.processes) {
@@ -154,38 +156,31 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
     let notices = after.notices.iter();
     let notices = notices.filter(|notice| !before.notices.contains(notice));
     news.extend(notices.cloned().map(Event::Notice));
-    news.sort_by(|a, b| (time_of(a), rank(a)).cmp(&(time_of(b), rank(b))));
+    news.sort_by_key(|event| (time_of(event), rank(event)));
     news
 }
 
-/// The pause belongs to the last run of a process.
-fn next_start_of(process: &ProcessStatus, run: &RunStatus) -> Option<String> {
+/// When the next run starts; it is told with the last run of a process.
+fn next_start_of(process: &ProcessStatus, run: &RunStatus) -> Option<WallTime> {
     let is_last = process.runs.last() == Some(run);
-    process.next_start_at.clone().filter(|_| is_last)
+    process.next_start_at.filter(|_| is_last)
 }
 
-/// Within a millisecond: a task begins before its runs and ends after them.
+/// The order within a millisecond: a task begins before its runs and ends after them.
 fn rank(event: &Event) -> u8 {
     match event {
-        Event::Task(task) if task.state == "ACTIVE" => 0,
+        Event::Task(task) if task.state == TaskState::Active => 0,
         Event::Run(_) => 1,
         Event::Notice(_) => 2,
         Event::Task(_) | Event::Status(_) | Event::Refused { .. } => 3,
     }
 }
 
-fn time_of(event: &Event) -> &str {
-    let time = match event {
-        Event::Task(task) => Some(&task.at),
-        Event::Run(run) => {
-            let run = &run.run;
-            run.stopped_at
-                .as_ref()
-                .or(run.started_at.as_ref())
-                .or(run.forked_at.as_ref())
-        }
-        Event::Notice(notice) => Some(&notice.at),
+fn time_of(event: &Event) -> Option<WallTime> {
+    match event {
+        Event::Task(task) => Some(task.at),
+        Event::Run(run) => run.run.stopped_at.or(run.run.began_at()),
+        Event::Notice(notice) => Some(notice.at),
         Event::Status(_) | Event::Refused { .. } => None,
-    };
-    time.map_or("", String::as_str)
+    }
 }

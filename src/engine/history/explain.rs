@@ -1,36 +1,38 @@
 //! Why a process is in its state: which condition, limit, back-off or failure, with times.
 //!
-//! Pure: a replayed task and the present moment in, sentences out.
+//! Pure: a replayed task, its status and the present moment in, sentences out.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    history::wall_time,
     replay::Model,
-    status::{ProcessStatus, RunStatus, TaskStatus, time},
+    status::{ProcessState, ProcessStatus, RunStatus, TaskStatus},
+    wall_time::WallTime,
 };
 use crate::{
-    engine::plan::{Need, Standing},
+    engine::plan::{Dependency, Ending, Situation, TaskState},
+    sys::clock::Moment,
     task::{Condition, Period, Process},
 };
 
-/// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Why a process is in its state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Explanation {
-    /// The task's id.
+    /// The id of the task.
     pub task_id: String,
-    /// The process.
+    /// The name of the process.
     pub name: String,
-    /// Its state, as `status` shows it.
-    pub state: String,
+    /// The state of the process, as `status` shows it.
+    pub state: ProcessState,
     /// The main reason, in one sentence.
     pub why: String,
-    /// What else there is to know, in the order of its weight.
+    /// More facts, the most important ones first.
     pub facts: Vec<String>,
 }
 
-/// Explains the process at `index`, at this moment; `now` is CLOCK_BOOTTIME in microseconds.
-pub fn explain(model: &Model, status: &TaskStatus, index: usize, now: u64) -> Explanation {
+/// Explains the process at `index`, at the moment `now`.
+pub fn explain(model: &Model, status: &TaskStatus, index: usize, now: Moment) -> Explanation {
     let about = About {
         model,
         status,
@@ -48,7 +50,7 @@ pub fn explain(model: &Model, status: &TaskStatus, index: usize, now: u64) -> Ex
     Explanation {
         task_id: status.task_id.clone(),
         name: about.process.name.clone(),
-        state: about.process.state.clone(),
+        state: about.process.state,
         why,
         facts,
     }
@@ -60,19 +62,22 @@ struct About<'a> {
     process: &'a ProcessStatus,
     rules: &'a Process,
     index: usize,
-    now: u64,
+    now: Moment,
 }
 
 impl About<'_> {
     fn why(&self, facts: &mut Vec<String>) -> String {
         let plan = &self.model.plan;
-        let standing = plan.standing(self.index);
+        let situation = plan.situation(self.index);
         let is_over = plan.state().is_some_and(|state| state.is_terminal());
-        match standing {
-            Standing::Live { .. } => self.running(standing),
-            Standing::Finished => format!("done: {}", self.last_end()),
-            Standing::Skipped => format!("skipped: it waited for {}", self.unmet()),
-            Standing::GaveUp { by_failures } => {
+        match situation {
+            Situation::Live {
+                times_out_at,
+                ending,
+            } => self.running(times_out_at, ending),
+            Situation::Finished => format!("done: {}", self.last_end()),
+            Situation::Skipped => format!("skipped: it waited for {}", self.unmet()),
+            Situation::GaveUp { by_failures } => {
                 let (failures, runs) = plan.counts(self.index);
                 let limit = match by_failures {
                     true => format!(
@@ -94,68 +99,57 @@ impl About<'_> {
                     Some(_) => format!("not run again: {}", self.task_state()),
                     None => format!("never started: {}", self.task_state()),
                 };
-                if standing == Standing::Blocked {
+                if situation == Situation::Blocked {
                     facts.push(format!("it waited for {}", self.unmet()));
                 }
                 what
             }
-            Standing::Blocked => format!("waits for {}", self.unmet()),
-            Standing::Ready { .. } if self.rules.is_final && !self.is_finalizing() => {
+            Situation::Blocked => format!("waits for {}", self.unmet()),
+            Situation::Ready { .. } if self.rules.is_final && !self.is_finalizing() => {
                 "final: it starts when everything else is over".to_owned()
             }
-            Standing::Ready { running } => format!(
+            Situation::Ready { running } => format!(
                 "waits for room: {running} processes run and max_concurrency is {}",
                 self.model.task.max_concurrency
             ),
-            Standing::Pausing { until, streak } => {
+            Situation::Pausing { until, streak } => {
                 self.pause(streak, facts);
                 format!(
                     "pauses until {} ({}) after {}",
-                    time(wall_time(until)),
+                    WallTime::of_boot_time(until, self.now),
                     self.distance(until),
                     self.last_end()
                 )
             }
-            Standing::Starting => "is being started".to_owned(),
+            Situation::Starting => "is being started".to_owned(),
         }
     }
 
-    fn running(&self, standing: Standing) -> String {
+    fn running(&self, times_out_at: Option<u64>, ending: Option<Ending>) -> String {
         let Some(run) = self.process.runs.last() else {
             return "is being started".to_owned();
         };
         let pid = run
             .pid
             .map_or_else(String::new, |pid| format!(", pid {pid}"));
-        let since = run.started_at.as_ref().or(run.forked_at.as_ref());
-        let mut text = format!(
-            "runs since {}: run {}{pid}",
-            since.map_or("", String::as_str),
-            run.run
-        );
-        if let Standing::Live {
-            times_out_at,
-            is_ending,
-        } = standing
-        {
-            match is_ending {
-                Some(true) => text += "; it was asked to stop for a restart",
-                Some(false) => {
-                    let why = run.reason.as_deref().unwrap_or("it failed");
-                    text += &format!("; it is being killed: {why}");
-                }
-                None => {
-                    if let Some(at) = times_out_at {
-                        text += &format!("; its time is over {}", self.distance(at));
-                    }
-                }
+        let since = run.began_at().map_or_else(String::new, |at| at.to_string());
+        let mut text = format!("runs since {since}: run {}{pid}", run.run);
+        match (ending, times_out_at) {
+            (Some(Ending::Restarted { .. }), _) => {
+                text += "; it was asked to stop for a restart";
             }
+            (Some(Ending::Failed), _) => {
+                let why = run.reason.as_deref().unwrap_or("it failed");
+                text += &format!("; it is being killed: {why}");
+            }
+            (None, Some(at)) => text += &format!("; its time is over {}", self.distance(at)),
+            (None, None) => {}
         }
         text
     }
 
     fn is_finalizing(&self) -> bool {
-        self.status.state == "FINALIZING"
+        self.status.state == TaskState::Finalizing
     }
 
     /// The state of the task, since when, and why.
@@ -171,9 +165,9 @@ impl About<'_> {
         }
     }
 
-    /// What it waits for that is not true, each with how the other stands.
+    /// The conditions that are not true yet, each with the other process' state.
     fn unmet(&self) -> String {
-        let needs = self.model.plan.needs(self.index);
+        let needs = self.model.plan.dependencies(self.index);
         let unmet: Vec<String> = needs
             .filter(|need| !need.is_met)
             .map(|need| self.need(need))
@@ -181,7 +175,7 @@ impl About<'_> {
         unmet.join("; and ")
     }
 
-    fn need(&self, need: Need) -> String {
+    fn need(&self, need: Dependency) -> String {
         let other = &self.status.processes[need.process];
         let what = match need.condition {
             None => "to finish",
@@ -191,9 +185,9 @@ impl About<'_> {
             Some(Condition::Completed) => "to be over",
             Some(Condition::Failed) => "to fail",
         };
-        let stands = match self.model.plan.standing(need.process) {
-            Standing::Skipped => "it was skipped".to_owned(),
-            Standing::GaveUp { .. } => "it failed for good".to_owned(),
+        let stands = match self.model.plan.situation(need.process) {
+            Situation::Skipped => "it was skipped".to_owned(),
+            Situation::GaveUp { .. } => "it failed for good".to_owned(),
             _ => format!("it is {}", other.state),
         };
         format!("{} {what} ({stands})", other.name)
@@ -203,7 +197,7 @@ impl About<'_> {
         let met: Vec<String> = self
             .model
             .plan
-            .needs(self.index)
+            .dependencies(self.index)
             .filter(|need| need.is_met)
             .map(|need| self.status.processes[need.process].name.clone())
             .collect();
@@ -275,9 +269,9 @@ impl About<'_> {
         );
     }
 
-    /// `in 3.2s`, of a moment that is to come.
+    /// `in 3.2s` for a moment of CLOCK_BOOTTIME that is to come.
     fn distance(&self, boot_us: u64) -> String {
-        let seconds = boot_us.saturating_sub(self.now) as f64 / 1e6;
+        let seconds = boot_us.saturating_sub(self.now.boot_us) as f64 / 1e6;
         format!("in {seconds:.1}s")
     }
 }
@@ -291,7 +285,7 @@ fn ending(run: &RunStatus) -> String {
         (None, None, Some(signal)) => format!(", {signal}"),
         (None, None, None) => String::new(),
     };
-    let at = run.stopped_at.as_deref().unwrap_or_default();
+    let at = run.stopped_at.map_or_else(String::new, |at| at.to_string());
     let took = run.took().map_or_else(String::new, |took| {
         let took = Period::new(took).unwrap_or_default();
         format!(", after {took}")

@@ -1,53 +1,58 @@
 //! The DAG of a task for people, and the critical path of one that is over.
 //!
-//! Pure: a task, or one with its history, in; nodes, edges and times out. How they are drawn is
-//! somebody else's.
+//! Pure: a task, with its status if it has begun, in; nodes, edges and times out. It draws nothing:
+//! the caller does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use jiff::Timestamp;
+use super::{
+    status::{ProcessState, ProcessStatus, RunStatus, TaskStatus},
+    wall_time::WallTime,
+};
+use crate::{
+    engine::plan::RunState,
+    task::{Condition, Task},
+};
 
-use super::status::{ProcessStatus, RunStatus, TaskStatus};
-use crate::task::{Condition, Task};
-
-/// All processes and what they wait for.
+/// All processes of a task and what they wait for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
-    /// In the order in which they could start; within that, of the file.
+    /// In the order in which they could start; equals in the order of the task file.
     pub nodes: Vec<GraphNode>,
-    /// The names on the path that made the task take as long as it did, first to last, with how long
-    /// each of them waited and took. Empty while it is not over.
+    /// The path that made the task take as long as it did, first to last, with how long each of its
+    /// processes waited and took. Empty while the task is not over.
     pub critical: Vec<CriticalStep>,
 }
 
-/// One process.
+/// One process of the graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GraphNode {
-    /// Its name.
+    /// The name of the process.
     pub name: String,
-    /// Part of the finalizing plan.
+    /// True for a process of the finalizing plan.
     pub is_final: bool,
-    /// How many must come before it, at least.
+    /// The length of the longest chain of processes that must come before it.
     pub depth: usize,
-    /// Names of what it waits for; `None`: an order.
+    /// The names of the processes that it waits for, each with the condition; `None` for an order.
     pub after: Vec<(String, Option<Condition>)>,
-    /// Its state, if the task has begun.
-    pub state: Option<String>,
-    /// What all its runs took, if any has ended.
+    /// The state of the process, if the task has begun.
+    pub state: Option<ProcessState>,
+    /// How long all its runs took together, if any has ended.
     pub took: Option<Duration>,
 }
 
 /// One process of the critical path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CriticalStep {
-    /// Its name.
+    /// The name of the process.
     pub name: String,
-    /// From what it waited for (or the task's beginning) to its first run.
+    /// The time from the event that it waited for (or the task's beginning) to its first run.
     pub waited: Duration,
-    /// From its first run to what the next one waited for, or to its last end.
+    /// The time from its first run to the event that the next process waited for, or to its last
+    /// end.
     pub took: Duration,
 }
 
@@ -78,7 +83,7 @@ impl Graph {
                                 .collect()
                         })
                         .unwrap_or_default(),
-                    state: known.map(|process| process.state.clone()),
+                    state: known.map(|process| process.state),
                     took: known.and_then(took),
                 }
             })
@@ -91,7 +96,7 @@ impl Graph {
     }
 }
 
-/// What a process waits for: names, and conditions that are no orders.
+/// By process, the processes that it waits for, each with the condition; `None` for an order.
 type Edges<'t> = BTreeMap<&'t str, Vec<(&'t str, Option<Condition>)>>;
 
 fn edges(task: &Task) -> Edges<'_> {
@@ -114,8 +119,8 @@ fn edges(task: &Task) -> Edges<'_> {
     edges
 }
 
-/// The longest way to every process. A validated task has no cycle; of one that has, what is on it
-/// stays where it is.
+/// The length of the longest chain to every process. A validated task has no cycle; the rounds are
+/// bounded, so one that has a cycle still comes to an end here.
 fn depths<'t>(task: &'t Task, edges: &Edges<'t>) -> BTreeMap<&'t str, usize> {
     let mut depths: BTreeMap<&str, usize> = task
         .processes
@@ -146,49 +151,34 @@ fn took(process: &ProcessStatus) -> Option<Duration> {
     (!ended.is_empty()).then(|| ended.iter().sum())
 }
 
-fn at(text: Option<&String>) -> Option<Timestamp> {
-    text?.parse().ok()
-}
-
-fn between(from: Timestamp, to: Timestamp) -> Duration {
-    to.duration_since(from).try_into().unwrap_or_default()
-}
-
-/// When what `condition` asks of `process` became true.
-fn became_true(process: &ProcessStatus, condition: Option<Condition>) -> Option<Timestamp> {
-    let first =
-        |pick: fn(&RunStatus) -> Option<&String>| process.runs.iter().find_map(|run| at(pick(run)));
+/// When `condition` became true of `process`.
+fn became_true(process: &ProcessStatus, condition: Option<Condition>) -> Option<WallTime> {
+    let mut runs = process.runs.iter();
     match condition {
-        Some(Condition::Started) => first(|run| run.started_at.as_ref()),
-        Some(Condition::Healthy) => first(|run| run.healthy_at.as_ref()),
+        Some(Condition::Started) => runs.find_map(|run| run.started_at),
+        Some(Condition::Healthy) => runs.find_map(|run| run.healthy_at),
         Some(Condition::Succeeded) => {
-            first(|run| run.stopped_at.as_ref().filter(|_| run.state == "SUCCESS"))
+            let success = |run: &RunStatus| run.state == RunState::Success;
+            runs.find_map(|run| run.stopped_at.filter(|_| success(run)))
         }
         None | Some(Condition::Completed | Condition::Failed) => last_end(process),
     }
 }
 
-fn last_end(process: &ProcessStatus) -> Option<Timestamp> {
+fn last_end(process: &ProcessStatus) -> Option<WallTime> {
     let mut runs = process.runs.iter().rev();
-    runs.find_map(|run| at(run.stopped_at.as_ref()))
+    runs.find_map(|run| run.stopped_at)
 }
 
-fn first_start(process: &ProcessStatus) -> Option<Timestamp> {
-    process
-        .runs
-        .iter()
-        .find_map(|run| at(run.forked_at.as_ref()))
+fn first_start(process: &ProcessStatus) -> Option<WallTime> {
+    process.runs.iter().find_map(|run| run.forked_at)
 }
 
-/// Back from the regular process that ended last: each step to what came true last of all that it
-/// waited for.
+/// Goes back from the regular process that ended last, each step to the process whose condition
+/// came true last of all that were waited for.
 fn critical(task: &Task, edges: &Edges<'_>, status: &TaskStatus) -> Vec<CriticalStep> {
-    let is_over = matches!(
-        status.state.as_str(),
-        "SUCCESS" | "FAILED" | "KILLED" | "LOST"
-    );
-    let began = at(status.states.first().map(|state| &state.at));
-    let (true, Some(began)) = (is_over, began) else {
+    let began = status.states.first().map(|state| state.at);
+    let (true, Some(began)) = (status.state.is_terminal(), began) else {
         return Vec::new();
     };
     let find = |name: &str| status.processes.iter().find(|process| process.name == name);
@@ -219,8 +209,8 @@ fn critical(task: &Task, edges: &Edges<'_>, status: &TaskStatus) -> Vec<Critical
             .max_by_key(|(at, _)| *at);
         steps.push(CriticalStep {
             name: process.name.clone(),
-            waited: between(next.map_or(began, |(at, _)| at), start),
-            took: between(start, until),
+            waited: start.since(next.map_or(began, |(at, _)| at)),
+            took: until.since(start),
         });
     }
     steps.reverse();

@@ -1,23 +1,35 @@
-//! From records to meaning: status, explanations, graphs, and what is still needed of a journal.
+//! From records to meaning: status, explanations, graphs, and snapshots for compactions.
 //!
-//! Pure: records in, values out. The same records give the same values, in every process that reads them.
+//! Pure: records in, values out; it reads no file and no clock. The same records give the same
+//! values, in every process that reads them.
 
-mod compaction;
+mod apply;
 mod explain;
 mod graph;
+mod growth;
 mod history;
+mod output_schema;
 mod past;
 mod replay;
+mod run;
+mod signal;
+mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 mod status;
 mod usage_status;
+mod wall_time;
 
-pub(crate) use compaction::{Growth, snapshot};
 pub use explain::{Explanation, explain};
 pub use graph::{Graph, GraphNode};
+pub(crate) use growth::Growth;
 pub(crate) use history::next_start_at;
+pub use output_schema::output_schema;
 pub use replay::Model;
+pub(crate) use snapshot::snapshot;
 pub use status::{
-    Event, NoticeKind, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList, TaskEvent,
-    TaskStatus,
+    Event, NoticeKind, ProcessState, ProcessStatus, RunEvent, RunStatus, StateStatus, StatusList,
+    TaskEvent, TaskStatus,
 };
 pub use usage_status::UsageStatus;
+pub use wall_time::WallTime;

@@ -1,4 +1,4 @@
-//! Records in the plan's words: states of a task, how a run ended, what all runs came to.
+//! Between the journal's types and the plan's: states of a task, how a run ended, totals of runs.
 
 use crate::{
     engine::plan::{self, Exit, Past, Totals},

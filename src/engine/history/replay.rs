@@ -1,7 +1,7 @@
 //! From records to facts: how a journal becomes a plan and a history.
 //!
-//! The runner, `status` and whoever else looks use this one fold, so the same journal gives the
-//! same state everywhere.
+//! The runner, `dewar status` and all other readers use this one fold, so the same journal gives
+//! the same state in every process that reads it.
 
 use super::{
     history::History,
@@ -16,11 +16,11 @@ use crate::{
 /// A replayed task.
 #[derive(Debug)]
 pub struct Model {
-    /// What was asked for.
+    /// The task of the journal's header.
     pub task: Task,
-    /// What is decided next.
+    /// The plan, which decides what happens next.
     pub plan: Plan,
-    /// What happened.
+    /// What happened, as far as it is on disk.
     pub history: History,
     boot_id: Option<String>,
 }
@@ -46,7 +46,8 @@ impl Model {
         Ok(model)
     }
 
-    /// Tells the plan, not yet the history: what is not on disk is known but must not be told.
+    /// Tells the plan of a record, but not the history: clients must not be told of a record that
+    /// is not on disk yet.
     pub fn learn(&mut self, record: &Record) {
         if let Some(Kind::Tenure(tenure)) = &record.kind {
             let before = self.boot_id.replace(tenure.boot_id.clone());
@@ -79,7 +80,7 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
                 run: health.run,
                 healthy: health.healthy,
             },
-            // That it works changes nothing.
+            // That the task as a whole is healthy changes nothing.
             None if health.healthy => return Vec::new(),
             None => Fact::Unfit(format!("failed health check: {}", health.reason)),
         }),
@@ -118,8 +119,8 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
                 .chain(snapshot.kept.iter().flat_map(facts_of))
                 .collect()
         }
-        // Who keeps, headers, notices, launches repeated within a run, and what an executor records
-        // of itself change no plan.
+        // Records of keepers, headers, notices, repeated launches of a run, and the records that an
+        // executor keeps about itself change no plan.
         Some(
             Kind::Header(_)
             | Kind::Tenure(_)
@@ -141,13 +142,14 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
     }
 }
 
-/// As Thermos' executor said it.
+/// Why a task that takes too much space ends, in the words of Thermos' executor.
 pub(super) fn disk_exceeded(exceeded: &journal::Exceeded) -> String {
     let (limit, used) = (exceeded.limit, exceeded.used);
     format!("Disk limit exceeded. Reserved {limit} bytes vs used {used} bytes.")
 }
 
-/// What makes a task's pauses its own: the same for ever, another one for another id.
+/// The seed of the random part of a task's pauses: every replay has the same one, another task has
+/// another one.
 fn seed_of(task_id: &str) -> u64 {
     u64::from(crc32c::crc32c(task_id.as_bytes()))
 }
@@ -157,8 +159,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::sys::clock::Moment;
 
-    /// What an old journal says, it says for ever: the state that its readers are shown is a snapshot.
+    /// An old journal means the same for ever: the state that its readers are shown is a snapshot.
     #[test]
     fn golden_journals_keep_their_meaning() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/journals");
@@ -168,10 +171,12 @@ mod tests {
         let replay = journal::read(copy.path()).unwrap().unwrap();
         assert_eq!(replay.total(), 636);
         let model = Model::replay(&replay, usize::MAX).unwrap();
-        let status = model.history.status(&model.plan, "journal", [None; 3]);
+        let status = model
+            .history
+            .status(&model.plan, "journal", [None; 3], Moment::default());
         let plan = (
             model.plan.past(0),
-            model.plan.standing(0),
+            model.plan.situation(0),
             model.plan.counts(0),
         );
         let status = serde_json::to_string_pretty(&status).unwrap();

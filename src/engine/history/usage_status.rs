@@ -1,30 +1,31 @@
 //! What a run has used, as people and programs read it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{journal, resources::Usage, task::shown_bytes};
+use crate::{journal, task::shown_bytes};
 
-/// What a run uses or used; null is not known. Without a cgroup it is the sum of what its living
-/// processes say of themselves.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What a run uses or used; null means that it is not known. Without a cgroup it is the sum over
+/// the run's living processes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UsageStatus {
-    /// Time on the processor.
+    /// Time on the processor, in seconds.
     pub cpu_seconds: Option<f64>,
-    /// Time that it had to wait because of its `cpu`.
+    /// Time that it had to wait because of its limit `cpu`, in seconds.
     pub throttled_seconds: Option<f64>,
-    /// Bytes now.
+    /// Bytes of memory at this moment; null once the run is over.
     pub memory: Option<u64>,
-    /// Bytes at most.
+    /// Bytes of memory at the peak.
     pub memory_peak: Option<u64>,
-    /// Bytes that it may use.
+    /// Bytes of memory that it may use.
     pub memory_limit: Option<u64>,
-    /// Processes that were killed because memory was out.
+    /// Processes that the kernel killed because memory ran out.
     pub oom_kills: Option<u64>,
-    /// Processes and threads now.
+    /// Processes and threads at this moment; null once the run is over.
     pub pids: Option<u64>,
-    /// Processes and threads at most.
+    /// Processes and threads at the peak.
     pub pids_peak: Option<u64>,
-    /// Forks that were refused.
+    /// Forks that its limit `pids` refused.
     pub pids_refused: Option<u64>,
 }
 
@@ -44,27 +45,11 @@ impl From<&journal::Usage> for UsageStatus {
     }
 }
 
-impl From<Usage> for UsageStatus {
-    fn from(usage: Usage) -> UsageStatus {
-        UsageStatus {
-            cpu_seconds: seconds(usage.cpu_us),
-            throttled_seconds: seconds(usage.throttled_us),
-            memory: usage.memory,
-            memory_peak: usage.memory_peak,
-            memory_limit: usage.memory_limit,
-            oom_kills: usage.oom_kills,
-            pids: usage.pids,
-            pids_peak: usage.pids_peak,
-            pids_refused: usage.pids_refused,
-        }
-    }
-}
-
 fn seconds(us: Option<u64>) -> Option<f64> {
     us.map(|us| us as f64 / 1e6)
 }
 
-/// Why a run that was killed for memory was: `out of memory: limit 64 MiB, peak 64 MiB`.
+/// Why the kernel killed a run for its memory: `out of memory: limit 64 MiB, peak 64 MiB`.
 pub(crate) fn out_of_memory(usage: &journal::Usage) -> String {
     let limit = match usage.memory_limit {
         Some(limit) => format!("limit {}", shown_bytes(limit)),

@@ -15,7 +15,7 @@ use crate::{
     engine::ipc::Key,
     journal::{Groups, How, Kind, Usage},
     protocols::dewar::link as wire,
-    resources::{Group, GroupError, Site, TaskGroup, group_name},
+    resources::{Group, GroupError, Hierarchies, TaskGroup, group_name},
     sys::{clock::now, process},
 };
 
@@ -27,8 +27,9 @@ pub(super) struct RunGroup {
 
 impl Keeper {
     /// Where groups can be made; looked for when it is first needed.
-    fn site(&mut self) -> &Site {
-        self.site.get_or_insert_with(|| Box::new(Site::find()))
+    fn site(&mut self) -> &Hierarchies {
+        self.site
+            .get_or_insert_with(|| Box::new(Hierarchies::find()))
     }
 
     /// Makes the group of a run that has limits, or whose task has.

@@ -35,7 +35,7 @@ use crate::{
     engine::ipc::{Holder, Key},
     journal::Header,
     protocols::dewar::link as wire,
-    resources::{Group, Site},
+    resources::{Group, Hierarchies},
     sandbox::private::own_arguments,
     sys::process,
 };
@@ -133,7 +133,7 @@ pub(super) struct Keeper {
     /// Dead and on disk, but something of their session is still alive.
     pub lingering: Vec<usize>,
     /// Where cgroups can be made, once somebody needs one.
-    pub site: Option<Box<Site>>,
+    pub site: Option<Box<Hierarchies>>,
     /// Groups of runs that are over, with something still in them.
     pub left_groups: Vec<Group>,
     /// When to look again at the memory of which run.

@@ -35,4 +35,4 @@ mod takeover;
 mod tasks;
 
 pub use namespaces::try_private;
-pub use root::{ForkedRoot, become_root, exec_root, fork_root, root_main};
+pub use root::{ForkedRoot, become_root, fork_root, root_main};

@@ -28,7 +28,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    engine::ipc::{Go, GoError, Holder, JOURNAL, LIVE, Live, ROOT_VERB, RunnerKind, SOCKET},
+    engine::ipc::{Go, GoError, Holder, JOURNAL, LIVE, Live, RunnerKind, SOCKET},
     journal::{self, Cover, Header},
     sys::process,
 };
@@ -61,23 +61,6 @@ pub fn fork_root(runner: &'static RunnerKind) -> io::Result<ForkedRoot> {
             pid: child.as_raw() as u32,
         }),
     }
-}
-
-/// Execs a root, for a process that cannot fork one any more.
-///
-/// # Errors
-/// What socketpair and exec say.
-pub fn exec_root(executable: &str) -> io::Result<ForkedRoot> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let child = std::process::Command::new(executable)
-        .arg(ROOT_VERB)
-        .stdin(OwnedFd::from(theirs))
-        .stdout(std::process::Stdio::null())
-        .spawn()?;
-    Ok(ForkedRoot {
-        socket: ours,
-        pid: child.id(),
-    })
 }
 
 /// The life of a root, from its fork (or exec) to its end. `client` is where [`Go`] comes from.

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     engine::ipc::{Gate, GoError, JOURNAL, Key, open_directory},
     journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay},
-    resources::{Group, Site},
+    resources::{Group, Hierarchies},
     sys::{
         process,
         tree::{self, Snapshot},
@@ -103,8 +103,9 @@ impl Keeper {
                 mark: Mark::of(&replay.header.sandbox),
                 is_cut: replay.compacted_through() > 0,
                 home_is_proof: !replay.header.sandbox_given,
-                group: groups(&replay.records)
-                    .map_or_else(Group::default, |known| Group::known(&Site::find(), &known)),
+                group: groups(&replay.records).map_or_else(Group::default, |known| {
+                    Group::known(&Hierarchies::find(), &known)
+                }),
                 watched: Vec::new(),
             });
         }

@@ -6,7 +6,7 @@
 
 use crate::task::Process;
 
-/// What a pause depends on.
+/// The rules of a process that its pauses follow from.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Backoff {
     min_us: u64,

@@ -8,7 +8,7 @@ use super::{
 /// Something that happened, from the journal or from the keeper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// A run's start is recorded.
+    /// The start of a run is recorded.
     Started {
         /// The process' index in the task.
         process: usize,
@@ -28,7 +28,7 @@ pub enum Fact {
         process: usize,
         /// The run's number, from 0.
         run: u32,
-        /// What was found.
+        /// True when the run is healthy.
         healthy: bool,
     },
     /// A run has been going on for longer than it may.
@@ -38,13 +38,14 @@ pub enum Fact {
         /// The run's number, from 0.
         run: u32,
     },
-    /// Somebody wants the process to run anew: its present run is to end, its failures are
+    /// A restart of the process was asked for: its present run is to end, its failures are
     /// forgiven, and the next run starts at once.
     RestartRequested {
         /// The process' index in the task.
         process: usize,
     },
-    /// The task as a whole must not go on, and why: it does not work, or takes more than it may.
+    /// The task as a whole must not go on, for this reason: it does not work, or takes more than it
+    /// may.
     Unfit(String),
     /// A run ended.
     Ended {
@@ -52,51 +53,51 @@ pub enum Fact {
         process: usize,
         /// The run's number, from 0.
         run: u32,
-        /// How.
+        /// How the run ended.
         exit: Exit,
     },
-    /// Runs that a compaction dropped.
+    /// The records of some runs were dropped by a compaction.
     Dropped {
         /// The process' index in the task.
         process: usize,
-        /// What they came to.
+        /// The totals of those runs.
         past: Past,
     },
     /// The task entered a state.
     Entered {
-        /// Which.
+        /// The state that is entered.
         state: TaskState,
         /// How the task will end (from CLEANING on).
         outcome: TaskState,
         /// Time until everything is killed, microseconds.
         budget_us: u64,
     },
-    /// Somebody wants the task to end.
+    /// The end of the task was asked for.
     KillRequested {
-        /// SIGKILL at once.
+        /// True for SIGKILL at once.
         now: bool,
         /// Instead of finalization_wait, microseconds.
         budget_us: Option<u64>,
     },
-    /// The machine was restarted: earlier times mean nothing any more.
+    /// The machine was restarted: CLOCK_BOOTTIME began anew, and earlier times mean nothing.
     Rebooted,
 }
 
-/// Something to record.
+/// A record that the plan wants written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The task enters a state.
     Enter {
-        /// Which.
+        /// The state that is entered.
         state: TaskState,
         /// How the task will end (from CLEANING on).
         outcome: TaskState,
         /// Time until everything is killed, microseconds.
         budget_us: u64,
-        /// For people.
+        /// Why the state is entered, for people.
         reason: String,
     },
-    /// A run has been going on for longer than it may. It counts when the note comes back as a
+    /// A run has been going on for longer than it may. This counts once the note comes back as a
     /// fact: the run may have ended meanwhile.
     TimeOut {
         /// The process' index in the task.
@@ -106,7 +107,7 @@ pub enum Note {
     },
 }
 
-/// Something to do.
+/// An action that the plan wants carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Start this run.
@@ -118,10 +119,10 @@ pub enum Command {
     },
     /// Ask the task over HTTP to end: gracefully, or (`abort`) at once.
     Post {
-        /// The second request.
+        /// True for the second request.
         abort: bool,
     },
-    /// Ask everything to stop.
+    /// Ask every process to stop.
     StopAll,
     /// Ask this run to stop.
     StopRun {
@@ -130,7 +131,7 @@ pub enum Command {
         /// The run's number, from 0.
         run: u32,
     },
-    /// Say who has not stopped yet.
+    /// Name the processes that have not stopped yet.
     TellLingering,
     /// SIGKILL to the tree of this run.
     KillRun {
@@ -139,11 +140,11 @@ pub enum Command {
         /// The run's number, from 0.
         run: u32,
     },
-    /// SIGKILL to everything.
+    /// SIGKILL to every process of the task.
     KillAll,
-    /// Say when nothing is left.
+    /// Report when no process of the task is left.
     AwaitEmpty,
-    /// The task is over.
+    /// Close the journal: the task is over.
     Close,
 }
 

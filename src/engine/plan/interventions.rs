@@ -1,7 +1,7 @@
-//! What ends a single run: it was found unhealthy, it takes too long, somebody wants it anew.
+//! What ends a single run: it is unhealthy, it takes too long, or a restart was asked for.
 //!
-//! The first two are verdicts, and their runs are killed. A restart asks first (the stop signal) and
-//! kills when the process' patience is over.
+//! A run that is unhealthy or takes too long is killed. A restart asks first (with the stop signal)
+//! and kills when the time is over that the process has to stop.
 
 use super::{
     facts::{Command, Decision, Note},
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Plan {
-    /// Ends runs that have to end, and notes those that have become too old.
+    /// Ends runs that have to end, and notes runs that have gone on for too long.
     pub(super) fn intervene(&mut self, is_final: bool, now: u64, decision: &mut Decision) {
         for (process, member) in self.members.iter().enumerate() {
             if member.phase != Phase::Live || member.rules.is_final != is_final {
@@ -30,7 +30,7 @@ impl Plan {
                     if self.asked.stopped.insert(key) {
                         decision.commands.push(Command::StopRun { process, run });
                     }
-                    let is_over = self.patience_ends(member).is_some_and(|at| now >= at);
+                    let is_over = self.stop_wait_ends(member).is_some_and(|at| now >= at);
                     if is_over && self.asked.killed.insert(key) {
                         decision.commands.push(Command::KillRun { process, run });
                     }
@@ -41,15 +41,15 @@ impl Plan {
     }
 
     /// When a run that was asked to stop for a restart is killed.
-    fn patience_ends(&self, member: &Member) -> Option<u64> {
+    fn stop_wait_ends(&self, member: &Member) -> Option<u64> {
         let Some(Ending::Restarted { at }) = member.ending else {
             return None;
         };
-        let patience = member.rules.stop_us.unwrap_or(self.wait_us);
-        Some(at.saturating_add(patience.min(self.wait_us)))
+        let wait = member.rules.stop_us.unwrap_or(self.wait_us);
+        Some(at.saturating_add(wait.min(self.wait_us)))
     }
 
-    /// When the next run has to be ended although nothing happens.
+    /// When the next run has to be ended, if nothing happens before.
     pub(super) fn intervene_at(&self, is_final: bool) -> Option<u64> {
         let numbered = self.members.iter().enumerate();
         numbered
@@ -59,7 +59,7 @@ impl Plan {
                 match member.ending {
                     None => times_out_at(member).filter(|_| !self.asked.timed_out.contains(&key)),
                     Some(_) => self
-                        .patience_ends(member)
+                        .stop_wait_ends(member)
                         .filter(|_| !self.asked.killed.contains(&key)),
                 }
             })
@@ -67,6 +67,7 @@ impl Plan {
     }
 }
 
+/// When the run will have gone on for too long, microseconds of CLOCK_BOOTTIME.
 pub(super) fn times_out_at(member: &Member) -> Option<u64> {
     Some(member.began_at.saturating_add(member.rules.timeout_us?))
 }

@@ -1,5 +1,6 @@
-//! One process within the plan: its rules, its counts, and where it stands.
+//! One process within the plan: its rules, its counts, and its phase.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{backoff::Backoff, state::RunState};
@@ -19,20 +20,20 @@ pub(super) struct Rules {
     pub stop_us: Option<u64>,
     /// How long a run may take.
     pub timeout_us: Option<u64>,
-    /// Who waits for something of this one.
+    /// The processes that wait for a condition of this one.
     pub after: Vec<usize>,
 }
 
-/// What one process waits for.
+/// A condition that one process waits for of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
-    /// It has finished: an order.
+    /// The other process has finished: an order.
     Finished,
-    /// This is true of it.
+    /// This is true of the other process.
     Holds(Condition),
 }
 
-/// Something that must be true of another process; once it was, it counts as true for ever.
+/// A condition that must be true of another process; once it was, it counts as true for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Need {
     pub process: usize,
@@ -40,8 +41,8 @@ pub(super) struct Need {
     pub met: bool,
 }
 
-/// Where a process stands. `Asked` is the only one that a replay forgets: the start is then asked
-/// for again, and the keeper does it at most once.
+/// The phase of a process. A replay forgets only `Asked`: the start is then asked for again, and
+/// the keeper does it at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Predecessors are unfinished.
@@ -52,7 +53,7 @@ pub(super) enum Phase {
     Pausing(u64),
     /// Its start was asked for.
     Asked,
-    /// It runs.
+    /// A run of it lives.
     Live,
     /// Done: dependents may go on.
     Finished,
@@ -61,7 +62,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// The process may still do something without anybody else's doing.
+    /// True when the process may still start or end by itself.
     pub fn is_open(self) -> bool {
         matches!(
             self,
@@ -69,52 +70,56 @@ impl Phase {
         )
     }
 
+    /// True when the process is over, well or not.
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Finished | Phase::Failed)
     }
 }
 
-/// Why a run that lives has to end, whatever its end will be.
+/// Why a run that lives has to end, whatever its exit code will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// It has failed: unhealthy, or over its time.
+pub enum Ending {
+    /// It has failed: it is unhealthy, or has run for longer than it may.
     Failed,
-    /// Somebody wants the process anew, since this moment.
-    Restarted { at: u64 },
+    /// A client asked for a restart of the process.
+    Restarted {
+        /// When the restart was recorded, microseconds of CLOCK_BOOTTIME.
+        at: u64,
+    },
 }
 
-/// What a process' past runs have come to: all that must be known of them when they are no longer
-/// listed.
+/// What the past runs of a process came to: all that the plan has to know of them when they are no
+/// longer listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Past {
-    /// How they ended.
+    /// How many runs ended in which state.
     pub totals: Totals,
-    /// How many of these failures were forgiven by a restart.
+    /// How many of these runs were forgiven by a restart.
     pub forgiven: Totals,
     /// Runs in a row that were neither successful nor long.
     pub streak: u32,
-    /// One became its program.
+    /// True once a run became its program.
     pub started: bool,
-    /// One was found healthy.
+    /// True once a run was found healthy.
     pub healthy: bool,
-    /// The process was over, and well.
+    /// True once the process was over, and well.
     pub finished: bool,
-    /// The process failed for good.
+    /// True once the process failed for good.
     pub failed: bool,
-    /// What it waited for cannot come any more, and nobody needs it.
+    /// True once a condition that it waited for could not come true any more: it is not needed.
     pub skipped: bool,
 }
 
-/// How many runs ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How many runs ended in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
-    /// Exited with 0.
+    /// Runs that exited with 0.
     pub success: u32,
-    /// Counted as failures.
+    /// Runs that count as failures.
     pub failed: u32,
-    /// Ended by a signal from outside.
+    /// Runs that a signal from outside ended.
     pub killed: u32,
-    /// Nobody knows.
+    /// Runs whose exit code could not be learnt.
     pub lost: u32,
 }
 
@@ -141,7 +146,7 @@ impl Totals {
     }
 }
 
-/// What others may wait for, of one process at one moment.
+/// The facts about one process that others may wait for, at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outlook {
     phase: Phase,
@@ -150,6 +155,7 @@ pub(super) struct Outlook {
 }
 
 impl Outlook {
+    /// True when the condition is met.
     pub fn satisfies(self, until: Until) -> bool {
         let past = self.past;
         match until {
@@ -162,8 +168,8 @@ impl Outlook {
         }
     }
 
-    /// It ended well, so what was meant for its failure is not needed; or it was not needed itself,
-    /// and neither is what was meant for its runs.
+    /// True when the condition cannot be met any more. A process that ended well rules out what
+    /// waits for its failure; a process that was skipped rules out what waits for its runs.
     pub fn rules_out(self, until: Until) -> bool {
         match until {
             Until::Holds(Condition::Failed) => self.phase == Phase::Finished && !self.gave_up,
@@ -175,6 +181,7 @@ impl Outlook {
     }
 }
 
+/// One process of the plan.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Member {
     pub rules: Rules,
@@ -183,9 +190,9 @@ pub(super) struct Member {
     pub past: Past,
     /// The present run was found healthy.
     pub run_was_healthy: bool,
-    /// Failed for good, even if that is nobody's concern.
+    /// It failed for good, even if that does not count because it is ephemeral.
     pub gave_up: bool,
-    /// Why the present run has to end, if it has.
+    /// Why the present run has to end, if it has to.
     pub ending: Option<Ending>,
     /// When the present run became its program; until then, when it was forked.
     pub began_at: u64,
@@ -194,6 +201,7 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// A process before its first run.
     pub fn new(rules: Rules, needs: Vec<Need>) -> Member {
         Member {
             phase: if needs.is_empty() {
@@ -212,7 +220,7 @@ impl Member {
         }
     }
 
-    /// What others may wait for.
+    /// The facts that others may wait for.
     pub fn outlook(&self) -> Outlook {
         Outlook {
             phase: self.phase,
@@ -221,7 +229,7 @@ impl Member {
         }
     }
 
-    /// Takes in that the present run ended at `at` microseconds; where the process stands then.
+    /// Takes in that the present run ended at `at` microseconds; returns the phase that follows.
     pub fn ended(&mut self, exit: RunState, at: u64) -> Phase {
         let ending = self.ending.take();
         let state = match ending {
@@ -269,7 +277,7 @@ impl Member {
         self.past.totals.unsuccessful() - self.past.forgiven.unsuccessful()
     }
 
-    /// What failed before does not count any more.
+    /// Failures so far do not count any more.
     pub fn forgive(&mut self) {
         self.past.forgiven = self.past.totals;
         self.past.streak = 0;

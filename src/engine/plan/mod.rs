@@ -8,7 +8,7 @@ mod backoff;
 mod facts;
 mod interventions;
 mod member;
-mod standing;
+mod situation;
 mod state;
 mod stopping;
 mod task;
@@ -17,7 +17,7 @@ mod tests;
 mod verdict;
 
 pub use facts::{Command, Decision, Fact, Note};
-pub use member::{Past, Totals};
-pub use standing::{Need, NoRestart, Standing};
+pub use member::{Ending, Past, Totals};
+pub use situation::{Dependency, NoRestart, Situation};
 pub use state::{Exit, RunState, TaskState};
 pub use task::Plan;

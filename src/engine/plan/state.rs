@@ -2,12 +2,16 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// The state of one run of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum RunState {
     /// Its start is recorded, exec has not succeeded yet.
     Forked,
-    /// exec succeeded.
+    /// It became its program: exec succeeded.
     Running,
     /// Exited with 0.
     Success,
@@ -20,7 +24,8 @@ pub enum RunState {
 }
 
 /// The state of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum TaskState {
     /// The regular processes run.
     Active,
@@ -28,17 +33,17 @@ pub enum TaskState {
     Cleaning,
     /// The final processes run.
     Finalizing,
-    /// Over, and well.
+    /// Over, and well: every process that counts is done.
     Success,
     /// Over: too many failed processes, or nothing could go on.
     Failed,
-    /// Over: somebody asked.
+    /// Over: it was asked to end.
     Killed,
     /// Over: its record cannot be kept or trusted.
     Lost,
 }
 
-/// How a run ended.
+/// How a run ended, as the kernel or the keeper tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Exited by itself with this code, 0 to 255.
@@ -49,11 +54,11 @@ pub enum Exit {
     OutOfMemory,
     /// Never became the user's program.
     LaunchFailed,
-    /// Nobody knows.
+    /// The exit code could not be learnt.
     Lost,
 }
 
-/// Signals that a process brings upon itself: it crashed.
+/// Signals that the kernel sends to a process that crashed.
 const CRASHES: [i32; 9] = [
     libc::SIGSEGV,
     libc::SIGBUS,
@@ -67,7 +72,7 @@ const CRASHES: [i32; 9] = [
 ];
 
 impl Exit {
-    /// What this end means for the run.
+    /// The state that a run is in after this end.
     pub fn state(self) -> RunState {
         match self {
             Exit::Code(0) => RunState::Success,
@@ -119,13 +124,13 @@ impl TaskState {
 
 impl fmt::Display for RunState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 
 impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 

@@ -1,5 +1,7 @@
-//! How a task stops: asked politely, then signals, each process with its own patience, all within
-//! one budget; at its end everything is killed.
+//! How a task stops: requests over HTTP, then signals, then SIGKILL.
+//!
+//! Each process has its own time to stop, all within one budget; at the end of the budget every
+//! process is killed.
 
 use super::{
     facts::{Command, Decision},
@@ -8,10 +10,11 @@ use super::{
     task::Plan,
 };
 
-/// Who takes longer than this to stop is named.
+/// Processes that take longer than this to stop are named, microseconds.
 const PATIENCE_US: u64 = 1_000_000;
 
 impl Plan {
+    /// The stage CLEANING: what still runs is stopped. True when the state changed.
     pub(super) fn clean(&mut self, now: u64, decision: &mut Decision) -> bool {
         if self.empty && now < self.deadline {
             self.enter(TaskState::Finalizing, String::new(), now, decision);
@@ -20,7 +23,7 @@ impl Plan {
         if now >= self.deadline {
             return self.finish(now, decision);
         }
-        if self.asks_politely(now, decision) {
+        if self.asks_over_http(now, decision) {
             return false;
         }
         if !std::mem::replace(&mut self.asked.stop, true) {
@@ -28,13 +31,13 @@ impl Plan {
             decision.commands.push(Command::StopAll);
             decision.commands.push(Command::AwaitEmpty);
         }
-        if self.look_at().is_some_and(|at| now >= at) {
+        if self.name_lingering_at().is_some_and(|at| now >= at) {
             self.asked.lingering = true;
             decision.commands.push(Command::TellLingering);
         }
-        for process in self.impatient(now).collect::<Vec<_>>() {
+        for process in self.overdue(now).collect::<Vec<_>>() {
             self.asked.killed_runs.insert(process);
-            // Its first process may be gone already while its tree is not.
+            // The run's first process may be gone while its tree is not.
             let member = &self.members[process];
             let ended = u32::from(member.phase != Phase::Live);
             decision.commands.push(Command::KillRun {
@@ -45,13 +48,13 @@ impl Plan {
         false
     }
 
-    /// What works is asked over HTTP before it is sent signals: twice, each time with a while to
-    /// follow. True while that goes on.
-    fn asks_politely(&mut self, now: u64, decision: &mut Decision) -> bool {
+    /// A task with a lifecycle is asked over HTTP before it is sent signals: twice, each time with
+    /// some time to end. True while that goes on.
+    fn asks_over_http(&mut self, now: u64, decision: &mut Decision) -> bool {
         let Some(waits) = self.post_us.filter(|_| !self.asked.stop) else {
             return false;
         };
-        // What is over by itself needs nobody to ask.
+        // A task that ends by itself is not asked.
         if self.kill.is_none() && self.unhealthy.is_none() {
             return false;
         }
@@ -69,15 +72,15 @@ impl Plan {
         true
     }
 
-    /// This request to end did not reach anybody: if it is the present one, its time is over.
+    /// A request to end was not answered, or refused: if it is the present one, its time is over.
     pub fn post_failed(&mut self, abort: bool) {
         if self.asked.posts == 1 + u32::from(abort) {
             self.asked.post_until = 0;
         }
     }
 
-    /// When it is time to say who has not stopped yet: once a stop, when most would have.
-    pub(super) fn look_at(&self) -> Option<u64> {
+    /// When to name the processes that have not stopped yet: once a stop, when most would have.
+    pub(super) fn name_lingering_at(&self) -> Option<u64> {
         let asked_at = self.asked.stopped_at.unwrap_or(self.entered_at);
         let left = self.deadline.saturating_sub(asked_at);
         let at = asked_at + (left / 2).min(PATIENCE_US);
@@ -85,23 +88,24 @@ impl Plan {
     }
 
     /// Processes whose own stop_timeout is over although the task's budget is not.
-    fn impatient(&self, now: u64) -> impl Iterator<Item = usize> + '_ {
+    fn overdue(&self, now: u64) -> impl Iterator<Item = usize> + '_ {
         (0..self.members.len()).filter(move |process| {
             !self.asked.killed_runs.contains(process)
                 && self.stop_deadline(*process).is_some_and(|at| now >= at)
         })
     }
 
+    /// When the process' own stop_timeout is over, if it has one and has ever run.
     pub(super) fn stop_deadline(&self, process: usize) -> Option<u64> {
         let member = &self.members[process];
         let stop_us = member.rules.stop_us?;
         let has_run = member.phase == Phase::Live || member.run > 0;
-        // Not before it was asked: a polite request comes first.
+        // The time begins with the signal: requests over HTTP come before it.
         let asked_at = self.asked.stopped_at.unwrap_or(self.entered_at);
         has_run.then(|| asked_at.saturating_add(stop_us))
     }
 
-    /// Kills what is left; once nothing is, the task is over.
+    /// Kills the processes that are left; once none is, the task is over.
     pub(super) fn finish(&mut self, now: u64, decision: &mut Decision) -> bool {
         if self.empty {
             self.enter(self.outcome, String::new(), now, decision);

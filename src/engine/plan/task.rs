@@ -15,58 +15,62 @@ use super::{
 };
 use crate::task::Task;
 
+/// A request that the task end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kill {
     pub(super) now: bool,
     pub(super) budget_us: Option<u64>,
 }
 
-/// What was already asked of the keeper in this stage; a new runner asks again.
+/// The commands that the keeper was already given in this stage; a new runner gives them again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) stop: bool,
     pub(super) kill: bool,
     pub(super) close: bool,
     pub(super) killed_runs: BTreeSet<usize>,
-    /// Runs that were found to be over their time, asked to stop, killed one by one.
+    /// Runs of which was noted that they take too long.
     pub(super) timed_out: BTreeSet<(usize, u32)>,
+    /// Runs that were asked to stop, one by one.
     pub(super) stopped: BTreeSet<(usize, u32)>,
+    /// Runs that were killed, one by one.
     pub(super) killed: BTreeSet<(usize, u32)>,
-    /// Who lingers was asked.
+    /// The processes that have not stopped were named.
     pub(super) lingering: bool,
-    /// Requests made over HTTP, and how long the last one has.
+    /// How many requests to end were made over HTTP.
     pub(super) posts: u32,
+    /// Until when the last request has time, microseconds of CLOCK_BOOTTIME.
     pub(super) post_until: u64,
-    /// When it was sent signals, if it was asked politely before.
+    /// When signals were sent, if requests over HTTP came before them.
     pub(super) stopped_at: Option<u64>,
 }
 
-/// The plan and everything it has learnt.
+/// The plan of one task, with every fact that it was told.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(super) members: Vec<Member>,
     pub(super) max_failures: u32,
     pub(super) max_concurrency: u32,
     pub(super) wait_us: u64,
-    /// How long each request to end has, where there are such.
+    /// How long each of the two requests to end has, if the task has a lifecycle.
     pub(super) post_us: Option<[u64; 2]>,
     pub(super) state: Option<TaskState>,
     pub(super) outcome: TaskState,
     pub(super) entered_at: u64,
     pub(super) deadline: u64,
     pub(super) kill: Option<Kill>,
-    /// Why the task as a whole does not work.
+    /// Why the task as a whole must not go on.
     pub(super) unhealthy: Option<String>,
     pub(super) ready: BTreeSet<usize>,
     pub(super) pausing: BTreeSet<(u64, usize)>,
-    /// Nothing of the task is alive, and nothing was started since that was said.
+    /// No process of the task is alive, and none was started since the keeper reported that.
     pub(super) empty: bool,
     pub(super) asked: Asked,
 }
 
 impl Plan {
-    /// The plan of `task`, before anything happened. The task has been validated. `seed` makes the
-    /// random part of its pauses differ from other tasks'; it is the same for ever.
+    /// The plan of `task`, which has been validated, before any fact. `seed` makes the random part
+    /// of its pauses differ from other tasks'; every replay must have the same one.
     pub fn new(task: &Task, seed: u64) -> Plan {
         let numbered = task.processes.iter().enumerate();
         let index: HashMap<&str, usize> = numbered.map(|(i, p)| (p.name.as_str(), i)).collect();
@@ -165,12 +169,12 @@ impl Plan {
         self.members[process].past.totals
     }
 
-    /// What the ended runs of a process have come to.
+    /// What the ended runs of a process came to.
     pub fn past(&self, process: usize) -> Past {
         self.members[process].past
     }
 
-    /// The runs that have begun and not ended.
+    /// The runs that have begun and not ended, by process and number.
     pub fn live(&self) -> Vec<(usize, u32)> {
         let numbered = self.members.iter().enumerate();
         numbered
@@ -201,15 +205,15 @@ impl Plan {
         needs.filter(|need| !need.met).map(|need| need.process)
     }
 
-    /// Takes note of a fact that happened at `at` (microseconds of CLOCK_BOOTTIME). Facts about
-    /// unknown processes or runs that are not expected are ignored.
+    /// Takes in a fact that happened at `at` (microseconds of CLOCK_BOOTTIME). A fact about an
+    /// unknown process, or about a run that is not the present one, is ignored.
     pub fn apply(&mut self, fact: &Fact, at: u64) {
         match fact {
             Fact::Started { process, run } => self.started(*process, *run, at),
             Fact::Executed { process, run } => {
                 if let Some(member) = self.live_run(*process, *run) {
                     member.past.started = true;
-                    // Waiting for the disk is no part of what it may take.
+                    // The time that the start record took to reach the disk is not the run's.
                     member.began_at = at;
                     self.tell_dependents(*process);
                 }
@@ -257,7 +261,7 @@ impl Plan {
     }
 
     /// The keeper says that no process of the task is left.
-    pub fn is_empty(&mut self) {
+    pub fn note_empty(&mut self) {
         self.empty = true;
     }
 
@@ -313,11 +317,12 @@ impl Plan {
         }
     }
 
-    /// Something is true of `process` that others may wait for. Who only waited for what cannot
-    /// come any more is skipped, and that is news for others in turn.
+    /// A condition of `process` that others may wait for may have come true. A process that waits
+    /// for a condition that cannot come true any more is skipped, and others may wait for that in
+    /// turn.
     fn tell_dependents(&mut self, process: usize) {
-        let mut news = vec![process];
-        while let Some(process) = news.pop() {
+        let mut changed = vec![process];
+        while let Some(process) = changed.pop() {
             for dependent in self.members[process].rules.after.clone() {
                 let other = self.members[process].outlook();
                 let member = &mut self.members[dependent];
@@ -334,7 +339,7 @@ impl Plan {
                 if is_skipped {
                     member.past.skipped = true;
                     self.set_phase(dependent, Phase::Finished);
-                    news.push(dependent);
+                    changed.push(dependent);
                 } else if member.needs.iter().all(|need| need.met) {
                     self.set_phase(dependent, Phase::Ready);
                 }
@@ -497,27 +502,27 @@ impl Plan {
         }
     }
 
-    /// It is being asked to end, and was sent no signals yet.
-    fn is_polite(&self) -> bool {
+    /// True when the task was asked to end over HTTP and was sent no signals yet.
+    fn is_asked_over_http(&self) -> bool {
         self.asked.posts > 0 && !self.asked.stop
     }
 
     fn wake_at(&self, now: u64) -> Option<u64> {
         match self.state? {
             TaskState::Active => {
-                // Those that wait for room are woken by an end, not by the clock.
+                // Processes that wait for room start when a run ends, not at a time.
                 let next = self.pausing.first().map(|(until, _)| *until);
                 let next = next.filter(|until| *until > now);
                 next.into_iter().chain(self.intervene_at(false)).min()
             }
-            // The next request to end, or the signals, come first.
-            TaskState::Cleaning if now < self.deadline && self.is_polite() => {
+            // The next request to end, or the signals, come before all other deadlines.
+            TaskState::Cleaning if now < self.deadline && self.is_asked_over_http() => {
                 Some(self.asked.post_until.min(self.deadline))
             }
             TaskState::Cleaning if now < self.deadline => (0..self.members.len())
                 .filter(|process| !self.asked.killed_runs.contains(process))
                 .filter_map(|process| self.stop_deadline(process))
-                .chain(self.look_at())
+                .chain(self.name_lingering_at())
                 .chain([self.deadline])
                 .min(),
             TaskState::Finalizing if now < self.deadline => {

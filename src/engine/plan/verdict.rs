@@ -1,4 +1,4 @@
-//! When a stage is over, and what the task has come to by then.
+//! When a stage is over, and the state that the task ends in.
 
 use super::{
     member::{Member, Phase},
@@ -36,13 +36,14 @@ impl Plan {
         None
     }
 
+    /// The processes of a stage.
     pub(super) fn of(&self, is_final: bool) -> impl Iterator<Item = &Member> {
         self.members
             .iter()
             .filter(move |member| member.rules.is_final == is_final)
     }
 
-    /// How many of a stage run or were asked to start.
+    /// How many processes of a stage run or were asked to start.
     pub(super) fn running(&self, is_final: bool) -> u32 {
         let busy = |member: &&Member| matches!(member.phase, Phase::Asked | Phase::Live);
         self.of(is_final).filter(busy).count() as u32
@@ -53,24 +54,25 @@ impl Plan {
         self.of(false).filter(failed).count() as u32
     }
 
-    /// Everything that counts is over.
+    /// True when every process of the stage that counts is over.
     pub(super) fn is_complete(&self, is_final: bool) -> bool {
         self.of(is_final)
             .all(|member| member.rules.ephemeral || member.phase.is_over())
     }
 
-    /// Something that counts is not over, and nothing that counts can move: neither by itself nor
-    /// because of an ephemeral process that it waits for.
+    /// True when a process that counts is not over, and none that counts can start or end any more:
+    /// neither by itself nor because of an ephemeral process that it waits for.
     pub(super) fn is_deadlocked(&self, is_final: bool) -> bool {
         !self.is_complete(is_final)
             && !self
                 .of(is_final)
                 .any(|member| !member.rules.ephemeral && member.phase.is_open())
-            && !self.something_may_come(is_final)
+            && !self.is_something_open(is_final)
     }
 
-    /// What is blocked and counts waits, maybe through others, for a process that can move.
-    fn something_may_come(&self, is_final: bool) -> bool {
+    /// True when a blocked process that counts waits, directly or through others, for a process
+    /// that can still start or end.
+    fn is_something_open(&self, is_final: bool) -> bool {
         let counts = |index: &usize| {
             let member = &self.members[*index];
             member.rules.is_final == is_final

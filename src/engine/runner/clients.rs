@@ -1,7 +1,8 @@
-//! The socket: one JSON object a line in, one event a line out.
+//! The clients of the runner's socket: one request a line in, one event a line out, both as JSON.
 //!
-//! A client that does not read is cut off, never waited for: it may come again and starts with a
-//! fresh status. A client that leaves is forgotten at once. Only our own user and root are served.
+//! A client that does not read is cut off, never waited for: it may connect again and starts with a
+//! fresh status. A client that leaves is forgotten at once. Only the runner's own user and root are
+//! served. What requests mean is the engine's to decide.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,45 +17,48 @@ use crate::engine::ipc::Request;
 
 /// Lines that wait for a slow client before it is cut off.
 const BACKLOG: usize = 4096;
-/// A request is never longer than this.
+/// Bytes of a request, at most.
 const LONGEST_LINE: u64 = 4096;
-/// Clients at a time; more wait in the socket's queue.
+/// Clients at a time, at most; more wait in the socket's queue.
 const MOST: usize = 256;
 
 /// A client's number.
 pub(super) type ClientId = u64;
 
-/// What the engine hears of its clients.
+/// What a client sent or did.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum ClientMessage {
     Request(ClientId, Request),
-    Nonsense(ClientId, String),
-    Gone(ClientId),
+    /// A line that is no request, and why not.
+    Malformed(ClientId, String),
+    /// The client closed its end.
+    Left(ClientId),
 }
 
 /// All clients of this moment.
 #[derive(Debug)]
 pub(super) struct Clients {
-    heard: mpsc::Sender<Heard>,
+    messages: mpsc::Sender<ClientMessage>,
     next: ClientId,
     all: HashMap<ClientId, Client>,
-    /// They still say what was said.
+    /// The writers of clients that were let go, as long as they still have lines to write.
     released: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Client {
     outlet: mpsc::Sender<Arc<str>>,
-    /// The task that it follows.
+    /// The number of the task that it follows.
     follows: Option<u32>,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
 }
 
 impl Clients {
-    pub fn new(heard: mpsc::Sender<Heard>) -> Clients {
+    /// No clients yet; what they send goes into `messages`.
+    pub fn new(messages: mpsc::Sender<ClientMessage>) -> Clients {
         Clients {
-            heard,
+            messages,
             next: 0,
             all: HashMap::new(),
             released: Vec::new(),
@@ -66,7 +70,7 @@ impl Clients {
         self.all.len() < MOST
     }
 
-    /// Serves one more.
+    /// Serves one more client.
     pub fn add(&mut self, stream: UnixStream) {
         let id = self.next;
         self.next += 1;
@@ -75,13 +79,13 @@ impl Clients {
         let client = Client {
             outlet,
             follows: None,
-            reader: tokio::spawn(listen(id, read, self.heard.clone())),
-            writer: tokio::spawn(speak(write, lines)),
+            reader: tokio::spawn(read_requests(id, read, self.messages.clone())),
+            writer: tokio::spawn(write_lines(write, lines)),
         };
         self.all.insert(id, client);
     }
 
-    /// Forgets one that left or must leave.
+    /// Forgets a client that left or must leave.
     pub fn remove(&mut self, id: ClientId) {
         if let Some(client) = self.all.remove(&id) {
             client.reader.abort();
@@ -89,32 +93,35 @@ impl Clients {
         }
     }
 
+    /// From now on the client gets all events of `task`.
     pub fn follow(&mut self, id: ClientId, task: u32) {
         if let Some(client) = self.all.get_mut(&id) {
             client.follows = Some(task);
         }
     }
 
+    /// True when a client follows `task`.
     pub fn has_followers(&self, task: u32) -> bool {
         self.all.values().any(|client| client.follows == Some(task))
     }
 
-    /// Says something to one.
-    pub fn tell(&mut self, id: ClientId, line: &Arc<str>) {
+    /// Sends a line to one client; a client that has not read for too long is cut off.
+    pub fn send(&mut self, id: ClientId, line: &Arc<str>) {
         let client = self.all.get(&id);
         if client.is_some_and(|client| client.outlet.try_send(Arc::clone(line)).is_err()) {
             self.remove(id);
         }
     }
 
-    /// Says something to all that follow `task`.
+    /// Sends a line to all clients that follow `task`.
     pub fn broadcast(&mut self, task: u32, line: &Arc<str>) {
         for id in self.followers(task) {
-            self.tell(id, line);
+            self.send(id, line);
         }
     }
 
-    /// Those that follow `task` get what was said, and then the end of the conversation.
+    /// Lets the clients go that follow `task`: they get the lines that wait for them, then the end
+    /// of the stream.
     pub fn release(&mut self, task: u32) {
         for id in self.followers(task) {
             if let Some(client) = self.all.remove(&id) {
@@ -131,7 +138,7 @@ impl Clients {
         followers.map(|(id, _)| *id).collect()
     }
 
-    /// Listens no more, and waits until everything that was said has got out.
+    /// Reads no more requests, and waits until every line has been written.
     pub async fn finish(self) {
         let mut writers = self.released;
         for (_, client) in self.all {
@@ -148,7 +155,11 @@ impl Clients {
     }
 }
 
-async fn listen(id: ClientId, read: tokio::net::unix::OwnedReadHalf, heard: mpsc::Sender<Heard>) {
+async fn read_requests(
+    id: ClientId,
+    read: tokio::net::unix::OwnedReadHalf,
+    messages: mpsc::Sender<ClientMessage>,
+) {
     let mut requests = BufReader::new(read.take(LONGEST_LINE));
     let mut line = String::new();
     while requests
@@ -157,30 +168,34 @@ async fn listen(id: ClientId, read: tokio::net::unix::OwnedReadHalf, heard: mpsc
         .is_ok_and(|count| count > 0)
     {
         let message = match serde_json::from_str(line.trim_end()) {
-            Ok(request) => Heard::Request(id, request),
-            Err(error) => Heard::Nonsense(id, error.to_string()),
+            Ok(request) => ClientMessage::Request(id, request),
+            Err(error) => ClientMessage::Malformed(id, error.to_string()),
         };
-        if heard.send(message).await.is_err() {
+        if messages.send(message).await.is_err() {
             return;
         }
         line.clear();
         requests.get_mut().set_limit(LONGEST_LINE);
     }
-    // The engine may be at its end already.
-    let _ = heard.send(Heard::Gone(id)).await;
+    if messages.send(ClientMessage::Left(id)).await.is_err() {
+        tracing::debug!("a client left after the engine had ended");
+    }
 }
 
-async fn speak(mut write: tokio::net::unix::OwnedWriteHalf, mut lines: mpsc::Receiver<Arc<str>>) {
+async fn write_lines(
+    mut write: tokio::net::unix::OwnedWriteHalf,
+    mut lines: mpsc::Receiver<Arc<str>>,
+) {
     while let Some(line) = lines.recv().await {
-        // A client that left ends its own conversation and nobody else's.
+        // A client that left ends only its own stream.
         if write.write_all(line.as_bytes()).await.is_err() {
             break;
         }
     }
 }
 
-/// True when the peer is root or us.
-pub(super) fn may_speak(stream: &UnixStream) -> bool {
+/// True when the peer's user is root or the runner's own.
+pub(super) fn is_allowed(stream: &UnixStream) -> bool {
     let own = nix::unistd::geteuid().as_raw();
     match stream.peer_cred() {
         Ok(peer) => peer.uid() == own || peer.uid() == 0,

@@ -1,7 +1,8 @@
-//! When the sandbox of a task is looked at that is held to its `disk`. Pure: times in, times out.
+//! When to measure the sandbox of a task that is held to its `disk`.
 //!
-//! Only a walk tells how much space a directory takes, so it is an interval, and one that follows from what
-//! a walk costs: at most a hundredth of the time.
+//! Pure: times in, times out; the walks are made elsewhere. Only a walk through a directory tells
+//! how much space it takes. The interval between walks follows from what a walk costs: walks take
+//! at most a hundredth of the time.
 
 use std::time::Duration;
 
@@ -10,12 +11,14 @@ use crate::{
     task::{Period, Task},
 };
 
-/// Walks are at least so far apart, and at most.
+/// The time between two walks, at least.
 const SHORTEST: Duration = Duration::from_secs(2);
+/// The time between two walks, at most.
 const LONGEST: Duration = Duration::from_secs(600);
-/// Of the time between walks, a walk may take one part in so many.
+/// A walk may take one part in so many of the time between two walks.
 const SHARE: u32 = 100;
 
+/// The watch over one task's sandbox.
 #[derive(Clone, Debug)]
 pub(super) struct DiskWatch {
     limit: u64,
@@ -26,7 +29,7 @@ pub(super) struct DiskWatch {
 }
 
 impl DiskWatch {
-    /// `None` when the task is not held to a `disk`.
+    /// The watch of a task; `None` when the task is not held to a `disk`.
     pub fn of(task: &Task) -> Option<DiskWatch> {
         let resources = task.resources.as_ref().filter(|_| task.enforce)?;
         (resources.disk.0 > 0).then_some(DiskWatch {
@@ -37,12 +40,12 @@ impl DiskWatch {
         })
     }
 
-    /// Bytes.
+    /// How many bytes the sandbox may take.
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Between the end of a walk and the next one.
+    /// The time from the end of a walk to the next one.
     pub fn interval(&self) -> Period {
         Period::new(self.interval).unwrap_or_default()
     }
@@ -52,13 +55,13 @@ impl DiskWatch {
         self.due_at
     }
 
-    /// True when it is time: a walk begins.
-    pub fn begin(&mut self, now: u64) -> bool {
+    /// True when a walk has to be made now; it is under way from then on.
+    pub fn begin_walk(&mut self, now: u64) -> bool {
         self.due_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// A walk is over; true for the first one.
-    pub fn walked(&mut self, found: DiskUsage, now: u64) -> bool {
+    /// Takes in that a walk ended at `now`; true for the first one.
+    pub fn on_walk(&mut self, found: DiskUsage, now: u64) -> bool {
         let wanted = (found.took * SHARE).clamp(SHORTEST, LONGEST);
         // Whole seconds, for people.
         self.interval = Duration::from_secs(wanted.as_secs());
@@ -82,16 +85,16 @@ mod tests {
         assert!(DiskWatch::of(&task).is_none());
         task.enforce = true;
         let mut watch = DiskWatch::of(&task).unwrap();
-        assert!(watch.begin(5));
-        assert!(!watch.begin(6), "one at a time");
+        assert!(watch.begin_walk(5));
+        assert!(!watch.begin_walk(6), "one at a time");
         let found = |ms| DiskUsage {
             bytes: 1,
             took: Duration::from_millis(ms),
         };
-        assert!(watch.walked(found(1), 10));
+        assert!(watch.on_walk(found(1), 10));
         assert_eq!(watch.due_at(), Some(2_000_010));
-        assert!(watch.begin(2_000_010));
-        assert!(!watch.walked(found(500), 2_000_010));
+        assert!(watch.begin_walk(2_000_010));
+        assert!(!watch.on_walk(found(500), 2_000_010));
         assert_eq!(watch.interval().to_string(), "50s");
     }
 }

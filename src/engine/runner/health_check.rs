@@ -1,31 +1,58 @@
-//! When a health check is due and what its outcomes amount to. Pure: the attempts are made elsewhere.
+//! When a health check is due, and what its attempts amount to.
 //!
-//! The rules are Aurora's: failures of the first attempts (the grace) are ignored while successes
-//! count; enough successes in a row make it healthy, also early; after the grace, too many failures
-//! in a row are the end, and so is not having become healthy in time, as soon as that is certain.
+//! Pure: times and results in, verdicts out; the attempts are made elsewhere. The rules are
+//! Aurora's. Failures of the first attempts (the grace) are ignored, while successes count: enough
+//! successes in a row make the subject healthy, also during the grace. After the grace, too many
+//! failures in a row make it unhealthy. So does not having become healthy in time, as soon as that
+//! is certain.
+
+use std::fmt;
 
 use crate::task::Health;
 
+/// What is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// Whether the task as a whole works.
+    Task,
+    /// Whether this run of this process works.
+    Run(usize, u32),
+    /// The task's `check`, whose result is only reported.
+    Report,
+}
+
+impl Subject {
+    /// The process and the run, if it is about one.
+    pub fn run(self) -> Option<(usize, u32)> {
+        match self {
+            Subject::Run(process, run) => Some((process, run)),
+            Subject::Task | Subject::Report => None,
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct AttemptResult {
     /// Why it counts as a failure, if it does.
-    pub result: Result<(), String>,
-    /// An exit code, a status, 1 or 0 for a connection.
+    pub failure: Option<String>,
+    /// The exit code of a script, the status of an answer, 1 or 0 for a connection.
     pub value: Option<i32>,
 }
 
-impl Outcome {
-    pub fn good() -> Outcome {
-        Outcome {
-            result: Ok(()),
+impl AttemptResult {
+    /// An attempt that succeeded without a value.
+    pub fn success() -> AttemptResult {
+        AttemptResult {
+            failure: None,
             value: None,
         }
     }
 
-    pub fn bad(why: String) -> Outcome {
-        Outcome {
-            result: Err(why),
+    /// An attempt that failed without a value.
+    pub fn failure(why: &impl fmt::Display) -> AttemptResult {
+        AttemptResult {
+            failure: Some(why.to_string()),
             value: None,
         }
     }
@@ -38,9 +65,9 @@ pub(super) enum Verdict {
     Unhealthy(String),
 }
 
-/// One check, from its beginning to its verdict.
+/// One health check, from its beginning to its verdict.
 #[derive(Clone, Debug)]
-pub(super) struct Checkup {
+pub(super) struct HealthCheck {
     health: Health,
     /// When the next attempt is due; `None` while one is made, and after the end.
     next_at: Option<u64>,
@@ -50,10 +77,11 @@ pub(super) struct Checkup {
     is_healthy: bool,
 }
 
-impl Checkup {
-    /// Begins at `now`, microseconds. `was_healthy`: an earlier runner had found that.
-    pub fn new(health: Health, was_healthy: bool, now: u64) -> Checkup {
-        Checkup {
+impl HealthCheck {
+    /// A check that begins at `now`, microseconds of CLOCK_BOOTTIME. `was_healthy` says that an
+    /// earlier runner found the subject healthy.
+    pub fn new(health: Health, was_healthy: bool, now: u64) -> HealthCheck {
+        HealthCheck {
             next_at: Some(now.saturating_add(health.delay.as_micros())),
             attempts: match was_healthy {
                 true => grace(&health),
@@ -66,26 +94,28 @@ impl Checkup {
         }
     }
 
-    pub fn health(&self) -> &Health {
+    /// The rules of the check.
+    pub fn rules(&self) -> &Health {
         &self.health
     }
 
+    /// When the next attempt is due, microseconds of CLOCK_BOOTTIME.
     pub fn due_at(&self) -> Option<u64> {
         self.next_at
     }
 
     /// True when an attempt has to be made now; it is under way from then on.
-    pub fn take(&mut self, now: u64) -> bool {
+    pub fn begin_attempt(&mut self, now: u64) -> bool {
         self.next_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// An attempt came to its end at `now`.
-    pub fn attempted(&mut self, outcome: Result<(), String>, now: u64) -> Option<Verdict> {
+    /// Takes in that an attempt ended at `now`: well, or with this failure.
+    pub fn on_attempt(&mut self, failure: Option<String>, now: u64) -> Option<Verdict> {
         self.next_at = Some(now.saturating_add(self.health.interval.as_micros()));
         self.attempts = self.attempts.saturating_add(1);
-        let verdict = match outcome {
-            Ok(()) => self.succeeded(),
-            Err(reason) => self.failed(reason),
+        let verdict = match failure {
+            None => self.succeeded(),
+            Some(reason) => self.failed(reason),
         };
         if matches!(verdict, Some(Verdict::Unhealthy(_))) {
             self.next_at = None;
@@ -117,7 +147,7 @@ impl Checkup {
         self.in_time()
     }
 
-    /// Fails as soon as the attempts that are left cannot suffice.
+    /// Unhealthy as soon as the attempts that are left cannot make it healthy.
     fn in_time(&self) -> Option<Verdict> {
         let health = &self.health;
         let limit = grace(health)
@@ -132,7 +162,7 @@ impl Checkup {
     }
 }
 
-/// How many attempts are the grace.
+/// How many attempts the grace has.
 fn grace(health: &Health) -> u32 {
     let interval = health.interval.as_micros().max(1);
     let attempts = health.initial_interval.as_micros().div_ceil(interval);
@@ -157,15 +187,16 @@ mod tests {
         }
     }
 
-    /// `+` a success, `-` a failure; the verdicts by attempt: H, U, or a dot for none.
+    /// The verdicts by attempt (H, U, or a dot for none) of outcomes (`+` a success, `-` a
+    /// failure).
     fn course(health: Health, outcomes: &str) -> String {
-        let mut checkup = Checkup::new(health, false, 0);
+        let mut check = HealthCheck::new(health, false, 0);
         let verdicts = outcomes.chars().enumerate().map(|(index, outcome)| {
-            let result = match outcome {
-                '+' => Ok(()),
-                _ => Err("no".to_owned()),
+            let failure = match outcome {
+                '+' => None,
+                _ => Some("no".to_owned()),
             };
-            match checkup.attempted(result, index as u64) {
+            match check.on_attempt(failure, index as u64) {
                 None => '.',
                 Some(Verdict::Healthy) => 'H',
                 Some(Verdict::Unhealthy(_)) => 'U',
@@ -197,10 +228,10 @@ mod tests {
 
     #[test]
     fn one_that_was_healthy_has_no_grace_left() {
-        let mut checkup = Checkup::new(health(30, 0, 1), true, 0);
-        assert!(checkup.take(0) && !checkup.take(0));
-        let verdict = checkup.attempted(Err("gone".to_owned()), 5);
+        let mut check = HealthCheck::new(health(30, 0, 1), true, 0);
+        assert!(check.begin_attempt(0) && !check.begin_attempt(0));
+        let verdict = check.on_attempt(Some("gone".to_owned()), 5);
         assert_eq!(verdict, Some(Verdict::Unhealthy("gone".to_owned())));
-        assert_eq!(checkup.due_at(), None);
+        assert_eq!(check.due_at(), None);
     }
 }

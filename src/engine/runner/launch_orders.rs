@@ -1,13 +1,15 @@
-//! From a process of the task to what the keeper needs to launch it.
+//! From a process of the task to the order that has the keeper launch it.
 //!
 //! The environment is clean: HOME (the sandbox), LOGNAME, USER, PATH, what `--preserve-env` kept,
 //! the process' `env_file` and `env`, and BASH_ENV once the sandbox has a `.thermos_profile`.
+//! Nothing is launched here.
 
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
 };
 
+use super::error::IsolationError;
 use crate::{
     engine::keeper::try_private,
     journal::Header,
@@ -26,28 +28,29 @@ type Variables = BTreeMap<String, String>;
 const PROFILE: &str = ".thermos_profile";
 const SHELL: &str = "/bin/bash";
 
-/// Builds launches, remembering accounts: looking one up may ask a network.
+/// Builds launch orders. It remembers accounts, because looking one up may ask a network.
 #[derive(Debug)]
-pub(super) struct Launches {
+pub(super) struct LaunchOrders {
     header: Header,
     accounts: HashMap<String, (Account, Vec<u32>)>,
-    /// What is for a console goes to the container's output: nobody follows the task's.
+    /// Output for a console goes to the container's output too, because no client follows the task.
     echoes: bool,
 }
 
-impl Launches {
-    pub fn new(mut header: Header, echoes: bool) -> Launches {
+impl LaunchOrders {
+    /// For the task of `header`.
+    pub fn new(mut header: Header, echoes: bool) -> LaunchOrders {
         // The task is known in its decoded form; its text may be most of the header.
         header.task = String::new();
-        Launches {
+        LaunchOrders {
             header,
             accounts: HashMap::new(),
             echoes,
         }
     }
 
-    /// The launch of a run. An account that is gone by now makes a launch that the keeper fails
-    /// with the reason.
+    /// The launch of a run. A process whose files of variables cannot be read gets a launch that
+    /// the keeper refuses, with the reason.
     pub fn of(&mut self, task: &Task, process: usize, run: u32) -> Launch {
         let spec = &task.processes[process];
         let identity = self.identity(spec);
@@ -92,7 +95,8 @@ impl Launches {
         Path::new(&self.header.sandbox)
     }
 
-    /// The launch of a health check's script: as the process that it is about, or as the task.
+    /// The launch of a health check's script, as the user of the process that it is about, or of
+    /// the task.
     pub fn of_probe(&mut self, task: &Task, subject: Option<(usize, u32)>, script: &str) -> Launch {
         let own = Process::named("health".to_owned());
         let spec = match subject {
@@ -101,7 +105,7 @@ impl Launches {
         };
         let (process, run) = subject.map_or((0, 0), |(process, run)| (process as u32, run));
         let identity = self.identity(spec);
-        // A script that lacks a variable fails and says so: that is what a check is for.
+        // A script that lacks a variable fails, and the check reports that.
         let environment = self.environment(task, spec, identity.as_ref());
         Launch {
             process,
@@ -136,7 +140,7 @@ impl Launches {
             .collect()
     }
 
-    /// What a process gets, its files of variables included.
+    /// The variables that a process gets, those of its files included.
     fn environment(
         &self,
         task: &Task,
@@ -158,7 +162,7 @@ impl Launches {
         Ok(environment)
     }
 
-    /// Where a private task could make links to what it does not see.
+    /// The directories in which a private task could make links to files that it does not see.
     fn writable(&self, task: &Task) -> Vec<PathBuf> {
         if task.isolation.level == Level::Directory {
             return Vec::new();
@@ -191,7 +195,7 @@ impl Launches {
     fn identity(&mut self, spec: &Process) -> Option<Identity> {
         let own = nix::unistd::geteuid().as_raw();
         if spec.user.is_none() && self.header.uid == own {
-            // Nobody to become, so nobody is looked up.
+            // The process stays the runner's own user, so no account is looked up.
             return None;
         }
         let name = spec.user.as_ref().unwrap_or(&self.header.user);
@@ -217,19 +221,21 @@ impl Launches {
     }
 }
 
-/// Builds what a private task would have, and takes it away again: what cannot be built is known before
-/// anything begins. Nothing is done for a task that is not private.
+/// Builds the namespaces of a private task and takes them away again, so that a machine where they
+/// cannot be built is known before the task begins. Does nothing for a task that is not private.
 ///
 /// # Errors
 /// The step that failed, and on what.
-pub fn check_isolation(task: &Task, sandbox: &Path) -> Result<(), String> {
+pub fn check_isolation(task: &Task, sandbox: &Path) -> Result<(), IsolationError> {
     match task.isolation.level {
         Level::Directory => Ok(()),
-        Level::Private => try_private(sandbox, &private(task)),
+        Level::Private => {
+            try_private(sandbox, &private(task)).map_err(|why| IsolationError(why.to_string()))
+        }
     }
 }
 
-/// What a process may use, and what it may see.
+/// The parts of a launch that say what a process may use, and what it may see.
 fn bounds(task: &Task, spec: &Process) -> Launch {
     let of_task = task.resources.as_ref().filter(|_| task.enforce);
     let mut launch = Launch {
@@ -244,7 +250,8 @@ fn bounds(task: &Task, spec: &Process) -> Launch {
     launch
 }
 
-/// Limits of the kernel's own kind; what we may not set is left out if that is enough.
+/// Sets limits of the kernel's own kind. With `best_effort`, those that this user may not set are
+/// left out.
 fn own_limits(resources: &Resources, launch: &mut Launch) {
     let problems = match resources.best_effort {
         true => check_rlimits(resources),
@@ -310,7 +317,8 @@ fn private(task: &Task) -> wire::Private {
     }
 }
 
-/// A private task must not learn through a link what is there that it does not see.
+/// True when the file is there. For a private task links are not followed: it must not learn
+/// through one whether a file is there that it does not see.
 pub(super) fn is_there(path: &Path, task: &Task) -> bool {
     match task.isolation.level {
         Level::Directory => path.exists(),

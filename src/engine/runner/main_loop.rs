@@ -1,4 +1,7 @@
-//! The runner's life: its process, its loop, what it waits for. What happens then is the engine's.
+//! The life of a runner's process: how it is set up, its loop, and the events that it waits for.
+//!
+//! What each event leads to is decided in the engine. A broken link to the keeper ends the runner;
+//! only a journal that cannot be trusted ends the task too.
 
 use std::{
     io,
@@ -16,9 +19,10 @@ use tokio::{
 };
 
 use super::{
-    clients::{Clients, may_speak},
+    clients::{Clients, is_allowed},
     engine::Engine,
-    overseer::Overseer,
+    error::RunnerError,
+    steering::Steering,
 };
 use crate::{
     engine::ipc::{DISTRUST, LinkBuffer, RUNNER_VERB, RunnerKind, RunnerSetup, messages},
@@ -30,42 +34,54 @@ use crate::{
     },
 };
 
-/// A pause of this length means that we mostly wait again, microseconds.
+/// After a pause of this length the runner gives memory back, microseconds: it mostly waits again.
 const SETTLE_US: u64 = 100_000;
 
-/// How the runner of a person's task is started.
+/// An outbox that was larger than this for a moment gives its memory back, bytes.
+const LARGE: usize = 128 << 10;
+
+/// Memory is to be given back as the very last thing before the next long wait: code that runs
+/// after that comes back into memory.
+static TRIM: AtomicBool = AtomicBool::new(false);
+
+/// How the runner of a task of `dewar run` is started: without a steering.
 pub const LOCAL: RunnerKind = RunnerKind {
     verb: RUNNER_VERB,
     main: |setup| runner_main(setup, || None),
 };
 
-/// The life of a runner; `overseer` is made within its runtime. Returns its exit code.
-pub fn runner_main(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> u8 {
-    match live(setup, overseer) {
-        Ok(()) => 0,
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            tracing::error!("the journal cannot be trusted: {error}");
-            DISTRUST
-        }
-        Err(error) => {
-            tracing::error!("the runner cannot go on: {error}");
-            70
-        }
+/// The life of a runner; `steering` is called within its runtime. Returns its exit code.
+pub fn runner_main(setup: RunnerSetup, steering: fn() -> Option<Box<dyn Steering>>) -> u8 {
+    let Err(error) = start(setup, steering) else {
+        return 0;
+    };
+    tracing::error!("{error}");
+    exit_code(&error)
+}
+
+/// What the runner's exit tells the keeper: whether another runner could do better.
+fn exit_code(error: &RunnerError) -> u8 {
+    match error {
+        RunnerError::Distrust(_) => DISTRUST,
+        RunnerError::Link(_) | RunnerError::Io(_) => 70,
     }
 }
 
-fn live(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> io::Result<()> {
-    // We die with our keeper, even when we are stopped: the next one has its own runner.
+fn start(
+    setup: RunnerSetup,
+    steering: fn() -> Option<Box<dyn Steering>>,
+) -> Result<(), RunnerError> {
+    // The runner dies with its keeper, even when it is stopped: the next keeper has its own runner.
     let keeper = nix::unistd::getppid();
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)?;
     if nix::unistd::getppid() != keeper {
         return Ok(());
     }
-    nix::sys::prctl::set_name(c"dewar-runner")?;
-    // Clients take descriptors; nothing is ever started from here that could inherit the limit.
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    nix::sys::prctl::set_name(c"dewar-runner").map_err(io::Error::from)?;
+    // Clients take descriptors; a runner starts no process that could inherit the limit.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io::Error::from)?;
     if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(io::Error::from)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -75,37 +91,29 @@ fn live(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> io::
             }
         })
         .build()?;
-    runtime.block_on(async { run(setup, overseer()).await })
+    runtime.block_on(async { run(setup, steering()).await })
 }
 
-/// More than what is sent in a busy moment, bytes.
-const LARGE: usize = 128 << 10;
-
-/// Memory is to be given back as the very last thing before the next long wait: whatever runs after
-/// that comes back into memory.
-static TRIM: AtomicBool = AtomicBool::new(false);
-
-async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Result<()> {
+async fn run(setup: RunnerSetup, steering: Option<Box<dyn Steering>>) -> Result<(), RunnerError> {
     let stream = std::os::unix::net::UnixStream::from(setup.link);
     let link = UnixStream::from_std(stream)?;
     let listener = std::os::unix::net::UnixListener::from(setup.listener);
     let listener = UnixListener::from_std(listener)?;
     let mut inbox = LinkBuffer::default();
-    let (heard, mut requests) = mpsc::channel(64);
-    let clients = Clients::new(heard);
-    let (ended, mut ends) = mpsc::unbounded_channel();
+    let (sender, mut requests) = mpsc::channel(64);
+    let clients = Clients::new(sender);
+    let (outcomes, mut ended) = mpsc::unbounded_channel();
     let welcome = first_report(&link, &mut inbox).await?;
-    let mut engine = Engine::new(&setup.directory, clients, ended, overseer, welcome)?;
-    for report in messages::<wire::Report>(&mut inbox)? {
-        engine.hear(report);
-    }
+    let mut engine = Engine::new(&setup.directory, clients, outcomes, steering, welcome)?;
+    take_reports(&mut engine, &mut inbox)?;
     let timer = BootTimer::new()?;
     if let Some(client) = setup.client {
         let client = std::os::unix::net::UnixStream::from(client);
         client.set_nonblocking(true)?;
         engine.clients.add(UnixStream::from_std(client)?);
     }
-    // After an error (no descriptors left, mostly) nobody is accepted until something happens.
+    // After an error (mostly: no descriptors left) the runner accepts no client until something
+    // happens.
     let mut accepts = true;
     let mut outbox: Vec<u8> = Vec::new();
     let mut is_restless = true;
@@ -133,14 +141,12 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
                     // The keeper is gone, and its successor has a runner of its own.
                     return Ok(());
                 }
-                for report in messages::<wire::Report>(&mut inbox)? {
-                    engine.hear(report);
-                }
+                take_reports(&mut engine, &mut inbox)?;
             }
             fired = timer.fired() => {
                 fired?;
                 if rest_at.is_some_and(|at| at <= now().boot_us) {
-                    engine.unsaid.shrink_to_fit();
+                    engine.undurable.shrink_to_fit();
                     outbox.shrink_to_fit();
                     inbox.shrink_to_fit();
                     TRIM.store(true, Ordering::Relaxed);
@@ -150,7 +156,7 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
             }
             accepted = listener.accept(), if accepts && engine.clients.has_room() => {
                 match accepted {
-                    Ok((client, _)) if may_speak(&client) => engine.clients.add(client),
+                    Ok((client, _)) if is_allowed(&client) => engine.clients.add(client),
                     Ok(_) => tracing::warn!("a client of another user was turned away"),
                     Err(error) => {
                         tracing::warn!("cannot accept a client: {error}");
@@ -159,46 +165,59 @@ async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Res
                     }
                 }
             },
-            Some(heard) = requests.recv() => {
-                engine.serve(heard);
+            Some(message) = requests.recv() => {
+                engine.on_client(message);
                 // A client that was let go gives its descriptor back before the next is accepted.
                 tokio::task::yield_now().await;
             }
-            () = outside(&mut engine.overseer) => {}
-            Some(ended) = ends.recv() => engine.ended(ended),
+            () = steering_event(&mut engine.steering) => {}
+            Some(outcome) = ended.recv() => engine.on_outcome(outcome),
         }
         accepts = true;
         is_restless = true;
     }
-    // Everything that was said must get out, but nobody who does not read is waited for: the
-    // keeper ends us in time.
+    // Every line must get out to clients that read. The keeper ends the runner in time, so a client
+    // that does not read holds up nothing.
     drop(requests);
     engine.clients.finish().await;
     Ok(())
 }
 
-/// What the overseer hears from outside.
-async fn outside(overseer: &mut Option<Box<dyn Overseer>>) {
-    match overseer {
-        Some(overseer) => std::future::poll_fn(|context| overseer.poll(context)).await,
+/// Waits until the steering has taken in something from outside.
+async fn steering_event(steering: &mut Option<Box<dyn Steering>>) {
+    match steering {
+        Some(steering) => std::future::poll_fn(|context| steering.poll(context)).await,
         None => std::future::pending().await,
     }
 }
 
-/// The keeper's welcome. What came behind it stays in `inbox`.
-async fn first_report(link: &UnixStream, inbox: &mut LinkBuffer) -> io::Result<wire::Report> {
+/// Tells the engine of every whole report that has arrived.
+fn take_reports(engine: &mut Engine, inbox: &mut LinkBuffer) -> Result<(), RunnerError> {
+    for report in messages::<wire::Report>(inbox).map_err(RunnerError::Link)? {
+        engine.on_report(report);
+    }
+    Ok(())
+}
+
+/// The keeper's first report. The bytes behind it stay in `inbox`.
+async fn first_report(
+    link: &UnixStream,
+    inbox: &mut LinkBuffer,
+) -> Result<wire::Report, RunnerError> {
     loop {
         link.readable().await?;
         if !receive(link, inbox)? {
-            return Err(io::ErrorKind::BrokenPipe.into());
+            let ended = io::ErrorKind::BrokenPipe;
+            return Err(RunnerError::Link(ended.into()));
         }
-        if let Some(report) = inbox.first::<wire::Report>()? {
+        let first = inbox.first::<wire::Report>();
+        if let Some(report) = first.map_err(RunnerError::Link)? {
             return Ok(report);
         }
     }
 }
 
-/// Reads what is there; false at the end.
+/// Reads the bytes that have arrived; false at the end of the link.
 fn receive(link: &UnixStream, inbox: &mut LinkBuffer) -> io::Result<bool> {
     let mut chunk = [0; 16 << 10];
     loop {
@@ -211,6 +230,7 @@ fn receive(link: &UnixStream, inbox: &mut LinkBuffer) -> io::Result<bool> {
     }
 }
 
+/// Writes as much of `outbox` as the link takes.
 fn send(link: &UnixStream, outbox: &mut Vec<u8>) -> io::Result<()> {
     while !outbox.is_empty() {
         match link.try_write(outbox) {
@@ -224,4 +244,35 @@ fn send(link: &UnixStream, outbox: &mut Vec<u8>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::unix::net};
+
+    use super::*;
+    use crate::engine::runner::error::Distrust;
+
+    #[test]
+    fn a_link_that_speaks_nonsense_costs_a_runner_and_not_the_task() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ours, mut keepers) = net::UnixStream::pair().unwrap();
+        let listener = net::UnixListener::bind(directory.path().join("socket")).unwrap();
+        for socket in [ours.set_nonblocking(true), listener.set_nonblocking(true)] {
+            socket.unwrap();
+        }
+        keepers.write_all(&[0xff; 4]).unwrap();
+        let setup = RunnerSetup {
+            link: ours.into(),
+            listener: listener.into(),
+            directory: std::fs::File::open(directory.path()).unwrap().into(),
+            client: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        let error = runtime.block_on(run(setup, None)).unwrap_err();
+        assert!(matches!(error, RunnerError::Link(_)), "{error}");
+        assert_eq!(exit_code(&error), 70);
+        assert_eq!(exit_code(&RunnerError::Distrust(Distrust::Empty)), DISTRUST);
+    }
 }

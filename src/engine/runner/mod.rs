@@ -1,19 +1,26 @@
 //! The runner: replays the journal, feeds events to the plan, sends its decisions to the keeper,
 //! keeps timers, and answers clients.
 //!
-//! It owns no fact: all it knows is the journal, replayed. Killing it costs a replay and nothing
+//! It owns no fact: all it knows comes from the journal. Killing it costs a replay and nothing
 //! else. It never touches a process.
 
+mod batch;
 mod clients;
 mod disk_watch;
 mod engine;
+mod error;
 mod health_check;
 mod launch_orders;
 mod main_loop;
-mod overseer;
 mod probe;
 mod running_task;
+mod side_work;
+mod steering;
+mod task_checks;
+mod task_requests;
+mod welcome;
 
+pub use error::IsolationError;
 pub use launch_orders::check_isolation;
 pub use main_loop::{LOCAL, runner_main};
-pub use overseer::{Members, Overseer, Want};
+pub use steering::{Members, Steering, Want};

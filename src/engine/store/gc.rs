@@ -1,8 +1,9 @@
-//! Removing what old tasks left: which of them (pure), and how (without ever removing a half-known
-//! one, a living one, or a sandbox that a person named).
+//! Removing the directories of old tasks: which of them (pure), and how.
 //!
-//! A task goes in two steps: its directory gets a hidden name, then what is in it is removed. Whoever
-//! is killed between them leaves a hidden directory, which the next collection removes.
+//! A task that lives, that cannot be read, or that belongs to an executor is never removed, nor is
+//! a sandbox outside the task's directory. A task is removed in two steps: its directory gets a
+//! hidden name, then what is in it is removed. A collection that is killed between the steps leaves
+//! a hidden directory, which the next collection removes.
 
 use std::{
     fs, io,
@@ -19,10 +20,10 @@ use crate::{
     journal::open_locked,
 };
 
-/// Directories on their way out.
+/// The names of directories that are being removed begin with this.
 const LEAVING: &str = ".gc-";
 
-/// What may stay.
+/// How many tasks that are over may stay. A limit that is not set removes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Tasks that ended longer ago than this go, microseconds.
@@ -33,23 +34,23 @@ pub struct Policy {
     pub bytes: Option<u64>,
 }
 
-/// A task that is over.
+/// A task that is over and may be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its id.
+    /// The id of the task.
     pub id: String,
     /// When it ended, microseconds since 1970.
     pub ended_us: u64,
-    /// What its files take on disk.
+    /// How much its files take on disk.
     pub bytes: u64,
 }
 
-/// What a collection came to.
+/// The result of a collection.
 #[derive(Debug, Default)]
 pub struct Collected {
-    /// Tasks that were (or would be) removed, the oldest first.
+    /// The tasks that were (or would be) removed, the oldest first.
     pub removed: Vec<Candidate>,
-    /// What could not be removed or judged, and why.
+    /// The tasks that could not be removed or read, each with the reason.
     pub failed: Vec<(String, String)>,
 }
 
@@ -77,10 +78,10 @@ impl Policy {
     }
 }
 
-/// Removes what `policy` lets go of; with `is_trial`, only says what that would be.
+/// Removes the tasks that `policy` chooses; with `is_trial`, only returns them.
 ///
 /// # Errors
-/// When the tasks cannot be listed. What fails for one task is told, and the others go on.
+/// When the tasks cannot be listed. A failure over one task is in the result, and the others go on.
 pub fn collect(
     store: &Store,
     policy: &Policy,
@@ -117,7 +118,7 @@ pub fn collect(
         }
         match remove(store, &candidate.id) {
             Ok(true) => collected.removed.push(candidate),
-            // Somebody looks at it just now.
+            // A keeper has it, or another collection.
             Ok(false) => {}
             Err(error) => collected.failed.push((candidate.id, error.to_string())),
         }
@@ -130,7 +131,7 @@ fn real(path: PathBuf) -> PathBuf {
     fs::canonicalize(&path).unwrap_or(path)
 }
 
-/// Where each task works: somebody may have named a directory inside another task's.
+/// The sandbox of each task: a user may have named a directory inside another task's.
 fn sandboxes(store: &Store, ids: &[String]) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let mut found = Vec::new();
     for id in ids {
@@ -139,16 +140,17 @@ fn sandboxes(store: &Store, ids: &[String]) -> Result<Vec<(String, PathBuf)>, St
                 found.push((id.clone(), real(PathBuf::from(stored.status.sandbox))))
             }
             Ok(None) => {}
-            // Told already, when the candidates were looked for.
+            // It is in the result already: the search for candidates met the same error.
             Err(error) => tracing::info!("{id}: {error}"),
         }
     }
     Ok(found)
 }
 
-/// A task that may go: it is over, and lives here. An executor's tasks are their agent's to remove.
+/// The task as a candidate, if it is over and lives here. The tasks of executors are removed by
+/// their agents.
 fn candidate(store: &Store, id: &str) -> Result<Option<Candidate>, StoreError> {
-    if store.is_members(id) {
+    if store.belongs_to_executor(id) {
         return Ok(None);
     }
     let Some(stored) = store.load(id)? else {
@@ -156,7 +158,7 @@ fn candidate(store: &Store, id: &str) -> Result<Option<Candidate>, StoreError> {
     };
     let state = stored.model.plan.state();
     let last = stored.status.states.last();
-    let ended = last.and_then(|last| last.at.parse::<jiff::Timestamp>().ok());
+    let ended = last.map(|last| last.at.timestamp());
     if !state.is_some_and(TaskState::is_terminal) || stored.status.keeper_pid.is_some() {
         return Ok(None);
     }
@@ -167,20 +169,20 @@ fn candidate(store: &Store, id: &str) -> Result<Option<Candidate>, StoreError> {
     }))
 }
 
-/// False when somebody looks after the task.
+/// Removes a task; false when a keeper has it, or another collection.
 fn remove(store: &Store, id: &str) -> io::Result<bool> {
     let directory = store.directory(id).map_err(io::Error::other)?;
     let opened = open_directory(&directory.display().to_string())?;
     let Some(lock) = open_locked(&opened, LIVE)? else {
         return Ok(false);
     };
-    // It may be another task by now, which somebody is about to begin.
+    // It may be another task by now, which a client is about to begin.
     if !candidate(store, id).is_ok_and(|found| found.is_some()) {
         return Ok(false);
     }
     let hidden = hidden(&directory)?;
     fs::rename(&directory, &hidden)?;
-    // Links are removed, never followed: a sandbox that a person named is not in here.
+    // Links are removed, never followed: a sandbox elsewhere stays.
     remove_tree(&hidden)?;
     drop(lock);
     Ok(true)
@@ -221,7 +223,7 @@ fn hidden(directory: &Path) -> io::Result<PathBuf> {
     Ok(parent.join(format!("{LEAVING}{}", uuid::Uuid::new_v4())))
 }
 
-/// What an earlier collection was killed over.
+/// Removes the hidden directories that earlier collections left when they were killed.
 fn sweep(store: &Store, collected: &mut Collected) {
     let Ok(entries) = fs::read_dir(store.tasks()) else {
         return;
@@ -236,7 +238,8 @@ fn sweep(store: &Store, collected: &mut Collected) {
     }
 }
 
-/// Bytes on disk of everything below `path`, links not followed. What cannot be read counts nothing.
+/// Bytes on disk of all files below `path`, links not followed. A directory that cannot be read
+/// counts only itself.
 fn size_of(path: &Path) -> u64 {
     const BLOCK: u64 = 512;
     let own = fs::symlink_metadata(path).map_or(0, |meta| meta.blocks() * BLOCK);

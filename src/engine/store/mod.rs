@@ -1,6 +1,7 @@
 //! The tasks of this machine: listing, measuring and removing them.
 //!
-//! It reads what tasks left on the disk, and removes what is over. It changes nothing of a living task.
+//! It reads the files that tasks left on the disk, and removes those of tasks that are over. It
+//! changes nothing of a living task.
 
 mod gc;
 mod store;

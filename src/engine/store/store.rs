@@ -1,6 +1,6 @@
-//! Where tasks are kept on this machine: ROOT/tasks/ID/{journal, live, socket, engine.log, sandbox}.
+//! The directories of tasks: ROOT/tasks/ID/{journal, live, socket, engine.log, sandbox}.
 //!
-//! Looking changes nothing, and a directory that somebody else could have written is not believed.
+//! Looking changes nothing. A directory that another user could have written is not trusted.
 
 use std::{
     fs, io,
@@ -16,6 +16,7 @@ use crate::{
         ipc::{Holder, JOURNAL, LIVE, LiveView},
     },
     journal::{self, Header, JournalError},
+    sys::clock::now,
 };
 
 /// The directory of all tasks.
@@ -24,7 +25,7 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// Why a task cannot be looked at or begun.
+/// Why a task cannot be read or begun.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// There is no such task.
@@ -33,45 +34,57 @@ pub enum StoreError {
     /// The id cannot be a directory's name.
     #[error("bad task id {0:?}: expected a name without '/' that does not begin with '.'")]
     BadId(String),
-    /// The system said no.
+    /// The system refused an operation on a file.
     #[error("cannot {what} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The verb for what was tried.
         what: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// The answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// Somebody else could have written it.
+    /// Another user could have written the task's directory.
     #[error("{path} is not trusted: {why}")]
     Untrusted {
         /// The task's directory.
         path: PathBuf,
-        /// Who could have.
+        /// Why it is not trusted.
         why: &'static str,
     },
-    /// Its journal cannot be used.
+    /// The task's journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Its journal's task cannot be read.
+    /// The task in the journal's header cannot be read.
     #[error("the task in the header of {path} cannot be read: {source}")]
     Header {
         /// The journal's file.
         path: PathBuf,
-        /// Why.
+        /// What the decoder says.
         source: serde_json::Error,
     },
 }
 
-/// A task as its files tell it.
+impl StoreError {
+    /// True when the record itself is bad: the task is lost. That a record cannot be read just now (no
+    /// descriptors, no rights) says nothing about it.
+    pub fn is_distrust(&self) -> bool {
+        match self {
+            StoreError::Journal(JournalError::Io { .. }) => false,
+            StoreError::Journal(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A task as its files describe it.
 #[derive(Debug)]
 pub struct Stored {
-    /// What it is.
+    /// The header of its journal.
     pub header: Header,
-    /// The journal, replayed.
+    /// Its journal, replayed.
     pub model: Model,
-    /// For programs.
+    /// Its status as programs read it.
     pub status: TaskStatus,
 }
 
@@ -120,8 +133,8 @@ impl Store {
         })
     }
 
-    /// Shows a task that lives elsewhere: ROOT/tasks/ID points to `directory`. Pointers to what is
-    /// not there any more are removed.
+    /// Shows a task that lives elsewhere: ROOT/tasks/ID becomes a link to `directory`. Links to
+    /// directories that are gone are removed.
     ///
     /// # Errors
     /// What the system says.
@@ -140,7 +153,8 @@ impl Store {
             let pointer = entry.path();
             let is_pointer = entry.file_type().is_ok_and(|kind| kind.is_symlink());
             if is_pointer && !pointer.exists() {
-                // Somebody else's, or somebody was faster: it harms nobody.
+                // Another user's link, or one that another process removed first: both are
+                // harmless.
                 if let Err(error) = fs::remove_file(&pointer) {
                     tracing::debug!("{}: {error}", pointer.display());
                 }
@@ -149,19 +163,20 @@ impl Store {
         if path.exists() && !path.is_symlink() {
             return Err(fail("make", &path)(io::ErrorKind::AlreadyExists.into()));
         }
-        // An id may have been used before: the pointer is the newest task's. Renaming replaces it
-        // at once.
+        // An id may have been used before: the link is the newest task's. Renaming replaces an
+        // earlier link at once.
         let fresh = tasks.join(format!(".{}", uuid::Uuid::new_v4()));
         std::os::unix::fs::symlink(directory, &fresh).map_err(fail("make", &fresh))?;
         fs::rename(&fresh, &path).map_err(fail("make", &path))
     }
 
-    /// True when the task belongs to an executor: it ends with that one, and nobody takes it up.
-    pub fn is_members(&self, id: &str) -> bool {
+    /// True when the task belongs to an executor: it ends with its executor, and no client takes it
+    /// up again.
+    pub fn belongs_to_executor(&self, id: &str) -> bool {
         self.directory(id).is_ok_and(|path| path.is_symlink())
     }
 
-    /// The ids of all tasks, in the order of their names.
+    /// The ids of all tasks, sorted.
     ///
     /// # Errors
     /// What the system says; a root that does not exist is empty.
@@ -186,7 +201,7 @@ impl Store {
         Ok(ids)
     }
 
-    /// A task as its files tell it; `None` when it never began.
+    /// A task as its files describe it; `None` when it never began.
     ///
     /// # Errors
     /// When there is no such task, or its files cannot be used.
@@ -211,7 +226,7 @@ impl Store {
         let pids = [pid(Holder::Root), pid(Holder::Keeper), pid(Holder::Runner)];
         let status = model
             .history
-            .status(&model.plan, &path.display().to_string(), pids);
+            .status(&model.plan, &path.display().to_string(), pids, now());
         Ok(Some(Stored {
             header: replay.header,
             model,
@@ -220,14 +235,15 @@ impl Store {
     }
 }
 
-/// True when a task may be called so: its id is a directory's name.
+/// True when `id` can be a task's id: it can be a directory's name.
 pub fn is_task_id(id: &str) -> bool {
     let is_bad = id.is_empty() || id.starts_with('.') || id.contains(['/', '\0']);
     !is_bad && id.len() <= 255
 }
 
-/// The directory of a task as it may be believed, pointers followed, and who owns it. Whoever made
-/// the pointer (root believes everybody) is believed about what it points to.
+/// The directory of a task, links followed, if it can be trusted, and the user id of its owner. The
+/// directory must belong to this user, and a link too. For root, a link may belong to any user; the
+/// directory behind it must then belong to the same one.
 fn trusted(id: &str, directory: PathBuf) -> Result<(PathBuf, u32), StoreError> {
     let look = |directory: &Path| match fs::symlink_metadata(directory) {
         Ok(meta) => Ok(meta),
@@ -242,9 +258,9 @@ fn trusted(id: &str, directory: PathBuf) -> Result<(PathBuf, u32), StoreError> {
     };
     let mut directory = directory;
     let mut meta = look(&directory)?;
-    let mut us = nix::unistd::geteuid().as_raw();
-    if meta.is_symlink() && (meta.uid() == us || us == 0) {
-        us = meta.uid();
+    let mut owner = nix::unistd::geteuid().as_raw();
+    if meta.is_symlink() && (meta.uid() == owner || owner == 0) {
+        owner = meta.uid();
         directory = match fs::canonicalize(&directory) {
             Ok(target) => target,
             // The agent removed what it pointed to.
@@ -261,11 +277,11 @@ fn trusted(id: &str, directory: PathBuf) -> Result<(PathBuf, u32), StoreError> {
     if !meta.is_dir() {
         return untrusted("it is no directory");
     }
-    if meta.uid() != us {
-        return untrusted("it belongs to somebody else");
+    if meta.uid() != owner {
+        return untrusted("it belongs to another user");
     }
     if meta.mode() & 0o022 != 0 {
         return untrusted("its group or others may write it (chmod go-w)");
     }
-    Ok((directory, us))
+    Ok((directory, owner))
 }

@@ -1,27 +1,27 @@
-//! What runs use, for whoever looks: of those that live by a look at the machine, of those that are over
-//! by their end's record.
+//! What living runs use, measured on this machine: by their cgroups, else by their processes.
+//!
+//! What a run used that is over is in its end's record, and is left as it is.
 
 use std::{collections::HashMap, fs};
 
 use crate::{
-    engine::history::TaskStatus,
-    resources::{Group, Site, own_usage},
+    engine::history::{RunStatus, TaskStatus, UsageStatus},
+    resources::{Group, Hierarchies, Usage, usage_of_processes},
     sys::stat::ProcessStat,
 };
 
-/// How much of what there is to know is wanted.
+/// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Time, memory and processes.
     Brief,
-    /// Everything.
+    /// All that the kernel tells.
     Whole,
 }
 
-/// Looks at the runs of `status` that live.
+/// Measures the living runs of `status`, and puts what they use into it.
 pub fn measure(status: &mut TaskStatus, how: Measure) {
-    let lives =
-        |run: &crate::engine::history::RunStatus| run.stopped_at.is_none() && run.pid.is_some();
+    let lives = |run: &RunStatus| run.stopped_at.is_none() && run.pid.is_some();
     let mut live = status
         .processes
         .iter_mut()
@@ -29,7 +29,7 @@ pub fn measure(status: &mut TaskStatus, how: Measure) {
     if !live.any(|run| lives(run)) {
         return;
     }
-    // One look each for all of them, and only if somebody needs it.
+    // Each is found once for all runs, and only if a run needs it.
     let mut site: Option<Group> = None;
     let mut trees: Option<Trees> = None;
     for process in &mut status.processes {
@@ -38,7 +38,8 @@ pub fn measure(status: &mut TaskStatus, how: Measure) {
         };
         let usage = match &run.cgroup {
             Some(name) => {
-                let group = site.get_or_insert_with(|| Group::of(&Site::find(), &status.cgroups));
+                let group =
+                    site.get_or_insert_with(|| Group::of(&Hierarchies::find(), &status.cgroups));
                 let group = group.below(name);
                 match how {
                     Measure::Brief => group.usage_now(),
@@ -47,14 +48,30 @@ pub fn measure(status: &mut TaskStatus, how: Measure) {
             }
             None => {
                 let trees = trees.get_or_insert_with(Trees::look);
-                own_usage(&trees.of(run.pid.unwrap_or_default() as i32))
+                usage_of_processes(&trees.of(run.pid.unwrap_or_default() as i32))
             }
         };
-        run.usage = Some(Box::new(usage.into()));
+        run.usage = Some(Box::new(shown(&usage)));
     }
 }
 
-/// Who descends from whom, and who is in whose session.
+/// A measurement in the form that programs read.
+fn shown(usage: &Usage) -> UsageStatus {
+    let seconds = |us: Option<u64>| us.map(|us| us as f64 / 1e6);
+    UsageStatus {
+        cpu_seconds: seconds(usage.cpu_us),
+        throttled_seconds: seconds(usage.throttled_us),
+        memory: usage.memory,
+        memory_peak: usage.memory_peak,
+        memory_limit: usage.memory_limit,
+        oom_kills: usage.oom_kills,
+        pids: usage.pids,
+        pids_peak: usage.pids_peak,
+        pids_refused: usage.pids_refused,
+    }
+}
+
+/// The processes of this machine by parent and by session.
 #[derive(Debug, Default)]
 struct Trees {
     children: HashMap<i32, Vec<i32>>,

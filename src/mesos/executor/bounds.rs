@@ -1,18 +1,18 @@
-//! How many tasks an executor takes, and where their files are.
+//! What an executor imposes on all of its tasks, and where it keeps its own files.
 
 use crate::{journal::Executor, task::Level};
 
-/// What all tasks of an executor may use and see.
+/// What all tasks of an executor may use and see, whatever they say themselves.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
-    /// `None`: what each task says.
+    /// The level of isolation; `None`: as each task says.
     pub isolation: Option<Level>,
-    /// Each task is held to its resources.
+    /// True when each task is limited to its resources.
     pub enforce_task: bool,
 }
 
 impl Bounds {
-    /// As the executor's journal has them.
+    /// Reads them from the header of the executor's journal.
     pub(super) fn of(executor: &Executor) -> Bounds {
         Bounds {
             isolation: executor.isolation.parse().ok(),
@@ -21,5 +21,5 @@ impl Bounds {
     }
 }
 
-/// Where in the container's sandbox the executor keeps its own files.
+/// The directory of the executor's own files, within the container's sandbox.
 pub(super) const DIRECTORY: &str = ".dewar";

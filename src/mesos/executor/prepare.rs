@@ -1,4 +1,4 @@
-//! From a TaskInfo to a task that can begin: its configuration, ports, user and directories.
+//! From a `TaskInfo` to a task that can be opened: its configuration, ports, user and directories.
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +9,8 @@ use std::{
 
 use super::{
     bounds::Bounds,
-    interface::Words,
-    task_source::{Described, invalid, of_check, of_mesos, unbuilt},
+    interface::UpdateText,
+    task_source::{TaskSource, invalid, of_check, of_mesos, unbuilt},
 };
 use crate::{
     config::{Bindings, Wrapper, job_sets},
@@ -25,79 +25,79 @@ use crate::{
     sandbox::{self, Account},
 };
 
-/// Mesos' default for processes.
+/// The `PATH` that Mesos gives to processes.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The executor's own place and host.
+/// What all tasks of an executor have in common.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ExecutorContext {
     /// The container's sandbox.
     pub sandbox: PathBuf,
-    /// Where the executor's socket is.
+    /// The directory of the executor's socket.
     pub directory: PathBuf,
     pub hostname: String,
     pub bounds: Bounds,
 }
 
-/// A task that can begin.
+/// A task that can be opened: its directory, and the header of its journal.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub directory: String,
     pub header: Header,
 }
 
-/// Makes everything that a task needs before its journal begins.
+/// Makes everything that a task needs before its journal is created.
 ///
 /// # Errors
-/// What to say of the task that cannot begin.
-pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words> {
+/// The text of the update for a task that cannot be opened.
+pub(super) fn prepare(info: &TaskInfo, context: &ExecutorContext) -> Result<Prepared, UpdateText> {
     let id = info.task_id.value.as_str();
     if !is_task_id(id) {
         return Err(invalid(format!("{id:?} cannot be the name of a directory")));
     }
     let own = Account::own();
-    let mut described = Described::read(info)?;
-    let ports = ports(info, &described.port_names())?;
-    let wrapper = described.wrapper.clone().unwrap_or_default();
+    let mut source = TaskSource::read(info)?;
+    let ports = ports(info, &source.port_names())?;
+    let wrapper = source.wrapper.clone().unwrap_or_default();
     if !wrapper.ignored.is_empty() {
         let names = wrapper.ignored.join(", ");
         tracing::warn!("task {id}: nothing is done about {names}");
     }
-    let account = account(&described, &wrapper, &own)?;
+    let account = account(&source, &wrapper, &own)?;
     let bindings = Bindings {
         task_id: id.to_owned(),
         user: account.name.clone(),
         instance: wrapper.instance.unwrap_or_default(),
-        hostname: place.hostname.clone(),
+        hostname: context.hostname.clone(),
         ports: ports.clone(),
         sets: job_sets(
-            &described.source,
+            &source.source,
             wrapper.role.as_deref().unwrap_or_default(),
             wrapper.environment.as_deref().unwrap_or_default(),
         ),
     };
-    let mut task = described.resolve(&bindings)?;
+    let mut task = source.resolve(&bindings)?;
     if account.name != own.name {
         task.user.get_or_insert(account.name.clone());
     }
     if task.health.is_none() {
         task.health = match &info.health_check {
             Some(check) => Some(of_mesos(check)?),
-            None => described.outer_health(&bindings),
+            None => source.outer_health(&bindings),
         };
     }
     if let Some(check) = &info.check {
         task.check = Some(of_check(check)?);
     }
     if task.lifecycle.is_none()
-        && let Some(document) = &described.document
+        && let Some(document) = &source.document
     {
         task.lifecycle = document.outer_lifecycle(&bindings);
     }
-    if let Some(level) = place.bounds.isolation {
+    if let Some(level) = context.bounds.isolation {
         task.isolation.level = level;
     }
-    task.enforce = place.bounds.enforce_task;
+    task.enforce = context.bounds.enforce_task;
     let problems = match has_limits(&task) {
         true => Survey::take().problems(&task, Whose::Strict),
         false => Vec::new(),
@@ -107,8 +107,8 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
     }
     let text = serde_json::to_string(&task).map_err(|error| invalid(error.to_string()))?;
     let (directory, sandbox) =
-        directories(id, &account, place).map_err(|error| unbuilt(error.to_string()))?;
-    check_isolation(&task, Path::new(&sandbox)).map_err(unbuilt)?;
+        directories(id, &account, context).map_err(|error| unbuilt(error.to_string()))?;
+    check_isolation(&task, Path::new(&sandbox)).map_err(|error| unbuilt(error.to_string()))?;
     let header = Header {
         version: 1,
         task_id: id.to_owned(),
@@ -128,12 +128,10 @@ pub(super) fn prepare(info: &TaskInfo, place: &Place) -> Result<Prepared, Words>
     Ok(Prepared { directory, header })
 }
 
-/// Who runs it: as root the task's user or else its role, else ourselves.
-fn account(described: &Described, wrapper: &Wrapper, own: &Account) -> Result<Account, Words> {
-    let command_user = described
-        .command
-        .as_ref()
-        .and_then(|task| task.user.clone());
+/// The account that runs the task. An executor of root takes the task's user, or else its role; any
+/// other executor runs the task as its own user.
+fn account(source: &TaskSource, wrapper: &Wrapper, own: &Account) -> Result<Account, UpdateText> {
+    let command_user = source.command.as_ref().and_then(|task| task.user.clone());
     let wanted = command_user.or_else(|| wrapper.role.clone());
     match wanted.filter(|name| own.uid == 0 && *name != own.name) {
         None => Ok(own.clone()),
@@ -147,8 +145,8 @@ fn account(described: &Described, wrapper: &Wrapper, own: &Account) -> Result<Ac
     }
 }
 
-/// Ports by name: as DiscoveryInfo says, the others from the resource, both in the order of names.
-fn ports(info: &TaskInfo, names: &[String]) -> Result<BTreeMap<String, u16>, Words> {
+/// Ports by name: first those of `DiscoveryInfo`, then the offered ones in the order of the names.
+fn ports(info: &TaskInfo, names: &[String]) -> Result<BTreeMap<String, u16>, UpdateText> {
     let discovery = info.discovery.as_ref().and_then(|info| info.ports.as_ref());
     let discovered = discovery.iter().flat_map(|ports| &ports.ports);
     let mut found: BTreeMap<String, u16> = discovered
@@ -178,10 +176,15 @@ fn ports(info: &TaskInfo, names: &[String]) -> Result<BTreeMap<String, u16>, Wor
     Ok(found)
 }
 
-/// SANDBOX/tasks/ID with the task's sandbox in it, and ways to it: SANDBOX/sandbox is the first
-/// task's, and who looks at the task finds its executor.
-fn directories(id: &str, account: &Account, place: &Place) -> io::Result<(String, String)> {
-    let directory = place.sandbox.join("tasks").join(id);
+/// Makes SANDBOX/tasks/ID with the task's sandbox in it. SANDBOX/sandbox becomes a link to the
+/// first task's sandbox, and links in the task's directory lead to the executor's socket and live
+/// file.
+fn directories(
+    id: &str,
+    account: &Account,
+    context: &ExecutorContext,
+) -> io::Result<(String, String)> {
+    let directory = context.sandbox.join("tasks").join(id);
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)
@@ -189,9 +192,9 @@ fn directories(id: &str, account: &Account, place: &Place) -> io::Result<(String
     let sandbox =
         sandbox::prepare(&directory.join("sandbox"), account).map_err(io::Error::other)?;
     for name in [SOCKET, LIVE] {
-        link(&place.directory.join(name), &directory.join(name))?;
+        link(&context.directory.join(name), &directory.join(name))?;
     }
-    link(&sandbox, &place.sandbox.join("sandbox"))?;
+    link(&sandbox, &context.sandbox.join("sandbox"))?;
     let text = |path: PathBuf| {
         let path = path.into_os_string().into_string();
         path.map_err(|path| io::Error::other(format!("{} is not UTF-8", path.display())))

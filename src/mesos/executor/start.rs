@@ -1,5 +1,4 @@
-//! `dewar executor`: from the agent's environment to a root in this process' place, and the runner
-//! that talks to the agent.
+//! `dewar executor`: this process becomes the root of an executor; its runner talks to the agent.
 
 use std::{
     fs,
@@ -11,13 +10,13 @@ use thiserror::Error;
 
 use super::{
     bounds::{Bounds, DIRECTORY},
-    overseer::MesosOverseer,
+    driver::ExecutorDriver,
 };
 use crate::{
     engine::{
         ipc::{Go, JOURNAL, RunnerKind},
         keeper::become_root,
-        runner::{Overseer, runner_main},
+        runner::{Steering, runner_main},
     },
     journal::{Executor, Header},
     mesos::protocol::{AgentEnvironment, EnvironmentError, Wire},
@@ -27,49 +26,49 @@ use crate::{
 /// The hidden verb by which an executor's runner is exec'ed.
 pub const EXECUTOR_RUNNER_VERB: &str = "__executor-runner";
 
-/// What becomes an executor's runner. Its setting is in the environment, where a successor finds it
-/// again.
+/// The runner of an executor. Its setting is in the environment, where the next runner finds it
+/// too.
 pub const EXECUTOR_RUNNER: RunnerKind = RunnerKind {
     verb: EXECUTOR_RUNNER_VERB,
-    main: |setup| runner_main(setup, overseer),
+    main: |setup| runner_main(setup, steering),
 };
 
 /// Why there is no executor.
 #[derive(Debug, Error)]
 pub enum ExecutorError {
-    /// Not started by an agent.
+    /// The environment is not one that an agent gives to an executor.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
     /// The sandbox cannot be used.
     #[error("cannot use the sandbox {path}: {why}")]
     Sandbox {
-        /// Where.
+        /// The sandbox that the agent names.
         path: PathBuf,
-        /// Why not.
+        /// Why it cannot be used.
         why: String,
     },
-    /// Ours.
+    /// The root could not be started.
     #[error("{0}")]
     Failed(String),
 }
 
-fn overseer() -> Option<Box<dyn Overseer>> {
-    match MesosOverseer::from_environment() {
-        Ok(overseer) => Some(Box::new(overseer)),
+fn steering() -> Option<Box<dyn Steering>> {
+    match ExecutorDriver::from_environment() {
+        Ok(steering) => Some(Box::new(steering)),
         Err(error) => {
-            // It was readable when the executor began; without it nobody can be spoken to.
+            // The root could read it; without it the runner cannot reach the agent.
             tracing::error!("{error}");
             std::process::exit(70);
         }
     }
 }
 
-/// Becomes an executor: this process waits as its root. Returns the exit code when all is over. Its
-/// tasks are also shown under `root`, where that can be written.
+/// Turns this process into the root of an executor, and returns the exit code when the executor has
+/// ended. Its tasks are also listed under `root`, if that is writable.
 ///
 /// # Errors
-/// Before anything began.
-pub fn begin(wire: Wire, root: Option<&Path>, bounds: Bounds) -> Result<u8, ExecutorError> {
+/// If the environment or the sandbox cannot be used, or no root can be started.
+pub fn start(wire: Wire, root: Option<&Path>, bounds: Bounds) -> Result<u8, ExecutorError> {
     let environment = AgentEnvironment::read(|name| std::env::var(name).ok())?;
     let sandbox = &environment.sandbox;
     let unusable = |why: String| ExecutorError::Sandbox {
@@ -106,7 +105,7 @@ pub fn begin(wire: Wire, root: Option<&Path>, bounds: Bounds) -> Result<u8, Exec
     let go = Go {
         directory,
         header: Some(header),
-        executable: crate::engine::client::executable(),
+        executable: crate::sys::executable::executable(),
     };
     become_root(go, &EXECUTOR_RUNNER).map_err(ExecutorError::Failed)
 }

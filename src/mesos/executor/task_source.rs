@@ -1,6 +1,6 @@
-//! What a `TaskInfo` describes: a task of ours, a Mesos command, or why neither can run.
+//! Reads what a `TaskInfo` describes: a dewar task in its data, or a Mesos command.
 
-use super::interface::Words;
+use super::interface::UpdateText;
 use crate::{
     config::{Bindings, Diagnostics, Document, Wrapper},
     mesos::protocol::messages::{
@@ -10,26 +10,26 @@ use crate::{
     task::{Health, HttpProbe, Period, Probe, Process, Task, TcpProbe},
 };
 
-/// Of a description that is wrong in many places, characters that fit into a message.
+/// The longest message of an update, in characters. A description may be wrong in many places.
 const LONGEST_MESSAGE: usize = 2000;
 
-/// What the scheduler wants to run.
-pub(super) struct Described {
+/// What the framework wants to run.
+pub(super) struct TaskSource {
     pub(super) source: String,
-    /// `None`: the command.
+    /// The task file in the data; `None` when a command is given.
     pub(super) document: Option<Document>,
     pub(super) command: Option<Task>,
     pub(super) wrapper: Option<Wrapper>,
 }
 
-impl Described {
-    pub(super) fn read(info: &TaskInfo) -> Result<Described, Words> {
+impl TaskSource {
+    pub(super) fn read(info: &TaskInfo) -> Result<TaskSource, UpdateText> {
         let data = info.data.as_deref().unwrap_or_default();
         if data.is_empty() {
             let command = info.command.as_ref().ok_or_else(|| {
                 invalid("neither data (a task in JSON or YAML) nor a command is given".to_owned())
             })?;
-            return Ok(Described {
+            return Ok(TaskSource {
                 source: String::new(),
                 document: None,
                 command: Some(of_command(&info.name, command)?),
@@ -42,11 +42,11 @@ impl Described {
         let mut document = Document::parse(source, is_json)
             .map_err(|diagnostics| refused(&diagnostics, source))?;
         document.forgive_unknown();
-        let wrapper = document.unwrap();
+        let wrapper = document.take_wrapper();
         if document.names().len() != 1 {
             return Err(invalid("data has several tasks; one is run".to_owned()));
         }
-        Ok(Described {
+        Ok(TaskSource {
             source: source.to_owned(),
             document: Some(document),
             command: None,
@@ -63,7 +63,7 @@ impl Described {
         document.map_or_else(Vec::new, |document| document.ports(0).into_iter().collect())
     }
 
-    pub(super) fn resolve(&mut self, bindings: &Bindings) -> Result<Task, Words> {
+    pub(super) fn resolve(&mut self, bindings: &Bindings) -> Result<Task, UpdateText> {
         let Some(document) = &self.document else {
             return self
                 .command
@@ -81,15 +81,15 @@ impl Described {
     }
 }
 
-/// One process, as Mesos' own command executor would run it.
-fn of_command(name: &str, command: &CommandInfo) -> Result<Task, Words> {
+/// A task of one process, run as Mesos' own command executor would run it.
+fn of_command(name: &str, command: &CommandInfo) -> Result<Task, UpdateText> {
     let value = command.value.clone();
     let missing = || invalid("the command has no value".to_owned());
     let (cmdline, argv) = match command.shell() {
         true => (Some(value.ok_or_else(missing)?), None),
         false => {
             let program = value.ok_or_else(missing)?;
-            // Its arguments begin with the program's own name for itself.
+            // The first argument is the program's name for itself (`argv[0]`).
             let arguments = command.arguments.iter().skip(1).cloned();
             (
                 None,
@@ -97,7 +97,7 @@ fn of_command(name: &str, command: &CommandInfo) -> Result<Task, Words> {
             )
         }
     };
-    // A process' name is a directory's name too.
+    // The name of a process is also that of its log directory.
     let process = match sandbox::file_name(name) {
         name if name.is_empty() => "command".to_owned(),
         name => name,
@@ -115,8 +115,8 @@ fn of_command(name: &str, command: &CommandInfo) -> Result<Task, Words> {
     })
 }
 
-/// Mesos' own description of a check that is only reported.
-pub(super) fn of_check(check: &CheckInfo) -> Result<Health, Words> {
+/// A check of Mesos, whose results are only reported.
+pub(super) fn of_check(check: &CheckInfo) -> Result<Health, UpdateText> {
     let command = check.command.as_ref().map(|check| check.command.clone());
     let http = check.http.as_ref().map(|http| health_check::HttpCheckInfo {
         port: http.port,
@@ -137,14 +137,14 @@ pub(super) fn of_check(check: &CheckInfo) -> Result<Health, Words> {
         ..HealthCheck::default()
     })?;
     Ok(Health {
-        // It never ends for what it finds.
+        // A check never ends its task.
         max_consecutive_failures: u32::MAX,
         ..health
     })
 }
 
-/// Mesos' own description of a health check.
-pub(super) fn of_mesos(check: &HealthCheck) -> Result<Health, Words> {
+/// A health check of Mesos.
+pub(super) fn of_mesos(check: &HealthCheck) -> Result<Health, UpdateText> {
     let seconds = |seconds: f64| {
         Period::from_secs_f64(seconds).ok_or_else(|| {
             invalid(format!(
@@ -178,7 +178,7 @@ pub(super) fn of_mesos(check: &HealthCheck) -> Result<Health, Words> {
         }
     };
     let (delay, interval) = (check.delay_seconds(), check.interval_seconds().max(0.001));
-    // Zero means that an attempt may take for ever; a day is as good.
+    // Zero means no limit; a day is as good.
     let timeout = match check.timeout_seconds() {
         0.0 => 86_400.0,
         timeout => timeout,
@@ -186,34 +186,35 @@ pub(super) fn of_mesos(check: &HealthCheck) -> Result<Health, Words> {
     Ok(Health {
         probe,
         delay: seconds(delay)?,
-        // Mesos counts its grace from the launch.
+        // Mesos counts the grace period from the launch.
         initial_interval: seconds((check.grace_period_seconds() - delay).max(0.0))?,
         interval: seconds(interval)?,
         timeout: seconds(timeout)?,
-        // Mesos gives the number of failures that are the end, not those that are allowed.
+        // Mesos names the failure that ends the task, dewar the failures that are allowed before
+        // it.
         max_consecutive_failures: check.consecutive_failures().saturating_sub(1),
         min_consecutive_successes: 1,
         grace_ends_early: true,
     })
 }
 
-fn refused(diagnostics: &Diagnostics, source: &str) -> Words {
+fn refused(diagnostics: &Diagnostics, source: &str) -> UpdateText {
     invalid(diagnostics.render(source, "data", false))
 }
 
-pub(super) fn invalid(message: String) -> Words {
+pub(super) fn invalid(message: String) -> UpdateText {
     unfit(Reason::TaskInvalid, message)
 }
 
-pub(super) fn unbuilt(message: String) -> Words {
+pub(super) fn unbuilt(message: String) -> UpdateText {
     unfit(Reason::ContainerLaunchFailed, message)
 }
 
-fn unfit(reason: Reason, message: String) -> Words {
-    Words {
+fn unfit(reason: Reason, message: String) -> UpdateText {
+    UpdateText {
         message: Some(message.chars().take(LONGEST_MESSAGE).collect()),
         reason: Some(reason),
-        ..Words::default()
+        ..UpdateText::default()
     }
 }
 
@@ -229,20 +230,20 @@ mod tests {
         "cmdline": "{{thermos.ports[health]}}", "max_failures": 1.5}], "constraints": []}}"#;
 
     /// Everything that happens to task data before a directory is made.
-    fn digest(data: Vec<u8>) -> Result<Task, Words> {
+    fn digest(data: Vec<u8>) -> Result<Task, UpdateText> {
         let info = TaskInfo {
             data: Some(data),
             ..TaskInfo::default()
         };
-        let mut described = Described::read(&info)?;
-        let ports = described.port_names().into_iter().map(|name| (name, 1));
+        let mut source = TaskSource::read(&info)?;
+        let ports = source.port_names().into_iter().map(|name| (name, 1));
         let bindings = Bindings {
             ports: ports.collect(),
             ..Bindings::default()
         };
-        let mut task = described.resolve(&bindings)?;
-        task.health = described.outer_health(&bindings);
-        if let Some(document) = &described.document {
+        let mut task = source.resolve(&bindings)?;
+        task.health = source.outer_health(&bindings);
+        if let Some(document) = &source.document {
             task.lifecycle = document.outer_lifecycle(&bindings);
         }
         Ok(task)
@@ -260,8 +261,8 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_is_refused_in_words(data in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Err(words) = digest(data) {
-                prop_assert!(words.message.is_some_and(|message| message.chars().count() <= LONGEST_MESSAGE));
+            if let Err(text) = digest(data) {
+                prop_assert!(text.message.is_some_and(|message| message.chars().count() <= LONGEST_MESSAGE));
             }
         }
 

@@ -1,49 +1,57 @@
-//! What a terminal update says: which process, how it ended, how often it ran, its last words.
+//! What a terminal update says: which process ended the task, how, after how many runs, and the end
+//! of its standard error.
 
 use std::{
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
-use super::interface::Words;
+use super::interface::UpdateText;
 use crate::{
-    engine::history::{ProcessStatus, RunStatus, TaskStatus},
+    engine::{
+        history::{ProcessStatus, RunStatus, TaskStatus},
+        plan::{self, RunState},
+    },
     mesos::protocol::messages::{
         CheckInfo, CheckStatusInfo, TaskState, check_info, check_status_info, task_status::Reason,
     },
     sandbox::open_beneath,
 };
 
-/// How the plan begins its reason for a task that does not work.
+/// The beginning of the plan's reason for a task that failed its health check.
 const UNHEALTHY: &str = "failed health check";
-/// And for one that takes too much space.
+/// The beginning of the plan's reason for a task that used too much disk space.
 const DISK: &str = "Disk limit exceeded";
-/// And for a run that ended for its memory.
+/// The beginning of the reason of a run that ran out of memory.
 const MEMORY: &str = "out of memory";
-/// Of standard error, bytes.
+/// How much of standard error an update quotes, in bytes.
 const TAIL: u64 = 512;
-/// Of the process table, bytes: an agent keeps every update.
+/// The largest process table of an update, in bytes: an agent keeps every update.
 const LARGEST_DATA: usize = 64 << 10;
 
-/// The state that Mesos gives a task of ours that is over.
-pub(super) fn end_of(state: &str) -> Option<TaskState> {
+/// Mesos' state for the final state of a dewar task.
+pub(super) fn end_of(state: plan::TaskState) -> Option<TaskState> {
     Some(match state {
-        "SUCCESS" => TaskState::TaskFinished,
-        "FAILED" => TaskState::TaskFailed,
-        "KILLED" => TaskState::TaskKilled,
-        "LOST" => TaskState::TaskLost,
+        plan::TaskState::Success => TaskState::TaskFinished,
+        plan::TaskState::Failed => TaskState::TaskFailed,
+        plan::TaskState::Killed => TaskState::TaskKilled,
+        plan::TaskState::Lost => TaskState::TaskLost,
         _ => return None,
     })
 }
 
-/// What to say of the task of `status` when it enters `state`.
-pub(super) fn words(status: &TaskStatus, healthy: Option<bool>, state: TaskState) -> Words {
+/// The text of the update with which the task of `status` enters `state`.
+pub(super) fn update_text(
+    status: &TaskStatus,
+    healthy: Option<bool>,
+    state: TaskState,
+) -> UpdateText {
     let message = match state {
         TaskState::TaskRunning => {
-            return Words {
+            return UpdateText {
                 message: healthy.map(|_| "task is healthy".to_owned()),
                 healthy,
-                ..Words::default()
+                ..UpdateText::default()
             };
         }
         TaskState::TaskFinished => "finished".to_owned(),
@@ -64,7 +72,7 @@ pub(super) fn words(status: &TaskStatus, healthy: Option<bool>, state: TaskState
         }
         _ => failure(status),
     };
-    Words {
+    UpdateText {
         message: Some(message),
         reason: (state == TaskState::TaskFailed).then(|| reason(status)),
         healthy,
@@ -72,7 +80,8 @@ pub(super) fn words(status: &TaskStatus, healthy: Option<bool>, state: TaskState
     }
 }
 
-/// Mesos has reasons for limits; for how else a process ended it has none, and the message says it.
+/// Mesos has reasons for limits that were exceeded. For any other end of a process it has none; the
+/// message says more.
 fn reason(status: &TaskStatus) -> Reason {
     let states = status.states.iter();
     let mut reasons = states.filter_map(|state| state.reason.as_deref());
@@ -87,13 +96,13 @@ fn reason(status: &TaskStatus) -> Reason {
     }
 }
 
-/// The process that failed last is why the task failed.
+/// The process that failed last: it is why the task failed.
 fn culprit(status: &TaskStatus) -> Option<&ProcessStatus> {
     let failed = status.processes.iter().filter(|process| {
         let last = process.runs.last();
-        !process.ephemeral && last.is_some_and(|run| run.state == "FAILED")
+        !process.ephemeral && last.is_some_and(|run| run.state == RunState::Failed)
     });
-    failed.max_by_key(|process| process.runs.last().and_then(|run| run.stopped_at.clone()))
+    failed.max_by_key(|process| process.runs.last().and_then(|run| run.stopped_at))
 }
 
 fn failure(status: &TaskStatus) -> String {
@@ -143,7 +152,7 @@ fn tail_of(status: &TaskStatus, process: &ProcessStatus, run: &RunStatus) -> Opt
         .join(&process.name)
         .join(run.run.to_string())
         .join("stderr");
-    // The task may have put a link there, and we may be root.
+    // The task may have put a link there, and the executor may be root.
     let tops = [PathBuf::from(&status.sandbox)];
     let mut file = open_beneath(&path, &tops).ok()?;
     let size = file.metadata().ok()?.len();
@@ -152,7 +161,7 @@ fn tail_of(status: &TaskStatus, process: &ProcessStatus, run: &RunStatus) -> Opt
     file.take(TAIL).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let text = match size > TAIL {
-        // The first line is cut.
+        // The tail begins in the middle of a line, which is left out.
         true => format!(
             "…{}",
             text.split_once('\n').map_or(&*text, |(_, rest)| rest)
@@ -163,7 +172,7 @@ fn tail_of(status: &TaskStatus, process: &ProcessStatus, run: &RunStatus) -> Opt
     (!text.is_empty()).then(|| text.escape_debug().to_string().replace("\\\"", "\""))
 }
 
-/// The process table as JSON: every process with its last run, while that fits.
+/// The process table as JSON: every process with its last run; `None` if it is too large.
 fn data(status: &TaskStatus) -> Option<Vec<u8>> {
     let mut processes = status.processes.clone();
     for process in &mut processes {
@@ -179,7 +188,7 @@ fn data(status: &TaskStatus) -> Option<Vec<u8>> {
     (bytes.len() <= LARGEST_DATA).then_some(bytes)
 }
 
-/// What a check found, in the form of its kind.
+/// A check's result, in the form of its kind.
 pub(super) fn check_status(check: &CheckInfo, value: Option<i32>) -> CheckStatusInfo {
     let mut status = CheckStatusInfo {
         r#type: check.r#type,

@@ -1,10 +1,10 @@
-//! The core alone: what it wants after what it was told.
+//! The core alone: its actions after records, events and time.
 
 use std::collections::BTreeMap;
 
 use super::{
-    core::Core,
-    interface::{Action, News, Setting, Standing, Words, World},
+    core::ExecutorCore,
+    interface::{Action, AgentEvent, Setting, TaskProgress, TaskView, UpdateText},
 };
 use crate::{
     journal::{Kind, Record},
@@ -19,17 +19,17 @@ const SECOND: u64 = 1_000_000;
 
 #[derive(Default)]
 struct Tasks {
-    standing: BTreeMap<u32, Standing>,
+    progress: BTreeMap<u32, TaskProgress>,
     uuids: u8,
 }
 
-impl World for Tasks {
-    fn standing(&self, task: u32) -> Option<Standing> {
-        self.standing.get(&task).copied()
+impl TaskView for Tasks {
+    fn progress(&self, task: u32) -> Option<TaskProgress> {
+        self.progress.get(&task).copied()
     }
 
-    fn words(&self, _: u32, _: TaskState) -> Words {
-        Words::default()
+    fn update_text(&self, _: u32, _: TaskState) -> UpdateText {
+        UpdateText::default()
     }
 
     fn uuid(&mut self) -> [u8; 16] {
@@ -38,9 +38,9 @@ impl World for Tasks {
     }
 }
 
-/// The core with a disk that is told when to be done, and an agent that is played by the test.
+/// The core with a disk that writes when the test says so, and the test as its agent.
 struct Play {
-    core: Core,
+    core: ExecutorCore,
     tasks: Tasks,
     clock: u64,
     /// Noted, not yet on disk.
@@ -66,7 +66,7 @@ fn setting() -> Setting {
 impl Play {
     fn new(setting: Setting) -> Play {
         Play {
-            core: Core::new(setting, 0),
+            core: ExecutorCore::new(setting, 0),
             tasks: Tasks::default(),
             clock: 0,
             notes: Vec::new(),
@@ -97,12 +97,12 @@ impl Play {
             for action in actions {
                 match action {
                     Action::Note(kind) => self.notes.push(*kind),
-                    Action::Begin(task) => {
-                        self.tasks.standing.insert(task, Standing::default());
+                    Action::Open(task) => {
+                        self.tasks.progress.insert(task, TaskProgress::default());
                     }
                     Action::Kill { task, budget_us } => self.killed.push((task, budget_us)),
                     Action::Forget(task) => {
-                        self.tasks.standing.remove(&task);
+                        self.tasks.progress.remove(&task);
                         self.forgotten.push(task);
                     }
                     Action::Subscribe(call) => self.subscribed.push(*call),
@@ -116,7 +116,7 @@ impl Play {
         }
     }
 
-    /// Everything that was noted is on disk.
+    /// All records that the core has noted reach the disk.
     fn sync(&mut self) {
         for kind in std::mem::take(&mut self.notes) {
             let record = Record::new(self.moment(), kind.clone());
@@ -126,17 +126,17 @@ impl Play {
         self.settle();
     }
 
-    fn news(&mut self, news: News) {
-        self.core.hear(news, self.clock);
+    fn news(&mut self, news: AgentEvent) {
+        self.core.on_agent_event(news, self.clock);
         self.settle();
     }
 
     fn event(&mut self, event: Event) {
-        self.news(News::Event(Box::new(event)));
+        self.news(AgentEvent::Event(Box::new(event)));
     }
 
     fn connect(&mut self) {
-        self.news(News::Connected);
+        self.news(AgentEvent::Connected);
         self.event(Event {
             r#type: Some(event::Type::Subscribed.into()),
             subscribed: Some(event::Subscribed {
@@ -186,9 +186,9 @@ impl Play {
     }
 
     fn stand(&mut self, task: u32, has_started: bool, end: Option<TaskState>) {
-        self.tasks.standing.insert(
+        self.tasks.progress.insert(
             task,
-            Standing {
+            TaskProgress {
                 has_started,
                 end,
                 checked: None,
@@ -208,8 +208,8 @@ impl Play {
     fn reborn(self) -> Play {
         let mut play = Play::new(setting());
         play.clock = self.clock;
-        play.core = Core::new(setting(), self.clock);
-        play.tasks.standing = self.tasks.standing;
+        play.core = ExecutorCore::new(setting(), self.clock);
+        play.tasks.progress = self.tasks.progress;
         play.tasks.uuids = self.tasks.uuids;
         for kind in self.journal {
             let record = Record::new(play.moment(), kind.clone());
@@ -237,7 +237,7 @@ fn nothing_is_sent_before_it_is_on_disk_and_one_at_a_time() {
     play.sync();
     assert_eq!(play.states(), ["TASK_STARTING"]);
     let first = play.posted[0].0.clone();
-    play.news(News::Posted {
+    play.news(AgentEvent::Posted {
         uuid: first.clone(),
         refused: None,
     });
@@ -272,7 +272,7 @@ fn a_refused_or_unacknowledged_update_is_sent_again_with_the_same_uuid() {
     let mut play = with_a_task();
     play.sync();
     let uuid = play.posted[0].0.clone();
-    play.news(News::Posted {
+    play.news(AgentEvent::Posted {
         uuid: uuid.clone(),
         refused: Some("503".to_owned()),
     });
@@ -280,7 +280,7 @@ fn a_refused_or_unacknowledged_update_is_sent_again_with_the_same_uuid() {
     let wake_at = play.settle().expect("a time");
     play.clock = wake_at;
     play.settle();
-    play.news(News::Posted {
+    play.news(AgentEvent::Posted {
         uuid: uuid.clone(),
         refused: None,
     });
@@ -296,7 +296,7 @@ fn a_subscription_names_what_the_agent_may_not_know() {
     play.sync();
     play.stand(1, true, None);
     play.sync();
-    play.news(News::Disconnected("gone".to_owned()));
+    play.news(AgentEvent::Disconnected("gone".to_owned()));
     let subscribe = play
         .subscribed
         .last()
@@ -307,7 +307,7 @@ fn a_subscription_names_what_the_agent_may_not_know() {
     let starting = play.posted[0].0.clone();
     play.connect();
     play.acknowledge(&starting);
-    play.news(News::Disconnected("again".to_owned()));
+    play.news(AgentEvent::Disconnected("again".to_owned()));
     let subscribe = play
         .subscribed
         .last()
@@ -352,7 +352,7 @@ fn without_an_agent_everything_ends_at_the_recovery_timeout() {
     let mut play = with_a_task();
     play.sync();
     play.stand(1, true, None);
-    play.news(News::Disconnected("gone".to_owned()));
+    play.news(AgentEvent::Disconnected("gone".to_owned()));
     play.clock += 60 * SECOND - 1;
     play.settle();
     assert!(play.killed.is_empty());
@@ -360,7 +360,7 @@ fn without_an_agent_everything_ends_at_the_recovery_timeout() {
     play.settle();
     assert_eq!(play.killed, [(1, Some(4 * SECOND))]);
     play.stand(1, true, Some(TaskState::TaskKilled));
-    assert!(play.left, "nobody is there to acknowledge anything");
+    assert!(play.left, "without an agent no update is acknowledged");
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn a_shutdown_leaves_time_to_tell_and_takes_no_more_tasks() {
     assert_eq!(play.killed, [(1, Some(4 * SECOND))]);
     play.launch("late");
     play.sync();
-    assert!(play.tasks.standing(2).is_none(), "it was begun");
+    assert!(play.tasks.progress(2).is_none(), "it was opened");
     play.stand(1, true, Some(TaskState::TaskKilled));
     assert!(!play.left);
     play.clock += 5 * SECOND;

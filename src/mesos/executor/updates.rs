@@ -8,34 +8,34 @@ pub(super) const PATIENCE_US: u64 = 10_000_000;
 const PAUSE_US: u64 = 100_000;
 const LONGEST_PAUSE_US: u64 = 2_000_000;
 
-/// Where an update is on its way.
+/// How far an update is on its way to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Delivery {
     /// Its record is not on disk yet.
     Unrecorded,
-    /// To be sent from this moment on.
+    /// To be sent from this time on (microseconds of CLOCK_BOOTTIME).
     Due(u64),
-    /// Being sent.
+    /// The request is under way.
     InFlight,
-    /// Sent at this moment.
+    /// Sent at this time.
     Sent(u64),
     Acknowledged,
 }
 
-/// One update.
+/// An update with its way to the agent.
 #[derive(Clone, Debug)]
 pub(super) struct Update {
     pub status: TaskStatus,
-    way: Way,
+    delivery: Delivery,
     refusals: u32,
 }
 
 impl Update {
-    /// One that was just decided.
+    /// An update that was just decided.
     pub fn new(status: TaskStatus) -> Update {
         Update {
             status,
-            way: Way::Unrecorded,
+            delivery: Delivery::Unrecorded,
             refusals: 0,
         }
     }
@@ -45,51 +45,51 @@ impl Update {
     }
 
     pub fn is_acknowledged(&self) -> bool {
-        self.way == Way::Acknowledged
+        self.delivery == Delivery::Acknowledged
     }
 
     pub fn is_recorded(&self) -> bool {
-        self.way != Way::Unrecorded
+        self.delivery != Delivery::Unrecorded
     }
 
     pub fn recorded(&mut self) {
-        if self.way == Way::Unrecorded {
-            self.way = Way::Due(0);
+        if self.delivery == Delivery::Unrecorded {
+            self.delivery = Delivery::Due(0);
         }
     }
 
     pub fn acknowledged(&mut self) {
-        self.way = Way::Acknowledged;
+        self.delivery = Delivery::Acknowledged;
     }
 
     /// It is part of a new subscription, or was posted.
     pub fn sent(&mut self, now: u64) {
-        if matches!(self.way, Way::InFlight | Way::Due(_)) {
-            self.way = Way::Sent(now);
+        if matches!(self.delivery, Delivery::InFlight | Delivery::Due(_)) {
+            self.delivery = Delivery::Sent(now);
         }
     }
 
     pub fn refused(&mut self, now: u64) {
-        if self.way == Way::InFlight {
+        if self.delivery == Delivery::InFlight {
             let pause = PAUSE_US << self.refusals.min(10);
-            self.way = Way::Due(now + pause.min(LONGEST_PAUSE_US));
+            self.delivery = Delivery::Due(now + pause.min(LONGEST_PAUSE_US));
             self.refusals += 1;
         }
     }
 
     /// The connection is gone: what was sent may not have arrived.
     pub fn disconnected(&mut self) {
-        if matches!(self.way, Way::InFlight | Way::Sent(_)) {
-            self.way = Way::Due(0);
+        if matches!(self.delivery, Delivery::InFlight | Delivery::Sent(_)) {
+            self.delivery = Delivery::Due(0);
         }
     }
 
     /// When it is to be sent (again); `None` while that depends on something else.
     pub fn due(&self) -> Option<u64> {
-        match self.way {
-            Way::Due(at) => Some(at),
-            Way::Sent(at) => Some(at + PATIENCE_US),
-            Way::Unrecorded | Way::InFlight | Way::Acknowledged => None,
+        match self.delivery {
+            Delivery::Due(at) => Some(at),
+            Delivery::Sent(at) => Some(at + PATIENCE_US),
+            Delivery::Unrecorded | Delivery::InFlight | Delivery::Acknowledged => None,
         }
     }
 
@@ -97,7 +97,7 @@ impl Update {
     pub fn take(&mut self, now: u64) -> bool {
         let is_due = self.due().is_some_and(|at| at <= now);
         if is_due {
-            self.way = Way::InFlight;
+            self.delivery = Delivery::InFlight;
         }
         is_due
     }

@@ -9,11 +9,11 @@ use tokio::{
 
 use crate::web::Socket;
 
-/// Accepts at the port of `first`, and at `socket` if there is one, as long as `up` is true; while it is not,
-/// nobody can connect. Returns when `stopped` does not know anybody any more.
+/// Accepts connections at the port of `first`, and at `socket` if there is one, while `up` is true;
+/// while it is false, connections are refused. Returns when the sender of `stopped` is dropped.
 ///
 /// # Errors
-/// What the system says.
+/// If a system call fails.
 pub(crate) async fn accept_while_up(
     first: std::net::TcpListener,
     socket: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub(crate) async fn accept_while_up(
         };
         let unix = match &socket {
             Some(path) => {
-                // Left by an earlier life.
+                // The socket of an earlier run may be left.
                 let _ = std::fs::remove_file(path);
                 Some(UnixListener::bind(path)?)
             }

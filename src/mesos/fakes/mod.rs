@@ -1,6 +1,7 @@
-//! An agent and a master over real HTTP, with faults on demand: for tests, and for people without Mesos.
+//! An agent and a master over real HTTP, with faults on demand: for tests, and for people without
+//! Mesos.
 //!
-//! What runs in production never comes here.
+//! Nothing that runs in production uses them.
 
 pub mod agent;
 pub mod listening;

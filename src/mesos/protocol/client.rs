@@ -1,4 +1,4 @@
-//! HTTP to an agent or a master: a stream of events, and calls.
+//! An HTTP client of an agent or a master: a stream of events, and calls.
 
 use std::{io, time::Duration};
 
@@ -18,68 +18,68 @@ use super::{
 };
 use crate::web::{Address, Connection};
 
-/// Longest event that is read: tasks carry their whole configuration.
+/// The longest event that is read, in bytes: tasks carry their whole configuration.
 const LONGEST_EVENT: u64 = 64 << 20;
-/// Of an answer that says what was wrong.
+/// How much of an error's text is read, in bytes.
 const LONGEST_ANSWER: usize = 4096;
-/// A server that has not answered by then will not: an agent that is just starting never does.
+/// How long an answer may take. An agent that is just starting never answers.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A master tells streams apart by it.
+/// The header by which a master tells streams apart.
 const STREAM_ID: &str = "Mesos-Stream-Id";
 
 /// Why a request did not succeed.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// Nobody there.
+    /// The server cannot be reached.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Http(#[from] hyper::Error),
-    /// A header that cannot be sent.
+    /// A header's value cannot be sent.
     #[error("cannot be sent: {0}")]
     Header(#[from] InvalidHeaderValue),
-    /// No answer.
+    /// No answer came in time.
     #[error("no answer within {} s", PATIENCE.as_secs())]
     TimedOut,
-    /// Somebody else is the one to ask.
+    /// Another server is the one to ask.
     #[error("HTTP 307: ask {location}")]
     Elsewhere {
-        /// `host:port`, or empty when the server did not say.
+        /// Its `host:port`; empty when the answer did not name one.
         location: String,
     },
-    /// The server said no.
+    /// The server refused the request.
     #[error("HTTP {status}: {answer}")]
     Status {
         /// The status code.
         status: u16,
-        /// What it said.
+        /// The text of the answer.
         answer: String,
     },
-    /// What came was no stream of records.
+    /// The answer is not a stream of records.
     #[error(transparent)]
     Record(#[from] RecordError),
 }
 
-/// Speaks to one server.
+/// A client of one server.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Where it is.
+    /// The server's address.
     pub address: Address,
     /// The path of its API.
     pub path: String,
-    /// The value of Authorization, as in `Bearer TOKEN`.
+    /// The value of the Authorization header, as in `Bearer TOKEN`.
     pub authorization: Option<String>,
     /// The format of both directions.
     pub wire: Wire,
 }
 
-/// Events as they come.
+/// The events of one subscription.
 #[derive(Debug)]
 pub struct Stream {
     body: Incoming,
     decoder: Decoder,
-    /// A master's name for it; calls must carry it.
+    /// The master's id of the stream, which calls must carry.
     pub id: Option<String>,
 }
 
@@ -92,10 +92,10 @@ pub struct Calls {
 }
 
 impl Client {
-    /// Sends a call that is answered by 202.
+    /// Sends a call that is answered with 202.
     ///
     /// # Errors
-    /// When it is not.
+    /// If it is not.
     pub async fn call(&self, body: Vec<u8>) -> Result<(), ClientError> {
         let exchange = async {
             let mut connection = self.connect().await?;
@@ -104,10 +104,10 @@ impl Client {
         patiently(exchange).await
     }
 
-    /// Sends a call that is answered by a stream of events.
+    /// Sends a call that is answered with a stream of events.
     ///
     /// # Errors
-    /// When it is not.
+    /// If it is not.
     pub async fn subscribe(&self, body: Vec<u8>) -> Result<Stream, ClientError> {
         let exchange = async {
             let mut connection = self.connect().await?;
@@ -123,7 +123,7 @@ impl Client {
         })
     }
 
-    /// Calls that carry the id of a stream.
+    /// Makes calls that carry the id of a stream.
     pub fn calls(&self, stream: &Stream) -> Calls {
         Calls {
             client: self.clone(),
@@ -178,10 +178,10 @@ impl Client {
 }
 
 impl Calls {
-    /// Sends a call that is answered by 202, after those before it.
+    /// Sends a call that is answered with 202, after the calls before it.
     ///
     /// # Errors
-    /// When it is not; what became of it is then unknown.
+    /// If it is not; whether the call was carried out is then unknown.
     pub async fn call(&mut self, body: Vec<u8>) -> Result<(), ClientError> {
         let Calls {
             client,
@@ -224,7 +224,7 @@ impl Stream {
     /// The next event; `None` when the server ended the stream.
     ///
     /// # Errors
-    /// When the connection breaks, or what comes is no record.
+    /// If the connection breaks, or the stream is not one of records.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
             if let Some(record) = self.decoder.next_record()? {

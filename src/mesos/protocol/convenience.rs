@@ -1,8 +1,8 @@
-//! Small things that everybody who handles the messages would write again.
+//! Small functions about messages that several rooms need.
 
 use super::messages::{Resource, TaskState, value};
 
-/// True when a task that was reported so will never be reported otherwise by its executor.
+/// True of a state that an executor reports last.
 pub fn is_terminal(state: TaskState) -> bool {
     !matches!(
         state,
@@ -13,7 +13,7 @@ pub fn is_terminal(state: TaskState) -> bool {
     )
 }
 
-/// A `ports` resource of just these numbers.
+/// A `ports` resource of these numbers.
 pub fn ports(numbers: impl IntoIterator<Item = u16>) -> Resource {
     let range = |port: u16| value::Range {
         begin: u64::from(port),

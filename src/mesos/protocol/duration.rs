@@ -11,7 +11,7 @@ use thiserror::Error;
 )]
 pub struct DurationError(String);
 
-/// Nanoseconds in each unit (stout's names).
+/// The nanoseconds of each unit; the names are stout's.
 const UNITS: [(&str, f64); 8] = [
     ("ns", 1.0),
     ("us", 1e3),
@@ -26,7 +26,7 @@ const UNITS: [(&str, f64); 8] = [
 /// Reads `text`; fractions are allowed, negative durations are not.
 ///
 /// # Errors
-/// When it is anything else, or longer than 2^63 nanoseconds (292 years).
+/// If it is anything else, or longer than 2^63 nanoseconds (292 years).
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let error = || DurationError(text.to_owned());
     let end = text

@@ -7,17 +7,17 @@ use thiserror::Error;
 use super::duration::parse_duration;
 use crate::web::Address;
 
-/// Without a word from the agent.
+/// The grace period when the agent names none.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// The agent, and what it expects.
+/// The agent's address, and what it expects of the executor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentEnvironment {
-    /// Ours.
+    /// The framework's id.
     pub framework_id: String,
-    /// Ours.
+    /// The executor's id.
     pub executor_id: String,
     /// Where the agent listens.
     pub address: Address,
@@ -25,23 +25,23 @@ pub struct AgentEnvironment {
     pub path: String,
     /// The container's directory.
     pub sandbox: PathBuf,
-    /// Proves who we are; only where the agent authenticates executors.
+    /// The token that the executor sends; only where the agent authenticates executors.
     pub token: Option<String>,
-    /// How long an agent may be away; none at all without checkpointing.
+    /// How long an agent may be away; `None` without checkpointing.
     pub recovery_timeout: Option<Duration>,
     /// The longest pause between attempts to subscribe.
     pub backoff_max: Duration,
-    /// After SHUTDOWN the container lives this long.
+    /// How long the container lives after SHUTDOWN.
     pub grace_period: Duration,
 }
 
-/// What is missing or cannot be read: all of it.
+/// Every variable that is missing or cannot be read, as a text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("this is not the environment of a Mesos executor:\n{}", .0.join("\n"))]
 pub struct EnvironmentError(Vec<String>);
 
 impl AgentEnvironment {
-    /// Reads the variables that `get` knows.
+    /// Reads the variables, as `get` returns them.
     ///
     /// # Errors
     /// Every variable that is missing or cannot be read.
@@ -77,7 +77,7 @@ impl AgentEnvironment {
         let grace_period = duration("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", GRACE_PERIOD);
         let recovery_timeout = duration("MESOS_RECOVERY_TIMEOUT", RECOVERY_TIMEOUT);
         let checkpoint = get("MESOS_CHECKPOINT").as_deref() == Some("1");
-        // The domain socket knows only this form of the path: `slave(1)@ip:port` names it.
+        // At the domain socket the path has only this form, from `slave(1)@ip:port`.
         let process =
             get("MESOS_SLAVE_PID").and_then(|pid| Some(pid.split_once('@')?.0.to_owned()));
         let environment = AgentEnvironment {

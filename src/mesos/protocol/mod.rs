@@ -1,6 +1,6 @@
 //! Mesos' v1 HTTP API: messages, RecordIO, both wire formats, a client, the agent's environment.
 //!
-//! This room knows how Mesos speaks, not what is said: it knows no task of ours.
+//! This room knows the protocol. What is said with it is decided in the rooms above.
 
 mod client;
 mod convenience;

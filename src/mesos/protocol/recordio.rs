@@ -2,13 +2,13 @@
 
 use thiserror::Error;
 
-/// Why a stream cannot be read on.
+/// Why a stream cannot be read any further.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
-    /// Where a length should be is something else.
+    /// There is something else where a length should be.
     #[error("at byte {offset} of the stream a record's length was expected, found {found:?}")]
     NoLength {
-        /// Of the stream.
+        /// The position in the stream, in bytes.
         offset: u64,
         /// The beginning of what is there.
         found: String,
@@ -18,19 +18,19 @@ pub enum RecordError {
         "the record at byte {offset} of the stream is {length} bytes long; at most {limit} are read"
     )]
     TooLong {
-        /// Of the stream.
+        /// The position in the stream, in bytes.
         offset: u64,
-        /// What was announced.
+        /// The length that was announced.
         length: u64,
-        /// What is allowed.
+        /// The longest record that is read.
         limit: u64,
     },
 }
 
-/// Longest decimal of a length.
+/// The most digits of a length.
 const DIGITS: usize = 19;
 
-/// Puts records together from whatever pieces they come in.
+/// Puts records together from pieces of any size.
 #[derive(Debug)]
 pub struct Decoder {
     limit: u64,
@@ -40,7 +40,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads records of up to `limit` bytes.
+    /// A decoder of records of up to `limit` bytes.
     pub fn new(limit: u64) -> Decoder {
         Decoder {
             limit,
@@ -49,7 +49,7 @@ impl Decoder {
         }
     }
 
-    /// Takes in a piece.
+    /// Takes in the next piece of the stream.
     pub fn push(&mut self, piece: &[u8]) {
         self.buffer.extend_from_slice(piece);
     }
@@ -57,7 +57,7 @@ impl Decoder {
     /// The next whole record, if it is there.
     ///
     /// # Errors
-    /// When the stream is none of records; nothing after that can be understood.
+    /// If the stream is not one of records; nothing after that can be understood.
     pub fn next_record(&mut self) -> Result<Option<Vec<u8>>, RecordError> {
         let line = self.buffer.iter().position(|byte| *byte == b'\n');
         let head = &self.buffer[..line.unwrap_or(self.buffer.len())];
@@ -90,7 +90,7 @@ impl Decoder {
     }
 }
 
-/// `record` with its length in front.
+/// The record with its length in front.
 pub fn encode_record(record: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{}\n", record.len()).into_bytes();
     bytes.extend_from_slice(record);

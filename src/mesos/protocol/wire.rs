@@ -12,30 +12,30 @@ use thiserror::Error;
 /// How messages are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Wire {
-    /// `application/x-protobuf`.
+    /// The content type `application/x-protobuf`.
     #[default]
     Protobuf,
-    /// `application/json`.
+    /// The content type `application/json`.
     Json,
 }
 
 /// Why bytes are no message.
 #[derive(Debug, Error)]
 pub enum WireError {
-    /// Not protobuf.
+    /// They are not protobuf.
     #[error("not the expected protobuf message: {0}")]
     Protobuf(#[from] prost::DecodeError),
-    /// Not JSON, or not of this message.
+    /// They are not JSON, or not JSON of this message.
     #[error("not the expected JSON message: {0}")]
     Json(#[from] serde_json::Error),
-    /// Ours: the build has no description of this message.
+    /// The build has no description of this message.
     #[error("no description of {0}")]
     Undescribed(&'static str),
 }
 
 /// A message of `proto/mesos` and its full name there.
 pub trait Named: Message + Default {
-    /// As in `mesos.v1.TaskInfo`.
+    /// The full name, as in `mesos.v1.TaskInfo`.
     const NAME: &'static str;
 }
 
@@ -56,7 +56,7 @@ named! {
 }
 
 impl Wire {
-    /// The value of Content-Type and Accept. Mesos compares it exactly.
+    /// The value of Content-Type and Accept, which Mesos compares exactly.
     pub fn content_type(self) -> &'static str {
         match self {
             Wire::Protobuf => "application/x-protobuf",
@@ -67,7 +67,7 @@ impl Wire {
     /// Writes a message.
     ///
     /// # Errors
-    /// Only for JSON, and only for numbers that it cannot write (an infinity).
+    /// Only for JSON, and only for numbers that JSON cannot write (an infinity).
     pub fn encode<M: Named>(self, message: &M) -> Result<Vec<u8>, WireError> {
         match self {
             Wire::Protobuf => Ok(message.encode_to_vec()),
@@ -90,7 +90,7 @@ impl Wire {
     /// Reads a message.
     ///
     /// # Errors
-    /// When the bytes are no such message.
+    /// If the bytes are no such message.
     pub fn decode<M: Named>(self, bytes: &[u8]) -> Result<M, WireError> {
         match self {
             Wire::Protobuf => Ok(M::decode(bytes)?),

@@ -1,5 +1,8 @@
-//! The scheduler's loop: everything that happens goes to the core one after the other; what it decides goes
-//! to the journal, and when that is durable to the master and to whoever asked.
+//! The scheduler's loop: all events go to the core one after the other. Its decisions go to the
+//! journal, and when they are durable, to the master and to the clients that asked.
+//!
+//! It decides nothing, and it never waits for the disk: what must not leave before its facts are
+//! durable is queued.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -18,11 +21,11 @@ use tokio::{
 };
 
 use super::{
-    core::{Answer, Core, Decision, Event, Key, Kind, Refusal, Request},
+    core::{Answer, Decision, Event, Key, Kind, Refusal, Request, SchedulerCore},
     journal::{Store, StoreError, Written},
-    master_link::{News, Outgoing},
+    master_link::{LinkEvent, Outgoing},
     metrics::Metrics,
-    translate::{Meaning, Translator},
+    translate::{Incoming, Translator},
     watchers::Watchers,
 };
 use crate::{
@@ -31,13 +34,13 @@ use crate::{
     sys::clock::{self, Moment},
 };
 
-/// Nothing is due for so long at most; nobody waits that long for nothing.
+/// The longest sleep when nothing is due.
 const LONG: Duration = Duration::from_secs(86_400);
 
-/// Watchers hear of us at least so often.
+/// How often watchers get a sign of life.
 const BEAT: Duration = Duration::from_secs(15);
 
-/// Why a scheduler ended that should not have.
+/// Why a scheduler ended without being asked to.
 #[derive(Debug, Error)]
 pub enum SchedulerError {
     /// The journal cannot be used.
@@ -46,25 +49,25 @@ pub enum SchedulerError {
     /// The journal cannot be written any more.
     #[error("the journal cannot be written: {0}")]
     Journal(String),
-    /// The system said no.
+    /// A system call failed.
     #[error("cannot {what}: {source}")]
     Io {
         /// What could not be done.
         what: String,
-        /// Why.
+        /// Why it could not be done.
         source: io::Error,
     },
-    /// The master does not want us.
+    /// The master refuses the framework.
     #[error("the master refuses us: {0}")]
     Refused(String),
 }
 
-/// Runs when what it tells is durable.
+/// Runs when what it answers is durable.
 type Later = Box<dyn FnOnce() + Send>;
-/// Looks at the core now, and tells later.
-pub(super) type Look = Box<dyn FnOnce(&Core, &Metrics) -> Later + Send>;
+/// Looks at the core now; the closure that it returns answers later.
+pub(super) type Look = Box<dyn FnOnce(&SchedulerCore, &Metrics) -> Later + Send>;
 
-/// What the API asks.
+/// What the API asks of the loop.
 pub(super) enum Ask {
     Look(Look),
     Request(Request, oneshot::Sender<Result<Answer, Refusal>>),
@@ -82,23 +85,23 @@ struct Waiting {
     later: Option<Later>,
 }
 
-pub(super) struct Shell {
-    core: Core,
+pub(super) struct EventLoop {
+    core: SchedulerCore,
     translator: Translator,
     store: Store,
     metrics: Metrics,
     clock: Clock,
-    /// The number of the stream that we are subscribed on.
+    /// The number of the stream that the scheduler is subscribed on.
     stream: u64,
     calls: mpsc::UnboundedSender<Outgoing>,
     durable: u64,
     waiting: VecDeque<Waiting>,
     watchers: Watchers,
-    /// Jobs of which the watchers are to be told.
+    /// Jobs whose watchers are to get a new line.
     changed: BTreeSet<Key>,
 }
 
-/// Milliseconds since 1970 as of the start, and from then on by a clock that nobody sets.
+/// Milliseconds since 1970 at the start, counted on by a clock that is never set.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     wall_minus_boot_us: u64,
@@ -123,22 +126,22 @@ impl Clock {
     }
 }
 
-/// Where everything comes from.
+/// All sources of events.
 pub(super) struct Sources {
-    pub news: mpsc::UnboundedReceiver<News>,
+    pub link: mpsc::UnboundedReceiver<LinkEvent>,
     pub written: mpsc::UnboundedReceiver<Written>,
     pub asks: mpsc::UnboundedReceiver<Ask>,
 }
 
-impl Shell {
+impl EventLoop {
     pub fn new(
-        core: Core,
+        core: SchedulerCore,
         translator: Translator,
         store: Store,
         clock: Clock,
         calls: mpsc::UnboundedSender<Outgoing>,
-    ) -> Shell {
-        Shell {
+    ) -> EventLoop {
+        EventLoop {
             core,
             translator,
             store,
@@ -156,7 +159,7 @@ impl Shell {
     /// Runs until a signal asks it to stop.
     ///
     /// # Errors
-    /// What makes it impossible to go on.
+    /// If the journal cannot be written, or the master refuses the framework.
     pub async fn run(mut self, mut from: Sources) -> Result<(), SchedulerError> {
         let mut stop = Stop::watch()?;
         let mut beat = Instant::now() + BEAT;
@@ -166,9 +169,9 @@ impl Shell {
                 Duration::from_millis(at.saturating_sub(now)).min(LONG)
             });
             tokio::select! {
-                Some(written) = from.written.recv() => self.written(written)?,
-                Some(news) = from.news.recv() => self.news(news)?,
-                Some(ask) = from.asks.recv() => self.ask(ask),
+                Some(written) = from.written.recv() => self.on_written(written)?,
+                Some(event) = from.link.recv() => self.on_link_event(event)?,
+                Some(ask) = from.asks.recv() => self.on_ask(ask),
                 () = sleep(due) => self.handle(Event::Tick),
                 () = sleep_until(beat), if !self.watchers.is_empty() => {
                     self.watchers.beat(&self.core);
@@ -206,14 +209,14 @@ impl Shell {
         self.flush();
     }
 
-    /// Lets out what is durable.
+    /// Sends what is durable.
     fn flush(&mut self) {
         while let Some(first) = self.waiting.front()
             && first.ticket <= self.durable
             && let Some(first) = self.waiting.pop_front()
         {
             for call in first.calls {
-                // Without a link there is no stream, and a call means nothing.
+                // Without a link there is no stream that the call could belong to.
                 let _ = self.calls.send(call);
             }
             if let Some(later) = first.later {
@@ -226,7 +229,7 @@ impl Shell {
         }
     }
 
-    fn written(&mut self, written: Written) -> Result<(), SchedulerError> {
+    fn on_written(&mut self, written: Written) -> Result<(), SchedulerError> {
         match written {
             Written::Durable(count) => self.durable = count,
             Written::Failed(why) => return Err(SchedulerError::Journal(why)),
@@ -235,36 +238,36 @@ impl Shell {
         Ok(())
     }
 
-    fn news(&mut self, news: News) -> Result<(), SchedulerError> {
-        match news {
-            News::Event(number, event) => match self.translator.event(*event) {
-                Meaning::Subscribed(event) => {
+    fn on_link_event(&mut self, event: LinkEvent) -> Result<(), SchedulerError> {
+        match event {
+            LinkEvent::Event(number, event) => match self.translator.event(*event) {
+                Incoming::Subscribed(event) => {
                     self.stream = number;
                     self.handle(event);
                     let id = self.core.state().framework.as_deref().unwrap_or_default();
                     tracing::info!("subscribed as framework {id}");
                 }
-                // What an earlier stream still says was said before its loss.
-                Meaning::Event(event) if number == self.stream => {
+                // Events of an earlier stream are void.
+                Incoming::Event(event) if number == self.stream => {
                     if let Event::AgentLost(id) = &event {
                         tracing::warn!("the master has given up agent {id}");
                     }
                     self.handle(event);
                 }
-                Meaning::Event(_) | Meaning::Nothing => {}
-                Meaning::Error(why) => return Err(SchedulerError::Refused(why)),
+                Incoming::Event(_) | Incoming::Nothing => {}
+                Incoming::Error(why) => return Err(SchedulerError::Refused(why)),
             },
-            News::Lost(why) => {
+            LinkEvent::Lost(why) => {
                 tracing::warn!("no master: {why}");
                 self.metrics.lost();
                 self.handle(Event::Disconnected);
             }
-            News::Refused(why) => return Err(SchedulerError::Refused(why)),
+            LinkEvent::Refused(why) => return Err(SchedulerError::Refused(why)),
         }
         Ok(())
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn on_ask(&mut self, ask: Ask) {
         let now = self.clock.moment();
         match ask {
             Ask::Look(look) => {
@@ -282,7 +285,7 @@ impl Shell {
                         tracing::info!("asked to {asked}, refused: {}", refusal.message);
                     }
                 }
-                // Whoever asked may be gone.
+                // The client may have left.
                 let later = move || drop(reply.send(answer));
                 self.carry_out(decision, now, Some(Box::new(later)));
             }
@@ -296,7 +299,8 @@ impl Shell {
     }
 }
 
-/// What an operator looks for afterwards: tasks that ended badly, agents that are not heard of, updates.
+/// Logs what an operator looks for later: tasks that ended badly, tasks that were given up,
+/// updates.
 fn log(decision: &Decision) {
     for fact in &decision.facts {
         match &fact.kind {
@@ -313,7 +317,7 @@ fn log(decision: &Decision) {
                 }
             }
             Some(Kind::Superseded(one)) => {
-                tracing::info!("task number {} is given up: nobody hears of it", one.serial);
+                tracing::info!("task number {} is given up: it is unreachable", one.serial);
             }
             Some(Kind::UpdateState(update)) => {
                 let stage = update.stage().as_str_name();
@@ -324,7 +328,7 @@ fn log(decision: &Decision) {
     }
 }
 
-/// SIGTERM and SIGINT, as something to wait for.
+/// SIGTERM and SIGINT, as a future.
 struct Stop(tokio::net::UnixStream);
 
 impl Stop {

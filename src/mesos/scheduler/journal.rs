@@ -1,7 +1,8 @@
-//! The scheduler's journal: the lock that makes it the only one, the replay, and a thread that writes.
+//! The scheduler's journal: the lock that makes the scheduler the only one, the replay, and a
+//! thread that writes.
 //!
-//! Everything that is waiting is written as one frame and made durable by one sync. The journal and its
-//! format are those of tasks (`journal/`).
+//! All facts that are waiting are written as one frame and made durable by one sync. The journal
+//! and its format are those of tasks (`journal/`).
 
 use std::{
     fs, io,
@@ -33,27 +34,27 @@ use crate::{
 
 const JOURNAL: &str = "journal";
 const LOCK: &str = "lock";
-/// What its header says that it is about.
+/// The task id in the journal's header.
 const NAME: &str = "scheduler";
-/// A journal of fewer facts is not worth replacing.
+/// A journal with fewer new facts is not compacted.
 const FEW: u64 = 10_000;
-/// Bytes of one frame, unless a single decision is larger.
+/// The largest frame in bytes, unless a single decision is larger.
 const LARGE_FRAME: usize = 8 << 20;
 
-/// Why there is no store.
+/// Why the journal cannot be used.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The system said no.
+    /// A system call failed.
     #[error("cannot {what} {path}: {source}")]
     Io {
         /// What could not be done.
         what: &'static str,
-        /// With what.
+        /// The path that it was about.
         path: PathBuf,
-        /// Why.
+        /// Why it could not be done.
         source: io::Error,
     },
-    /// The journal is bad.
+    /// The journal is damaged.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The journal has something that this version does not understand.
@@ -68,34 +69,34 @@ enum Order {
     Compact(Box<Record>),
 }
 
-/// News of the thread.
+/// What the thread reports.
 #[derive(Debug)]
 pub enum Written {
-    /// So many facts are durable, in all.
+    /// This many facts are durable, in all.
     Durable(u64),
-    /// Nothing can be made durable any more.
+    /// Nothing can be made durable any more, for this reason.
     Failed(String),
 }
 
-/// The journal, open.
+/// The open journal, written by a thread of its own.
 pub struct Store {
     orders: mpsc::Sender<Order>,
     /// Facts ever handed to the thread.
     pushed: u64,
-    /// Records in the journal, the header and what snapshots stand for included.
+    /// Records in the journal, with the header and all records that snapshots stand for.
     records: u64,
-    /// Since the last snapshot.
+    /// Records since the last snapshot.
     fresh: u64,
-    /// As many as then were needed.
+    /// Facts that the last snapshot had.
     needed: u64,
 }
 
-/// Where the scheduler keeps its things.
+/// The scheduler's directory within a root.
 pub fn directory(root: &Path) -> PathBuf {
     root.join("scheduler")
 }
 
-/// The only scheduler of a directory.
+/// A directory whose lock this scheduler has.
 #[derive(Debug)]
 pub struct Locked {
     path: PathBuf,
@@ -103,11 +104,11 @@ pub struct Locked {
     lock: Flock<OwnedFd>,
 }
 
-/// Takes the lock of the directory; `waits` is called first when another scheduler has it, and then
-/// this returns when that one is gone.
+/// Takes the lock of the directory. If another scheduler has it, `waits` is called, and this
+/// returns when that scheduler has ended.
 ///
 /// # Errors
-/// What the system says.
+/// If the directory cannot be made or locked.
 pub fn lock(path: &Path, waits: impl FnOnce()) -> Result<Locked, StoreError> {
     let fail = |what| {
         let path = path.to_path_buf();
@@ -152,10 +153,10 @@ fn wait_for(mut file: OwnedFd) -> Result<Flock<OwnedFd>, Errno> {
 }
 
 impl Locked {
-    /// Replays the journal and begins to write it; `tell` is called by the thread that writes.
+    /// Replays the journal and starts the thread that writes it, which calls `tell`.
     ///
     /// # Errors
-    /// What the system says, or what is wrong with the journal.
+    /// If the journal cannot be opened, is damaged, or has records of a later version.
     pub fn open(
         self,
         now: Moment,
@@ -245,8 +246,8 @@ impl Locked {
 }
 
 impl Store {
-    /// Hands facts of `now` over; they are durable when [`Written::Durable`] reaches the number that is
-    /// returned.
+    /// Hands facts of `now` over. They are durable when [`Written::Durable`] reaches the number
+    /// that is returned.
     pub fn push(&mut self, facts: Vec<Fact>, now: Moment) -> u64 {
         if facts.is_empty() {
             return self.pushed;
@@ -261,12 +262,12 @@ impl Store {
         self.pushed
     }
 
-    /// True when the journal is mostly history.
+    /// True when most of the journal is history.
     pub fn wants_snapshot(&self) -> bool {
         self.fresh > FEW.max(self.needed * 2)
     }
 
-    /// Puts the state as of the last push in the place of all that was pushed.
+    /// Replaces everything that was pushed by a snapshot of the state.
     pub fn compact(&mut self, state: &State, now: Moment) {
         let facts = state.snapshot(now.wall_us / 1000);
         self.needed = facts.len() as u64;
@@ -285,23 +286,24 @@ impl Store {
         };
         let record = Record::new(now, Kind::Snapshot(snapshot));
         self.order(Order::Compact(Box::new(record)));
-        // The snapshot itself is a record, and what it keeps is numbered before it.
+        // The snapshot is a record without a number of its own; the records that it keeps have
+        // theirs.
     }
 
     fn order(&self, order: Order) {
-        // A thread that is gone has said why.
+        // A thread that has ended has reported why.
         if self.orders.send(order).is_err() {
             tracing::debug!("the journal's thread is gone");
         }
     }
 }
 
-/// The thread's own.
+/// What the thread owns.
 struct Writer {
     journal: Journal,
     durable: u64,
     tell: Box<dyn Fn(Written) + Send>,
-    /// Whoever writes has it, to the last byte.
+    /// The lock is held until the last byte is written.
     _lock: Flock<OwnedFd>,
 }
 
@@ -347,13 +349,13 @@ impl Writer {
     }
 }
 
-/// Somewhere among a hundred million places, each with room for a million tasks.
+/// Somewhere among a hundred million starting points, each with room for a million tasks.
 fn first_serial() -> u64 {
     let random = uuid::Uuid::new_v4().as_u128();
     (random % 100_000_000) as u64 * 1_000_000
 }
 
-/// A frame has a largest size, but what one decision says stays together.
+/// Puts decisions into frames up to the largest size; a decision is never divided.
 fn frames(decisions: Vec<Vec<Record>>) -> Vec<Vec<Record>> {
     let mut frames: Vec<Vec<Record>> = Vec::new();
     let mut size = 0;
@@ -397,7 +399,7 @@ mod tests {
             Written::Failed(why) => panic!("{why}"),
         };
         let flapping = crate::mesos::scheduler::core::Settings::default().flapping;
-        // The thread of the one before may still be about to leave.
+        // The thread of the scheduler before may still hold the lock.
         let locked = lock(path, || ()).unwrap();
         locked.open(Moment::default(), &flapping, tell).unwrap()
     }

@@ -1,7 +1,9 @@
-//! The connection to the master: finding the leading one, subscribing, its events, our calls.
+//! The connection to the master: finds the leading one, subscribes, receives events and sends
+//! calls.
 //!
-//! Calls go one after the other, because their order means something. After any failure the stream is given
-//! up and subscribed anew: the master then takes back what it offered, so nothing is left half-answered.
+//! Calls are sent one after the other, because their order matters. After any failure the stream is
+//! given up and subscribed anew: the master then takes its offers back, so that none is left
+//! half-answered.
 
 use std::time::{Duration, Instant};
 
@@ -24,39 +26,39 @@ const PATH: &str = "/api/v1/scheduler";
 /// The first pause between attempts; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A stream that lasted for so long was a good one: the next attempt follows at once.
+/// After a stream that lasted this long the pauses start anew.
 const LASTING: Duration = Duration::from_secs(10);
-/// Masters that send each other's clients around in a circle are not followed for ever.
+/// Masters that redirect to each other in a circle are not followed for ever.
 const MOST_REDIRECTS: u32 = 5;
-/// Without a sign of life for so many intervals the master is gone.
+/// Without an event for so many heartbeat intervals the master counts as gone.
 const MISSED: f64 = 3.0;
-/// What is waited for while the interval is not known.
+/// How long the first event may take, while the interval is not known.
 const FIRST_SIGN: Duration = Duration::from_secs(30);
 
-/// What the scheduler hears of its connection.
+/// What the link reports.
 #[derive(Debug)]
-pub enum News {
-    /// An event of the stream with this number.
+pub enum LinkEvent {
+    /// An event, and the number of its stream.
     Event(u64, Box<Event>),
-    /// That stream is over; another attempt follows.
+    /// The stream has ended; another attempt follows.
     Lost(String),
-    /// The master does not want us; nothing follows.
+    /// The master refuses the framework; no attempt follows.
     Refused(String),
 }
 
-/// A call, and the stream that it belongs to: on another one it would mean nothing.
+/// A call, and the number of its stream: on another stream it means nothing.
 pub type Outgoing = (u64, Call);
 
-/// Where to, and as whom.
+/// Where to connect, and as which framework.
 #[derive(Debug)]
-pub struct Link {
-    /// Masters, any of which knows the leading one.
+pub struct MasterLink {
+    /// Addresses of masters, any of which knows the leading one.
     pub masters: Vec<String>,
-    /// The value of Authorization.
+    /// The value of the Authorization header.
     pub authorization: Option<String>,
-    /// Who we are.
+    /// The framework; its id is set by the first subscription.
     pub framework: Framework,
-    /// How we speak.
+    /// The wire format.
     pub wire: Wire,
 }
 
@@ -74,17 +76,18 @@ enum Broken {
     Deserted,
 }
 
-impl Link {
-    /// Connects again and again until the master refuses us or nobody listens any more.
+impl MasterLink {
+    /// Connects again and again, until the master refuses the framework or the event loop has
+    /// ended.
     pub async fn run(
         mut self,
         mut calls: mpsc::UnboundedReceiver<Outgoing>,
-        news: mpsc::UnboundedSender<News>,
+        events: mpsc::UnboundedSender<LinkEvent>,
     ) {
         let mut number = 0;
         let mut next = 0;
         let mut pause = FIRST_PAUSE;
-        // Attempts in a row that were refused, before any that was not.
+        // Attempts in a row that were refused, before the first one that was not.
         let mut refusals = 0;
         let mut ever_subscribed = false;
         loop {
@@ -92,7 +95,7 @@ impl Link {
             let master = self.masters[next % self.masters.len()].clone();
             next += 1;
             let mut subscribed = None;
-            let attempt = self.attempt(number, master, &mut calls, &news, &mut subscribed);
+            let attempt = self.attempt(number, master, &mut calls, &events, &mut subscribed);
             let broken = attempt.await;
             ever_subscribed |= subscribed.is_some();
             let told = match &broken {
@@ -102,19 +105,19 @@ impl Link {
                 {
                     refusals += 1;
                     let why = format!("HTTP {status}: {answer}");
-                    // One of several masters may be set up badly; all of them are not.
+                    // One of several masters may be set up badly; only when all refuse it is final.
                     match refusals >= self.masters.len() {
-                        true => News::Refused(why),
-                        false => News::Lost(why),
+                        true => LinkEvent::Refused(why),
+                        false => LinkEvent::Lost(why),
                     }
                 }
                 other => {
                     refusals = 0;
-                    News::Lost(other.to_string())
+                    LinkEvent::Lost(other.to_string())
                 }
             };
-            let is_end = matches!(told, News::Refused(_));
-            if news.send(told).is_err() || is_end {
+            let is_end = matches!(told, LinkEvent::Refused(_));
+            if events.send(told).is_err() || is_end {
                 return;
             }
             if subscribed.is_some_and(|at| at.elapsed() > LASTING) {
@@ -125,13 +128,13 @@ impl Link {
         }
     }
 
-    /// Subscribes, following redirects, and stays subscribed as long as it lasts.
+    /// Subscribes, following redirects, and receives events and sends calls while the stream lasts.
     async fn attempt(
         &mut self,
         number: u64,
         master: String,
         calls: &mut mpsc::UnboundedReceiver<Outgoing>,
-        news: &mpsc::UnboundedSender<News>,
+        events: &mpsc::UnboundedSender<LinkEvent>,
         subscribed: &mut Option<Instant>,
     ) -> Broken {
         let body = match self.wire.encode(&self.framework.subscribe()) {
@@ -161,8 +164,8 @@ impl Link {
         let outgoing = client.calls(&stream);
         let wire = self.wire;
         tokio::select! {
-            broken = self.listen(number, stream, news, subscribed) => broken,
-            broken = talk(number, wire, outgoing, calls) => broken,
+            broken = self.listen(number, stream, events, subscribed) => broken,
+            broken = send_calls(number, wire, outgoing, calls) => broken,
         }
     }
 
@@ -170,7 +173,7 @@ impl Link {
         &mut self,
         number: u64,
         mut stream: Stream,
-        news: &mpsc::UnboundedSender<News>,
+        events: &mpsc::UnboundedSender<LinkEvent>,
         at: &mut Option<Instant>,
     ) -> Broken {
         let mut patience = FIRST_SIGN;
@@ -196,7 +199,10 @@ impl Link {
             if event.r#type() == event::Type::Heartbeat {
                 continue;
             }
-            if news.send(News::Event(number, Box::new(event))).is_err() {
+            if events
+                .send(LinkEvent::Event(number, Box::new(event)))
+                .is_err()
+            {
                 return Broken::Deserted;
             }
         }
@@ -204,7 +210,7 @@ impl Link {
 }
 
 /// Sends calls as they come; those of an earlier stream are dropped.
-async fn talk(
+async fn send_calls(
     number: u64,
     wire: Wire,
     mut outgoing: Calls,

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::core::{Call, Core, Decision, Measure, Totals};
+use super::core::{Call, Decision, Measure, SchedulerCore, Totals};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct State {
@@ -28,7 +28,7 @@ struct Until {
     until: &'static str,
 }
 
-/// Seconds from a tenth of a millisecond's order to some hours.
+/// A histogram of seconds, with buckets from five milliseconds to three hours.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.005, 2.0, 22))
 }
@@ -104,7 +104,7 @@ impl Metrics {
         }
     }
 
-    /// A stream has ended.
+    /// Counts a stream that has ended.
     pub fn lost(&self) {
         self.losses.inc();
     }
@@ -140,8 +140,8 @@ impl Metrics {
         }
     }
 
-    /// The text, as things are now.
-    pub fn text(&self, core: &Core) -> Result<String, std::fmt::Error> {
+    /// The metrics' text, with gauges of the present state.
+    pub fn text(&self, core: &SchedulerCore) -> Result<String, std::fmt::Error> {
         let mut all = Totals::default();
         let jobs = core.jobs();
         for job in &jobs {

@@ -1,8 +1,9 @@
-//! The companion scheduler: jobs of many instances on a Mesos cluster, through our own executor.
+//! The companion scheduler: jobs of many instances on a Mesos cluster, run by dewar's executor.
 //!
-//! Mesos is the distributed engine; this room keeps what is wanted, answers offers and survives its own
-//! death. `core/` decides; `shell` carries between it, the journal (`store`), the master (`link`, `wire`)
-//! and people (`api`). It knows nothing of processes.
+//! Mesos is the distributed engine. This room keeps what operators want, answers offers and
+//! survives its own death. `core/` decides; the event loop carries its decisions to the journal,
+//! the master (`master_link`, `translate`) and the clients of `api/`. It knows nothing of
+//! processes.
 
 mod api;
 pub mod core;
@@ -18,6 +19,6 @@ mod watchers;
 pub use api::{QuotaBody, Submission};
 pub use event_loop::SchedulerError;
 pub use journal::{Written, directory, lock};
-pub use ranges::parse_instances;
-pub use start::{Beginning, Options, SOCKET, TOKEN, run};
+pub use ranges::{RangeError, parse_instances};
+pub use start::{Options, SOCKET, StartupNotice, TOKEN, run};
 pub use translate::{ExecutorCommand, Framework};

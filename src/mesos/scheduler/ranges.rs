@@ -2,13 +2,26 @@
 
 use std::collections::BTreeSet;
 
+use thiserror::Error;
+
 use crate::task::MOST_INSTANCES;
 
-/// Reads them; at least one.
+/// Why a text names no instances.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RangeError {
+    /// A part of it is neither a number nor a range that goes up.
+    #[error("{0:?} is no range of instances: expected numbers such as 0-2,5")]
+    NoRange(String),
+    /// It names more instances than a job may have.
+    #[error("more than {MOST_INSTANCES} instances are named")]
+    TooMany,
+}
+
+/// Reads the numbers of instances in a text such as `0-2,5`; at least one.
 ///
 /// # Errors
-/// What is wrong, in words.
-pub fn parse_instances(text: &str) -> Result<BTreeSet<u32>, String> {
+/// If a part of the text is no range, or too many instances are named.
+pub fn parse_instances(text: &str) -> Result<BTreeSet<u32>, RangeError> {
     let mut all = BTreeSet::new();
     let mut named = 0;
     for part in text.split(',').map(str::trim) {
@@ -18,15 +31,11 @@ pub fn parse_instances(text: &str) -> Result<BTreeSet<u32>, String> {
             (Some(first), Some(last)) if first <= last && last < MOST_INSTANCES => {
                 named += last - first + 1;
                 if named > MOST_INSTANCES {
-                    return Err(format!("more than {MOST_INSTANCES} instances are named"));
+                    return Err(RangeError::TooMany);
                 }
                 all.extend(first..=last);
             }
-            _ => {
-                return Err(format!(
-                    "{part:?} is no range of instances: expected numbers such as 0-2,5"
-                ));
-            }
+            _ => return Err(RangeError::NoRange(part.to_owned())),
         }
     }
     Ok(all)

@@ -1,9 +1,7 @@
-//! Starting a scheduler: the lock, the journal, the sockets, the link, and then the loop.
+//! Starts a scheduler: lock, journal, sockets, link, and then the event loop.
 
 use std::{
     fs, io,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -11,69 +9,70 @@ use tokio::{runtime, sync::mpsc};
 
 use super::{
     api,
-    core::{Core, Settings, State},
-    event_loop::{Clock, SchedulerError, Shell, Sources},
+    core::{SchedulerCore, Settings, State},
+    event_loop::{Clock, EventLoop, SchedulerError, Sources},
     journal::{self, Store},
-    master_link::Link,
+    master_link::MasterLink,
     translate::{ExecutorCommand, Framework, Translator},
 };
 use crate::{
     mesos::protocol::Wire,
+    sys::small_file,
     web::{Address, Guard, Listener},
 };
 
-/// The socket of the scheduler's directory.
+/// The name of the socket in the scheduler's directory.
 pub const SOCKET: &str = "socket";
-/// The file of the token, beside it.
+/// The name of the token's file in the scheduler's directory.
 pub const TOKEN: &str = "token";
 
-/// How a scheduler is set up.
+/// The settings that a scheduler starts with.
 #[derive(Debug)]
 pub struct Options {
-    /// Masters, `host:port`; any of them knows the leading one.
+    /// Masters as `host:port`; any of them knows the leading one.
     pub masters: Vec<String>,
-    /// Where it keeps its things; others with the same root wait.
+    /// The root of the scheduler's directory; another scheduler with the same root waits.
     pub root: PathBuf,
-    /// Where it listens beside its socket.
+    /// The address to listen at besides the socket.
     pub listen: Option<Address>,
-    /// Other names under which it may be spoken to.
+    /// More names under which clients may address it.
     pub hosts: Vec<String>,
-    /// What clients must say; `None`: one is made, and kept beside the socket.
+    /// The token of clients; `None`: one is made, and kept beside the socket.
     pub token: Option<String>,
-    /// Who it is to the master; its id comes from the journal.
+    /// The framework; its id comes from the journal.
     pub framework: Framework,
-    /// The value of Authorization towards the master.
+    /// The value of the Authorization header towards the master.
     pub authorization: Option<String>,
-    /// How it speaks to the master.
+    /// The wire format towards the master.
     pub wire: Wire,
-    /// What agents start.
+    /// The command by which agents start executors.
     pub executor: ExecutorCommand,
-    /// How it decides.
+    /// The settings of the core.
     pub settings: Settings,
-    /// The master has removed the framework; begin as another one.
+    /// Subscribe as a new framework, because the master has removed the old one.
     pub forget_framework: bool,
 }
 
-/// What there is to say when a scheduler begins.
+/// What a starting scheduler tells its user.
 #[derive(Debug)]
-pub enum Beginning {
-    /// Another one has the lock.
+pub enum StartupNotice {
+    /// Another scheduler has the lock; this one waits for it.
     Waits,
-    /// It can be spoken to here.
+    /// It listens at these addresses.
     Listens(Vec<Address>),
 }
 
-/// Runs a scheduler until it is asked to stop.
+/// Runs a scheduler until a signal asks it to stop.
 ///
 /// # Errors
-/// What made it impossible to begin, or to go on.
-pub fn run(options: Options, tell: impl Fn(Beginning)) -> Result<(), SchedulerError> {
+/// If it cannot start, or cannot go on.
+pub fn run(options: Options, tell: impl Fn(StartupNotice)) -> Result<(), SchedulerError> {
     let directory = journal::directory(&options.root);
-    let locked = journal::lock(&directory, || tell(Beginning::Waits))?;
+    let locked = journal::lock(&directory, || tell(StartupNotice::Waits))?;
     let clock = Clock::start();
     let (send, written) = mpsc::unbounded_channel();
-    // Nobody listens when the loop is over.
-    let told = move |news| drop(send.send(news));
+    // The loop may have ended.
+    let told = move |written| drop(send.send(written));
     let flapping = options.settings.flapping;
     let (store, state) = locked.open(clock.moment(), &flapping, told)?;
     let runtime = runtime::Builder::new_current_thread()
@@ -83,19 +82,19 @@ pub fn run(options: Options, tell: impl Fn(Beginning)) -> Result<(), SchedulerEr
             what: "start".to_owned(),
             source,
         })?;
-    runtime.block_on(begin(
+    runtime.block_on(start(
         options, directory, clock, store, state, written, tell,
     ))
 }
 
-async fn begin(
+async fn start(
     options: Options,
     directory: PathBuf,
     clock: Clock,
     store: Store,
     mut state: State,
     written: mpsc::UnboundedReceiver<journal::Written>,
-    tell: impl Fn(Beginning),
+    tell: impl Fn(StartupNotice),
 ) -> Result<(), SchedulerError> {
     if options.forget_framework {
         state.framework = None;
@@ -117,28 +116,29 @@ async fn begin(
         id: state.framework.clone(),
         ..options.framework
     };
-    let link = Link {
+    let link = MasterLink {
         masters: options.masters,
         authorization: options.authorization,
         framework,
         wire: options.wire,
     };
     let now = clock.moment().wall_us / 1000;
-    let core = Core::new(options.settings, state, now);
+    let core = SchedulerCore::new(options.settings, state, now);
     let (calls, outgoing) = mpsc::unbounded_channel();
-    let (send, news) = mpsc::unbounded_channel();
+    let (send, events) = mpsc::unbounded_channel();
     tokio::spawn(link.run(outgoing, send));
-    let shell = Shell::new(core, Translator::new(options.executor), store, clock, calls);
-    tell(Beginning::Listens(addresses));
+    let event_loop = EventLoop::new(core, Translator::new(options.executor), store, clock, calls);
+    tell(StartupNotice::Listens(addresses));
     let sources = Sources {
-        news,
+        link: events,
         written,
         asks,
     };
-    shell.run(sources).await
+    event_loop.run(sources).await
 }
 
-/// Whoever reaches a socket of ours owns it; whoever reaches a port may be anybody.
+/// A socket in the file system is guarded by its owner and mode; a port needs a token and the right
+/// names.
 fn guard(
     listener: &Listener,
     token: &Option<String>,
@@ -167,7 +167,7 @@ fn guard(
     })
 }
 
-/// The token of this directory; made when there is none.
+/// The token in this file; a new one when there is no file.
 fn kept_token(path: &Path) -> io::Result<String> {
     match fs::read_to_string(path) {
         Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
@@ -179,12 +179,6 @@ fn kept_token(path: &Path) -> io::Result<String> {
         uuid::Uuid::new_v4().simple(),
         uuid::Uuid::new_v4().simple()
     );
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(format!("{token}\n").as_bytes())?;
+    small_file::replace(path, 0o600, format!("{token}\n").as_bytes())?;
     Ok(token)
 }

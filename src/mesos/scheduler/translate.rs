@@ -1,11 +1,13 @@
-//! Between the core's words and Mesos' messages.
+//! Translates between the core's events and calls and Mesos' messages.
 //!
-//! An offer's resources are kept as they came (a part of them may be reserved for our role) until the
-//! offer is answered: what a task gets is cut out of exactly these.
+//! An offer's resources are kept as they came (a part of them may be reserved for the framework's
+//! role) until the offer is answered: a task's resources are cut out of exactly these.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::core::{self, Amounts, Core, NAMES, Ports, Task, Version, task_id, thousandths};
+use super::core::{
+    self, Amounts, NAMES, Ports, SchedulerCore, Task, Version, task_id, thousandths,
+};
 use crate::{
     mesos::protocol::{
         self,
@@ -22,42 +24,42 @@ use crate::{
     task::Job,
 };
 
-/// How agents get our executor going.
+/// How agents start executors.
 #[derive(Clone, Debug, Default)]
 pub struct ExecutorCommand {
-    /// For the shell.
+    /// The command, for the shell.
     pub value: String,
-    /// Fetched into the sandbox before; made executable.
+    /// Files that the agent fetches into the sandbox before, and makes executable.
     pub uris: Vec<String>,
 }
 
-/// Who we are to a master.
+/// The framework, as the master sees it.
 #[derive(Clone, Debug, Default)]
 pub struct Framework {
-    /// What it called us before.
+    /// The framework id of an earlier subscription.
     pub id: Option<String>,
-    /// For people.
+    /// A name for people.
     pub name: String,
-    /// Who runs executors; they change to a task's own user.
+    /// The user that runs executors; they change to a task's own user.
     pub user: String,
-    /// Whose share of the cluster we use.
+    /// The role whose resources are used.
     pub role: String,
-    /// As whom we authenticate.
+    /// The principal that the framework authenticates as.
     pub principal: Option<String>,
-    /// Our host, for people.
+    /// The scheduler's host, for people.
     pub hostname: String,
-    /// Tasks live on without us for so long, seconds.
+    /// How long tasks go on without the scheduler, in seconds.
     pub failover_timeout: f64,
 }
 
 impl Framework {
-    /// The call that a conversation begins with.
+    /// The call that opens a stream.
     pub fn subscribe(&self) -> Call {
         let id = self.id.clone().map(|value| FrameworkId { value });
         let capabilities = [
             capability::Type::PartitionAware,
             capability::Type::MultiRole,
-            // Agents with devices are not offered without it; the score spares them.
+            // Agents with devices are not offered without it; the score of placing spares them.
             capability::Type::GpuResources,
         ];
         let info = FrameworkInfo {
@@ -89,7 +91,7 @@ impl Framework {
     }
 }
 
-/// Keeps what has to be kept between an offer and its answer.
+/// Keeps what is needed between an offer and its answer.
 #[derive(Debug)]
 pub struct Translator {
     executor: ExecutorCommand,
@@ -97,21 +99,21 @@ pub struct Translator {
     offers: HashMap<String, Vec<Resource>>,
 }
 
-/// What an event is to the scheduler.
+/// What an event of the master means.
 #[derive(Debug)]
-pub enum Meaning {
-    /// It is for the core.
+pub enum Incoming {
+    /// It is an event for the core.
     Event(core::Event),
     /// The subscription stands.
     Subscribed(core::Event),
-    /// The master gives up on us.
+    /// The master has given up the framework.
     Error(String),
-    /// It says nothing but that the master lives.
+    /// It is a sign of life, and no more.
     Nothing,
 }
 
 impl Translator {
-    /// Begins with no offers.
+    /// A translator without offers.
     pub fn new(executor: ExecutorCommand) -> Translator {
         Translator {
             executor,
@@ -120,55 +122,55 @@ impl Translator {
         }
     }
 
-    /// What an event means.
-    pub fn event(&mut self, event: Event) -> Meaning {
+    /// Translates an event.
+    pub fn event(&mut self, event: Event) -> Incoming {
         match event.r#type() {
             event::Type::Subscribed => {
                 let Some(subscribed) = event.subscribed else {
-                    return Meaning::Nothing;
+                    return Incoming::Nothing;
                 };
                 self.offers.clear();
                 let id = subscribed.framework_id.value;
                 self.framework = Some(id.clone());
-                Meaning::Subscribed(core::Event::Subscribed(id))
+                Incoming::Subscribed(core::Event::Subscribed(id))
             }
             event::Type::Offers => {
                 let offers = event.offers.unwrap_or_default().offers.into_iter();
                 let offers = offers.map(|offer| self.offer(offer)).collect();
-                Meaning::Event(core::Event::Offers(offers))
+                Incoming::Event(core::Event::Offers(offers))
             }
             event::Type::Rescind => match event.rescind {
                 Some(rescind) => {
                     self.offers.remove(&rescind.offer_id.value);
-                    Meaning::Event(core::Event::Rescinded(rescind.offer_id.value))
+                    Incoming::Event(core::Event::Rescinded(rescind.offer_id.value))
                 }
-                None => Meaning::Nothing,
+                None => Incoming::Nothing,
             },
             event::Type::Update => match event.update {
-                Some(update) => Meaning::Event(core::Event::Update(heard(update.status))),
-                None => Meaning::Nothing,
+                Some(update) => Incoming::Event(core::Event::Update(heard(update.status))),
+                None => Incoming::Nothing,
             },
             event::Type::Failure => match event.failure {
-                // With an executor it is only that one which has ended.
+                // With an executor id it is only that executor that has ended.
                 Some(event::Failure {
                     agent_id: Some(id),
                     executor_id: None,
                     ..
-                }) => Meaning::Event(core::Event::AgentLost(id.value)),
-                _ => Meaning::Nothing,
+                }) => Incoming::Event(core::Event::AgentLost(id.value)),
+                _ => Incoming::Nothing,
             },
-            event::Type::Error => Meaning::Error(
+            event::Type::Error => Incoming::Error(
                 event
                     .error
                     .map_or_else(|| "without a reason".to_owned(), |error| error.message),
             ),
-            _ => Meaning::Nothing,
+            _ => Incoming::Nothing,
         }
     }
 
     fn offer(&mut self, offer: Offer) -> core::Offer {
         let mut resources: Vec<Resource> = offer.resources.into_iter().filter(is_plain).collect();
-        // What is reserved for us is used up first.
+        // Resources that are reserved for the framework's role are used up first.
         resources.sort_by_key(|one| one.role.as_deref().is_none_or(|role| role == "*"));
         let mut amounts = Amounts::default();
         let mut ports = Ports::default();
@@ -189,8 +191,8 @@ impl Translator {
         }
     }
 
-    /// The message of a call; of a launch by what `core` knows of the task.
-    pub fn call(&mut self, call: core::Call, core: &Core) -> Call {
+    /// Translates a call; for a launch, `core` knows the task.
+    pub fn call(&mut self, call: core::Call, core: &SchedulerCore) -> Call {
         let mut message = Call {
             framework_id: self.framework.clone().map(|value| FrameworkId { value }),
             ..Call::default()
@@ -326,8 +328,8 @@ impl Translator {
     }
 }
 
-fn heard(status: TaskStatus) -> core::Heard {
-    core::Heard {
+fn heard(status: TaskStatus) -> core::StatusUpdate {
+    core::StatusUpdate {
         state: status.state(),
         reason: match status.reason {
             Some(_) => status.reason().as_str_name().to_owned(),
@@ -347,7 +349,7 @@ fn filters(refuse_ms: u64) -> Filters {
     }
 }
 
-/// Names of ports, so that others find them.
+/// The names of the ports, for service discovery.
 fn discovery(job: &Job, task: &Task) -> Option<DiscoveryInfo> {
     if task.ports.is_empty() {
         return None;
@@ -367,7 +369,7 @@ fn discovery(job: &Job, task: &Task) -> Option<DiscoveryInfo> {
     })
 }
 
-/// Nothing that belongs to somebody's volume, that may be taken away, or that several share.
+/// True of a resource that is no volume, cannot be revoked, and is not shared.
 fn is_plain(resource: &Resource) -> bool {
     resource.disk.is_none()
         && resource.revocable.is_none()
@@ -386,7 +388,7 @@ fn amount_of(resource: &Resource) -> Amounts {
     Amounts::of(each)
 }
 
-/// Of a `ports` resource; none of any other.
+/// The ranges of a `ports` resource; none of any other resource.
 fn ranges_of(resource: &Resource) -> impl Iterator<Item = (u16, u16)> {
     let ranges = resource
         .ranges
@@ -435,7 +437,8 @@ fn values_of(attribute: &Attribute) -> Vec<String> {
     }
 }
 
-/// Cuts this much out of the pieces: from as many of them as it takes, each part with its piece's role.
+/// Cuts an amount out of the pieces: from as many of them as needed, each part with the role of its
+/// piece.
 fn cut(pieces: &mut [Resource], amounts: Amounts, ports: &[u16]) -> Vec<Resource> {
     let mut parts: Vec<Resource> = Vec::new();
     for (name, needed) in NAMES.into_iter().zip(amounts.each()) {

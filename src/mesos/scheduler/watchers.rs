@@ -1,6 +1,7 @@
-//! Who wants to know how a job goes on, line by line.
+//! Clients that watch a job: each gets a line whenever the job looks different.
 //!
-//! A watcher that does not read keeps only a few lines waiting here; the newest one follows when there is room.
+//! A client that does not read has only a few lines waiting here; the newest line follows when
+//! there is room.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,9 +11,9 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::core::{Core, Key};
+use super::core::{Key, SchedulerCore};
 
-/// Lines that wait for a reader.
+/// Lines that wait for one client at most.
 const WAITING: usize = 16;
 
 struct Watcher {
@@ -24,13 +25,13 @@ struct Watcher {
     is_behind: bool,
 }
 
-/// All of them.
+/// The watchers of all jobs.
 #[derive(Default)]
 pub(super) struct Watchers(Vec<Watcher>);
 
 impl Watchers {
-    /// Another one; the first line is how the job is now.
-    pub fn add(&mut self, key: Key, core: &Core) -> mpsc::Receiver<Bytes> {
+    /// Adds a watcher; its first line is how the job is now.
+    pub fn add(&mut self, key: Key, core: &SchedulerCore) -> mpsc::Receiver<Bytes> {
         self.0.retain(|watcher| !watcher.send.is_closed());
         let (send, receive) = mpsc::channel(WAITING);
         let mut watcher = Watcher {
@@ -44,13 +45,14 @@ impl Watchers {
         receive
     }
 
-    /// True when nobody watches.
+    /// True when no job is watched.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Tells those of the jobs that changed; whoever is gone, or whose job is, is forgotten.
-    pub fn tell(&mut self, core: &Core, changed: &BTreeSet<Key>) {
+    /// Sends new lines of the jobs that changed. Watchers that have left, or whose job is gone, are
+    /// removed.
+    pub fn tell(&mut self, core: &SchedulerCore, changed: &BTreeSet<Key>) {
         let mut lines: BTreeMap<Key, Bytes> = BTreeMap::new();
         self.0.retain_mut(|watcher| {
             if watcher.send.is_closed() {
@@ -66,14 +68,14 @@ impl Watchers {
         });
     }
 
-    /// A sign of life for everybody, or the line that they have missed.
-    pub fn beat(&mut self, core: &Core) {
+    /// Sends every watcher a sign of life, or the line that it has missed.
+    pub fn beat(&mut self, core: &SchedulerCore) {
         self.0.retain_mut(|watcher| {
             if watcher.is_behind {
                 watcher.send(line(&watcher.key, core));
                 return watcher.is_behind || core.state().jobs.contains_key(&watcher.key);
             }
-            // One that is full hears of us anyway.
+            // A watcher with lines waiting needs no sign of life.
             let sent = watcher.send.try_send(Bytes::from_static(b"\n"));
             !matches!(sent, Err(TrySendError::Closed(_)))
         });
@@ -96,8 +98,8 @@ impl Watcher {
     }
 }
 
-/// The job as a line of JSON; of one that is gone, that.
-fn line(key: &Key, core: &Core) -> Bytes {
+/// The job as a line of JSON; a job that is gone has a line that says so.
+fn line(key: &Key, core: &SchedulerCore) -> Bytes {
     let value = match &core.brief(key) {
         Some(view) => serde_json::to_string(view),
         None => serde_json::to_string(&serde_json::json!({"key": key.to_string(), "gone": true})),
@@ -117,14 +119,14 @@ mod tests {
 
     const KEY: &str = "www/devel/web";
 
-    fn core() -> Core {
+    fn core() -> SchedulerCore {
         let source = JobSource {
             job: "name: web\ntask: {resources: {cpu: 1, ram: 1MiB, disk: 1MiB}, processes: []}",
             role: "www",
             ..JobSource::default()
         };
         let job = Job::read(&source).unwrap().0;
-        let mut core = Core::new(Settings::default(), State::default(), 0);
+        let mut core = SchedulerCore::new(Settings::default(), State::default(), 0);
         core.handle(Event::Subscribed("f".to_owned()), 0);
         core.request(Request::Create(Box::new(job)), 0).0.unwrap();
         core

@@ -19,7 +19,7 @@ use std::{
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use thiserror::Error;
 
-use super::steps::{Blueprint, Step};
+use super::{step::Step, steps::Blueprint};
 use crate::sys::stat::ProcessStat;
 
 /// What building may take: a mount that hangs (a dead server) must not hang the keeper.

@@ -8,6 +8,7 @@
 mod init;
 mod rules;
 mod seccomp;
+mod step;
 mod steps;
 
 pub use init::{BuildError, Den, own_arguments, wipe_arguments};

@@ -1,13 +1,18 @@
-//! What is built, as a list of steps; pure but for looking at what is there to be shown.
+//! What a private task's file system is built of, as a list of steps.
+//!
+//! Everything that the task is shown is taken from the old root before that goes, then put into the
+//! new one. This file looks at what is there to be shown, and changes nothing: `init.rs` carries the
+//! steps out.
 
 use std::{
-    ffi::CString,
     fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
+
+use super::step::{Step, c};
 
 /// The machine's own programs and settings: what of these exists is shown, read-only.
 const SYSTEM: [&str; 11] = [
@@ -62,6 +67,10 @@ const MEMORY: [(&str, &str); 3] = [
 ];
 /// What of /sys is nothing for a task, where it is mounted.
 const SYS_COVERED: [&str; 3] = ["/sys/kernel/debug", "/sys/kernel/tracing", "/sys/firmware"];
+const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+/// A device can be written on a file system that cannot: only its name, owner and mode are the machine's.
+const DEVICE: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+const WRITABLE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 /// Where the new root is made: a directory that is always there.
 const STAGING: &str = "/proc";
 
@@ -92,99 +101,6 @@ pub enum Place {
 pub struct BlueprintError {
     path: PathBuf,
     source: io::Error,
-}
-
-/// One thing to do. Trees are kept in numbered slots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Writes a file: the maps of a user namespace.
-    Write {
-        path: CString,
-        text: CString,
-    },
-    /// What is mounted from here on is nobody else's to see, and what others mount is not ours.
-    Detach,
-    /// Takes a copy of the tree of mounts at `path`.
-    Take {
-        slot: usize,
-        path: CString,
-        /// With what is mounted below it.
-        deep: bool,
-    },
-    /// Forbids things for a tree.
-    Restrict {
-        slot: usize,
-        attributes: u64,
-        deep: bool,
-    },
-    /// An empty file system in memory, and into it.
-    NewRoot {
-        path: CString,
-    },
-    /// It becomes the root; the old one is behind it.
-    Pivot,
-    Directory {
-        path: CString,
-    },
-    File {
-        path: CString,
-    },
-    Link {
-        target: CString,
-        path: CString,
-    },
-    /// Puts a tree somewhere.
-    Put {
-        slot: usize,
-        path: CString,
-    },
-    Mount {
-        kind: CString,
-        path: CString,
-        flags: u64,
-        options: CString,
-    },
-    /// The old root goes.
-    Forget,
-    /// Forbids writing at the root itself.
-    Seal,
-    /// Hides a file, if it is there, behind /dev/null.
-    Hide {
-        path: CString,
-    },
-    /// Makes what is below a directory read-only, if it is there.
-    Freeze {
-        path: CString,
-    },
-    /// Hides a directory, if it is there, behind an empty one.
-    Cover {
-        path: CString,
-    },
-}
-
-impl Step {
-    /// For people: `take /srv/data`.
-    pub(super) fn shown(&self) -> String {
-        let text = |path: &CString| path.to_string_lossy().into_owned();
-        match self {
-            Step::Write { path, .. } => format!("write {}", text(path)),
-            Step::Detach => "make its mounts its own".to_owned(),
-            Step::Take { path, .. } => format!("take {}", text(path)),
-            Step::Restrict { .. } => "forbid writing".to_owned(),
-            Step::NewRoot { path } => format!("mount a new root at {}", text(path)),
-            Step::Pivot => "enter the new root".to_owned(),
-            Step::Directory { path } => format!("make the directory {}", text(path)),
-            Step::File { path } => format!("make the file {}", text(path)),
-            Step::Link { path, .. } => format!("make the link {}", text(path)),
-            Step::Put { path, .. } => format!("mount {}", text(path)),
-            Step::Mount { kind, path, .. } => format!("mount {} at {}", text(kind), text(path)),
-            Step::Forget => "leave the old root".to_owned(),
-            Step::Seal => "make the new root read-only".to_owned(),
-            Step::Hide { path } => format!("hide {}", text(path)),
-            Step::Cover { path } => format!("hide {}", text(path)),
-            Step::Freeze { path } => format!("make {} read-only", text(path)),
-        }
-    }
 }
 
 /// All that is needed for building.
@@ -317,10 +233,28 @@ struct Planner {
     slots: usize,
 }
 
-const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-/// A device can be written on a file system that cannot: only its name, owner and mode are the machine's.
-const DEVICE: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-const WRITABLE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+/// A tree of mounts that was taken from the old root, and where it goes in the new one.
+struct Tree {
+    path: PathBuf,
+    slot: usize,
+    is_dir: bool,
+}
+
+/// Everything that was taken from the old root.
+struct Taken {
+    /// Directories of the machine's own programs and settings.
+    system: Vec<Tree>,
+    /// Links among them: target and path.
+    links: Vec<(PathBuf, PathBuf)>,
+    /// The slot of /sys.
+    sys: usize,
+    /// Devices, each with its slot.
+    devices: Vec<(&'static str, usize)>,
+    /// The slot of /proc, when the task shares the machine's pids.
+    proc: Option<usize>,
+    /// What is this task's alone: its sandbox, its volumes, and what resolves names.
+    own: Vec<Tree>,
+}
 
 impl Planner {
     fn file_system(
@@ -330,115 +264,130 @@ impl Planner {
         has_pids: bool,
     ) -> Result<(), BlueprintError> {
         self.steps.push(Step::Detach);
-        // Everything that is shown is taken before the old root goes.
-        let mut shown: Vec<(PathBuf, usize, bool)> = Vec::new();
-        let mut links: Vec<(PathBuf, PathBuf)> = Vec::new();
+        let taken = self.taken(sandbox, places, has_pids)?;
+        self.pivot(taken.proc);
+        self.shown(&taken);
+        self.memory();
+        self.devices(&taken.devices);
+        self.hidden();
+        self.own(places, &taken.own);
+        self.steps.push(Step::Seal);
+        Ok(())
+    }
+
+    /// Takes everything that the task will see, before the old root goes.
+    fn taken(
+        &mut self,
+        sandbox: &Path,
+        places: &[Place],
+        has_pids: bool,
+    ) -> Result<Taken, BlueprintError> {
+        let mut system = Vec::new();
+        let mut links = Vec::new();
         for path in SYSTEM.map(PathBuf::from) {
             match fs::symlink_metadata(&path) {
                 Ok(meta) if meta.is_symlink() => {
                     let target = fs::read_link(&path).map_err(fail(&path))?;
                     links.push((target, path));
                 }
-                Ok(meta) if meta.is_dir() => {
-                    let slot = self.take(&path, READ_ONLY);
-                    shown.push((path, slot, true));
-                }
+                Ok(meta) if meta.is_dir() => system.push(self.tree(path, READ_ONLY, true)),
                 _ => {}
             }
         }
         let sys = self.take(Path::new("/sys"), READ_ONLY | libc::MOUNT_ATTR_NOEXEC);
-        let devices: Vec<(&str, usize)> = DEVICES
+        let devices = DEVICES
             .into_iter()
             .filter(|path| Path::new(path).exists())
             .map(|path| (path, self.take(Path::new(path), DEVICE)))
             .collect();
-        let mut own: Vec<(PathBuf, usize, bool)> = Vec::new();
+        let own = self.taken_of_own(sandbox, places)?;
+        let proc = match has_pids {
+            true => None,
+            false => Some(self.take(Path::new("/proc"), WRITABLE | libc::MOUNT_ATTR_NOEXEC)),
+        };
+        Ok(Taken {
+            system,
+            links,
+            sys,
+            devices,
+            proc,
+            own,
+        })
+    }
+
+    fn taken_of_own(
+        &mut self,
+        sandbox: &Path,
+        places: &[Place],
+    ) -> Result<Vec<Tree>, BlueprintError> {
+        let mut own = Vec::new();
         // Names are resolved by a file that often lies where nothing else is shown.
         if let Ok(resolver) = fs::canonicalize("/etc/resolv.conf")
             && resolver.is_file()
             && !SYSTEM.iter().any(|shown| resolver.starts_with(shown))
         {
-            let slot = self.take(&resolver, READ_ONLY);
-            own.push((resolver, slot, false));
+            own.push(self.tree(resolver, READ_ONLY, false));
         }
-        let slot = self.take(sandbox, WRITABLE);
-        own.push((sandbox.to_path_buf(), slot, true));
-        let mut memory = Vec::new();
+        own.push(self.tree(sandbox.to_path_buf(), WRITABLE, true));
         for place in places {
-            match place {
-                Place::Bound { from, to, writable } => {
-                    let from = fs::canonicalize(from).map_err(fail(from))?;
-                    let is_dir = fs::metadata(&from).map_err(fail(&from))?.is_dir();
-                    let attributes = if *writable { WRITABLE } else { READ_ONLY };
-                    let slot = self.take(&from, attributes);
-                    own.push((to.clone(), slot, is_dir));
-                }
-                Place::Tmpfs { to, size } => memory.push((to, size)),
+            if let Place::Bound { from, to, writable } = place {
+                let from = fs::canonicalize(from).map_err(fail(from))?;
+                let is_dir = fs::metadata(&from).map_err(fail(&from))?.is_dir();
+                let attributes = if *writable { WRITABLE } else { READ_ONLY };
+                own.push(Tree {
+                    path: to.clone(),
+                    slot: self.take(&from, attributes),
+                    is_dir,
+                });
             }
         }
-        let proc = match has_pids {
-            true => None,
-            false => Some(self.take(Path::new("/proc"), WRITABLE | libc::MOUNT_ATTR_NOEXEC)),
-        };
+        Ok(own)
+    }
+
+    /// Makes a new root, enters it and leaves the old one.
+    fn pivot(&mut self, proc: Option<usize>) {
         self.steps.push(Step::NewRoot { path: c(STAGING) });
         self.steps.push(Step::Pivot);
         self.directory(Path::new("/proc"));
         match proc {
-            // Before the old root goes: an unprivileged mount of it wants to see one that is whole.
+            // Before the old root goes: the kernel lets a user that is not root mount /proc only
+            // where it sees one that is whole.
             None => self.mount("proc", "/proc", libc::MS_NOEXEC, ""),
             Some(slot) => self.put(slot, Path::new("/proc")),
         }
         self.steps.push(Step::Forget);
-        for (target, path) in links {
+    }
+
+    /// Puts the machine's programs and settings where they were, read-only.
+    fn shown(&mut self, taken: &Taken) {
+        for (target, path) in &taken.links {
             self.steps.push(Step::Link {
                 target: c(target.as_os_str().as_bytes()),
                 path: c(path.as_os_str().as_bytes()),
             });
         }
-        for (path, slot, _) in shown {
-            self.parents(&path);
-            self.directory(&path);
-            self.put(slot, &path);
+        for tree in &taken.system {
+            self.put_tree(tree);
         }
         self.directory(Path::new("/sys"));
-        self.put(sys, Path::new("/sys"));
+        self.put(taken.sys, Path::new("/sys"));
         for path in SYS_COVERED {
             self.steps.push(Step::Cover { path: c(path) });
         }
         for path in ["/home", "/root", "/var", "/mnt", "/srv"] {
             self.directory(Path::new(path));
         }
+    }
+
+    /// Mounts the directories in memory that every task has.
+    fn memory(&mut self) {
         for (path, options) in MEMORY {
             self.directory(Path::new(path));
             self.mount("tmpfs", path, 0, options);
         }
-        self.devices(&devices);
-        for path in PROC_READ_ONLY {
-            self.steps.push(Step::Freeze { path: c(path) });
-        }
-        for path in PROC_HIDDEN {
-            self.steps.push(Step::Hide { path: c(path) });
-        }
-        for (to, size) in memory {
-            self.parents(to);
-            self.directory(to);
-            let options = format!("mode=1777,size={size}");
-            self.mount("tmpfs", &to.display().to_string(), 0, &options);
-        }
-        for (path, slot, is_dir) in own {
-            self.parents(&path);
-            match is_dir {
-                true => self.directory(&path),
-                false => self.steps.push(Step::File {
-                    path: c(path.as_os_str().as_bytes()),
-                }),
-            }
-            self.put(slot, &path);
-        }
-        self.steps.push(Step::Seal);
-        Ok(())
     }
 
+    /// Builds a small /dev.
     fn devices(&mut self, devices: &[(&str, usize)]) {
         self.directory(Path::new("/dev"));
         self.mount("tmpfs", "/dev", libc::MS_NOEXEC, "mode=755,size=64k");
@@ -462,6 +411,47 @@ impl Planner {
                 path: c(path),
             });
         }
+    }
+
+    /// Hides what /proc tells of the machine, or makes it read-only.
+    fn hidden(&mut self) {
+        for path in PROC_READ_ONLY {
+            self.steps.push(Step::Freeze { path: c(path) });
+        }
+        for path in PROC_HIDDEN {
+            self.steps.push(Step::Hide { path: c(path) });
+        }
+    }
+
+    /// Puts the task's sandbox and volumes, over whatever is there already.
+    fn own(&mut self, places: &[Place], own: &[Tree]) {
+        for place in places {
+            if let Place::Tmpfs { to, size } = place {
+                self.parents(to);
+                self.directory(to);
+                let options = format!("mode=1777,size={size}");
+                self.mount("tmpfs", &to.display().to_string(), 0, &options);
+            }
+        }
+        for tree in own {
+            self.put_tree(tree);
+        }
+    }
+
+    fn tree(&mut self, path: PathBuf, attributes: u64, is_dir: bool) -> Tree {
+        let slot = self.take(&path, attributes);
+        Tree { path, slot, is_dir }
+    }
+
+    fn put_tree(&mut self, tree: &Tree) {
+        self.parents(&tree.path);
+        match tree.is_dir {
+            true => self.directory(&tree.path),
+            false => self.steps.push(Step::File {
+                path: c(tree.path.as_os_str().as_bytes()),
+            }),
+        }
+        self.put(tree.slot, &tree.path);
     }
 
     fn take(&mut self, path: &Path, attributes: u64) -> usize {
@@ -515,17 +505,6 @@ fn fail(path: &Path) -> impl Fn(io::Error) -> BlueprintError {
         path: path.clone(),
         source,
     }
-}
-
-/// Paths and options come without NUL bytes: from the system, or from a checked task.
-fn c(text: impl AsRef<[u8]>) -> CString {
-    let bytes: Vec<u8> = text
-        .as_ref()
-        .iter()
-        .copied()
-        .filter(|byte| *byte != 0)
-        .collect();
-    CString::new(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,15 @@
 //! The command line: exit codes, and the exact words that people read (snapshots).
 
-use crate::support::{Bench, code};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    process::{Command, Stdio},
+};
+
+use crate::support::{
+    Bench, code, finish,
+    tracer::{Role, trace},
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -513,5 +522,86 @@ fn the_schema_of_jobs_takes_jobs() {
             false => job[field] = wrong.into(),
         }
         assert!(!validator.is_valid(&job), "{field}");
+    }
+}
+
+/// What a task or a file is called is no verb.
+#[test]
+fn only_the_verb_decides_whether_a_root_is_forked() {
+    let bench = Bench::new();
+    let file = bench.file("run", "processes: [{name: a, cmdline: x}]");
+    let file = file.display().to_string();
+    for (arguments, forks) in [
+        (vec!["status", "run"], false),
+        (vec!["tail", "run", "simplerun"], false),
+        (vec!["validate", "run"], false),
+        (vec!["inspect", file.as_str(), "--set", "x=run"], false),
+        (vec!["--root", "run", "status"], false),
+        (vec!["run", "missing.yaml"], true),
+        (vec!["--root=x", "run", "missing.yaml"], true),
+        (vec!["simplerun", "--port", "x", "--", "true"], true),
+    ] {
+        let traced = trace(bench.dewar(&arguments), None);
+        let has_forked = traced.calls.keys().any(|role| *role != Role::Client);
+        assert_eq!(has_forked, forks, "{arguments:?}: {:?}", traced.calls);
+    }
+}
+
+#[test]
+fn words_that_are_no_text_are_usage_errors() {
+    for before in [&[][..], &["__runner", "3", "4"], &["status"]] {
+        // Without --root in front: such a word may come first.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dewar"));
+        command.args(before).arg(OsStr::from_bytes(b"\xff"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = finish(command.spawn().expect("dewar"));
+        assert_eq!(code(&output), 2, "{before:?}: {}", text(&output.stderr));
+    }
+}
+
+/// The schema of output describes what is printed, and refuses what is never printed.
+#[test]
+fn the_schema_of_output_takes_output() {
+    let bench = Bench::new();
+    let schema: serde_json::Value =
+        serde_json::from_slice(&bench.run(&["schema", "--output"]).stdout).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let file = bench.file(
+        "task.yaml",
+        "processes: [{name: a, cmdline: kill -9 $$, max_failures: 2, min_duration: 1}, \
+         {name: b, cmdline: exit 3}, {name: c, cmdline: 'true', after: {a: started}}]\n\
+         max_failures: 1",
+    );
+    let path = file.display().to_string();
+    let events = bench.run(&["run", &path, "--id", "t", "--format", "json"]);
+    let status = bench.run(&["status", "--format", "json"]);
+    let explained = bench.run(&["explain", "t", "--format", "json"]);
+    let events = text(&events.stdout);
+    let mut outputs: Vec<serde_json::Value> = events
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    for output in [&status, &explained] {
+        outputs.push(serde_json::from_slice(&output.stdout).expect("JSON"));
+    }
+    assert!(outputs.len() > 8, "{outputs:?}");
+    for output in &outputs {
+        let errors: Vec<String> = validator
+            .iter_errors(output)
+            .map(|error| error.to_string())
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+    let list = &outputs[outputs.len() - 2];
+    for (field, wrong) in [
+        ("/tasks/0/state", "RUNNING"),
+        ("/tasks/0/states/0/at", "2026-11-23T16:45:45Z"),
+        ("/tasks/0/processes/0/state", "ACTIVE"),
+        ("/tasks/0/processes/0/runs/0/state", "WAITING"),
+        ("/tasks/0/processes/0/runs/0/pid", "4711"),
+    ] {
+        let mut list = list.clone();
+        *list.pointer_mut(field).expect(field) = wrong.into();
+        assert!(!validator.is_valid(&list), "{field}");
     }
 }

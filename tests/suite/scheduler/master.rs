@@ -155,7 +155,7 @@ fn an_agent_that_was_away_comes_back_to_find_itself_replaced() {
         (on_two == 6).then_some(())
     });
     assert_eq!(cluster.tasks().len(), 9, "the lost ones are still there");
-    cluster.master.change(|master| master.find("one"));
+    cluster.master.change(|master| master.reregister("one"));
     cluster.has_exactly(KEY, 6);
     cluster.is_settled(KEY, 6);
 }
@@ -175,7 +175,7 @@ fn a_master_that_forgot_everything_is_told_nothing_new() {
         (view["totals"]["unreachable"] == 6).then_some(())
     });
     for name in ["one", "two"] {
-        cluster.master.change(|master| master.find(name));
+        cluster.master.change(|master| master.reregister(name));
     }
     cluster.is_settled(KEY, 6);
     assert_eq!(cluster.tasks(), before);

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::cluster::{Cluster, answer, ask, job, options};
+use super::cluster::{Cluster, KEY, answer, ask, job, options};
 use crate::support::{code, wait_for};
 
 #[test]
@@ -123,6 +123,66 @@ fn a_submission_over_the_wire_is_refused_with_places() {
     assert_eq!(status, 400);
     assert_eq!(told["mistakes"][0]["line"], 1);
     assert_eq!(told["mistakes"][0]["column"], 12);
+}
+
+/// A misspelt field once meant no field, and `kill` without instances ends all of them.
+#[test]
+fn a_request_with_a_mistake_is_refused_and_does_nothing() {
+    let cluster = Cluster::new(options());
+    cluster.create(&job(3));
+    cluster.job(&["quota", "www", "--ram", "10GiB"]);
+    let socket = cluster.bench.root().join("scheduler/socket");
+    let send = |method: &str, path: &str, body: &str| {
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}");
+        ask(&socket, &format!("{head}\r\n\r\n{body}"))
+    };
+    let look = || {
+        let (_, job) = send("GET", &format!("/jobs/{KEY}"), "");
+        let (_, quotas) = send("GET", "/quotas", "");
+        let (_, agents) = send("GET", "/agents", "");
+        (job, quotas, agents)
+    };
+    let before = (look(), cluster.tasks());
+    let of_job = |verb: &str| format!("/jobs/{KEY}/{verb}");
+    for (path, body, near) in [
+        (of_job("kill"), r#"{"instnaces":"2"}"#, "instances"),
+        (of_job("restart"), r#"{"instnaces":"2"}"#, "instances"),
+        (of_job("scale"), r#"{"count":5,"cuont":4}"#, "count"),
+        ("/agents/one/drain".to_owned(), r#"{"ovr":true}"#, "over"),
+    ] {
+        let (status, told) = send("POST", &path, body);
+        assert_eq!(status, 400, "{path}: {told}");
+        assert_eq!(told["hint"], format!("did you mean `{near}`?"), "{path}");
+    }
+    let (status, told) = send("PUT", "/quotas/www", r#"{"rma":"1GiB"}"#);
+    assert_eq!(
+        (status, &told["hint"]),
+        (400, &Value::from("did you mean `ram`?"))
+    );
+    for (method, path, body, expected) in [
+        ("POST", of_job("kill"), r#"{"instances":2}"#, 400),
+        ("POST", of_job("kill"), r#"["2"]"#, 400),
+        ("POST", of_job("kill"), r#"{"instances":"2"} 2"#, 400),
+        (
+            "POST",
+            of_job("kill"),
+            r#"{"instances":"2","instances":"1"}"#,
+            400,
+        ),
+        ("POST", of_job("kill?instances=2"), "", 400),
+        ("POST", of_job("abort"), r#"{"instances":"2"}"#, 400),
+        ("DELETE", "/quotas/www".to_owned(), r#"{"ram":"1GiB"}"#, 400),
+        ("PUT", of_job("kill"), "", 405),
+        ("POST", of_job("klil"), "", 404),
+    ] {
+        let (status, told) = send(method, &path, body);
+        assert_eq!(status, expected, "{method} {path} {body}: {told}");
+    }
+    assert_eq!((look(), cluster.tasks()), before);
+    // Spelt right it ends one instance.
+    assert_eq!(send("POST", &of_job("kill"), r#"{"instances":"2"}"#).0, 200);
+    cluster.has_exactly(KEY, 2);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The agent as tests and `dewar fake-agent` hold it: a thread that serves, and a handle.
+//! The handle of the fake agent, as tests and `dewar fake-agent` use it, and the thread that
+//! serves.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    core::Core,
+    core::AgentCore,
     faults::Fault,
     server,
     shared::{Shared, State},
@@ -28,18 +29,18 @@ use crate::mesos::{
     },
 };
 
-/// How the agent is set up.
+/// The settings of a fake agent.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The framework's id.
     pub framework_id: String,
     /// The executor's id.
     pub executor_id: String,
-    /// Executors must say this token.
+    /// The token that executors must send.
     pub token: Option<String>,
-    /// Listen at this socket, not at a port.
+    /// A socket to listen at besides the port.
     pub socket: Option<PathBuf>,
-    /// The framework wants checkpoints: the executor may outlive the agent.
+    /// The framework uses checkpoints: the executor may outlive the agent.
     pub checkpoint: bool,
     /// How long an agent may be away.
     pub recovery_timeout: Duration,
@@ -64,15 +65,15 @@ impl Default for Options {
     }
 }
 
-/// Why there is no agent.
+/// Why a fake agent cannot start.
 #[derive(Debug, Error)]
 pub enum FakeAgentError {
-    /// The system said no.
+    /// A system call failed.
     #[error("cannot serve: {0}")]
     Io(#[from] io::Error),
 }
 
-/// An agent that listens.
+/// A fake agent that listens.
 pub struct FakeAgent {
     shared: Arc<Shared>,
     options: Options,
@@ -82,16 +83,16 @@ pub struct FakeAgent {
 }
 
 impl FakeAgent {
-    /// Begins to listen.
+    /// Starts to listen.
     ///
     /// # Errors
-    /// What the system says.
+    /// If a system call fails.
     pub fn start(options: Options) -> Result<FakeAgent, FakeAgentError> {
         let agent_id = "fake-agent";
         let shared = Arc::new(Shared {
             token: options.token.clone(),
             state: Mutex::new(State {
-                core: Core::new(&options.framework_id, &options.executor_id, agent_id),
+                core: AgentCore::new(&options.framework_id, &options.executor_id, agent_id),
                 stream: None,
                 connections: Vec::new(),
                 refuse: 0,
@@ -131,7 +132,7 @@ impl FakeAgent {
         })
     }
 
-    /// What an executor of this agent finds in its environment.
+    /// The environment of an executor of this agent.
     pub fn environment(&self, sandbox: &Path) -> BTreeMap<String, String> {
         let seconds = |duration: Duration| format!("{}secs", duration.as_secs_f64());
         let options = &self.options;
@@ -178,7 +179,7 @@ impl FakeAgent {
         state.send(events);
     }
 
-    /// Asks the executor to end a task. Lost when there is no stream.
+    /// Asks the executor to kill a task. The request is lost without a stream.
     pub fn kill(&self, task: &str, grace: Option<Duration>) {
         let mut state = self.shared.lock();
         let grace = grace.map(|grace| grace.as_nanos() as i64);
@@ -186,14 +187,14 @@ impl FakeAgent {
         state.send(vec![event]);
     }
 
-    /// Asks the executor to end; every later stream begins with that.
+    /// Asks the executor to shut down; every later stream begins with that.
     pub fn shutdown(&self) {
         let mut state = self.shared.lock();
         state.core.shut_down = true;
-        state.send(vec![Core::shutdown()]);
+        state.send(vec![AgentCore::shutdown()]);
     }
 
-    /// Makes something go wrong.
+    /// Makes a fault happen.
     pub fn inflict(&self, fault: Fault) {
         let mut state = self.shared.lock();
         match fault {
@@ -222,7 +223,7 @@ impl FakeAgent {
         }
     }
 
-    /// The agent is back after [`Fault::Down`], and recovers for a while.
+    /// Brings the agent back after [`Fault::Down`]; it recovers for a while.
     pub fn come_back(&self) {
         let mut state = self.shared.lock();
         state.core.recovering = true;
@@ -237,12 +238,12 @@ impl FakeAgent {
         self.shared.changed.notify_all();
     }
 
-    /// All updates that the scheduler saw, in order, repeats of one uuid left out.
+    /// All updates that the framework saw, in order; each uuid once.
     pub fn updates(&self) -> Vec<TaskStatus> {
         self.shared.lock().core.seen().to_vec()
     }
 
-    /// Tasks that are not over.
+    /// The ids of tasks that are not over.
     pub fn alive(&self) -> Vec<String> {
         let mut last: BTreeMap<String, TaskState> = BTreeMap::new();
         for status in self.updates() {
@@ -266,7 +267,7 @@ impl FakeAgent {
             .is_some_and(|stream| !stream.send.is_closed())
     }
 
-    /// Waits until `holds` is true of the updates; false after `patience`.
+    /// Waits until `holds` is true of the updates; false if it is not within `patience`.
     pub fn wait(&self, patience: Duration, holds: impl Fn(&[TaskStatus]) -> bool) -> bool {
         let until = Instant::now() + patience;
         let mut state = self.shared.lock();

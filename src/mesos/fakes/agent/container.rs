@@ -1,4 +1,4 @@
-//! Where the executor runs: started as an agent starts one, and ended as an agent ends one.
+//! The container of an executor: started and ended as an agent does it.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use nix::{
 };
 use rustix::process::{PidfdFlags, pidfd_open};
 
-/// What every executor gets, whatever the agent's own is.
+/// The `PATH` of every executor, regardless of the agent's own.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// An executor's process and its sandbox.
@@ -28,11 +28,11 @@ pub struct Container {
 }
 
 impl Container {
-    /// Starts `command` in `sandbox` with exactly this environment (and PATH): standard input from
-    /// nowhere, output into files of the sandbox.
+    /// Starts `command` in `sandbox` with exactly this environment and `PATH`. Standard input is
+    /// empty, output goes into files of the sandbox.
     ///
     /// # Errors
-    /// What the system says.
+    /// If a system call fails.
     pub fn launch(
         command: &[String],
         sandbox: &Path,
@@ -52,22 +52,22 @@ impl Container {
             .stdin(Stdio::null())
             .stdout(File::create(sandbox.join("stdout"))?)
             .stderr(File::create(sandbox.join("stderr"))?)
-            // A group of its own: what a terminal sends to us is not for it.
+            // A process group of its own: signals of a terminal are not for the executor.
             .process_group(0)
             .spawn()?;
         Ok(Container { child })
     }
 
-    /// The container's first process.
+    /// The pid of the container's first process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until the first process is dead, without reaping it: its pid stays its own. False when
-    /// it is still alive after `patience`.
+    /// Waits until the first process is dead, without reaping it, so that its pid stays its own.
+    /// False when it is still alive after `patience`.
     ///
     /// # Errors
-    /// What the system says.
+    /// If a system call fails.
     pub fn wait_dead(&self, patience: Duration) -> io::Result<bool> {
         let pid = rustix::process::Pid::from_child(&self.child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
@@ -84,11 +84,11 @@ impl Container {
         }
     }
 
-    /// SIGKILL to the first process and its group: all that an agent without cgroups is sure to
-    /// reach.
+    /// Sends SIGKILL to the first process and its group: an agent without cgroups reaches no more
+    /// for certain.
     pub fn destroy(&mut self) {
         let pid = Pid::from_raw(self.child.id() as i32);
-        // Both fail when it is dead already.
+        // Both fail when the process is dead already.
         let _ = killpg(pid, Signal::SIGKILL);
         let _ = kill(pid, Signal::SIGKILL);
         if let Err(error) = self.child.wait() {

@@ -1,7 +1,8 @@
-//! What the agent knows and answers: a function from calls to refusals, events and updates.
+//! What the fake agent decides: which calls of the executor it accepts, what it answers, which
+//! updates the framework sees. A function without sockets.
 //!
-//! Differences from the documentation of Mesos are the real agent's: acknowledgements come at once,
-//! a KILL without a stream is lost, updates are refused (503) during recovery.
+//! Where Mesos' documentation and the real agent differ, this follows the agent: acknowledgements
+//! come at once, a KILL without a stream is lost, updates are refused (503) during recovery.
 
 use std::collections::BTreeMap;
 
@@ -22,44 +23,44 @@ pub(super) struct Refusal {
     pub why: &'static str,
 }
 
-/// What follows from a call.
+/// The answer to a call.
 #[derive(Debug, PartialEq)]
 pub(super) enum Answer {
-    /// A stream that begins with these events.
+    /// The call opens a stream that begins with these events.
     Stream(Vec<Event>),
-    /// 202; these events go to the stream that is open.
+    /// The call is answered with 202; these events go to the open stream.
     Accepted(Vec<Event>),
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownTask {
     info: TaskInfo,
-    /// Its LAUNCH was put on a stream.
+    /// Its LAUNCH was sent on a stream.
     launched: bool,
     state: TaskState,
     uuids: Vec<Vec<u8>>,
 }
 
-/// The agent, without its sockets.
+/// The fake agent, without its sockets.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct AgentCore {
     framework_id: String,
     executor_id: String,
     agent_id: String,
-    tasks: BTreeMap<String, Known>,
+    tasks: BTreeMap<String, KnownTask>,
     /// Launches that wait for a stream.
     waiting: Vec<Event>,
-    /// What the scheduler saw, in order.
+    /// The updates that the framework saw, in order.
     seen: Vec<TaskStatus>,
-    /// Updates are refused.
+    /// The agent recovers after a restart, and refuses updates.
     pub recovering: bool,
-    /// The executor was told to end: the first word of every stream.
+    /// The executor was asked to shut down; every stream begins with that.
     pub shut_down: bool,
 }
 
-impl Core {
-    pub fn new(framework_id: &str, executor_id: &str, agent_id: &str) -> Core {
-        Core {
+impl AgentCore {
+    pub fn new(framework_id: &str, executor_id: &str, agent_id: &str) -> AgentCore {
+        AgentCore {
             framework_id: framework_id.to_owned(),
             executor_id: executor_id.to_owned(),
             agent_id: agent_id.to_owned(),
@@ -75,11 +76,11 @@ impl Core {
         &self.seen
     }
 
-    /// Queues tasks for the executor, as a group or one by one; returns what a stream that is open
-    /// gets now.
+    /// Queues tasks for the executor, as a group or one by one; returns the events for a stream
+    /// that is open.
     pub fn launch(&mut self, tasks: Vec<TaskInfo>, as_group: bool, has_stream: bool) -> Vec<Event> {
         for info in &tasks {
-            let known = Known {
+            let known = KnownTask {
                 info: info.clone(),
                 launched: has_stream,
                 state: TaskState::TaskStaging,
@@ -167,13 +168,13 @@ impl Core {
 
     fn subscribe(&mut self, subscribe: call::Subscribe) -> Result<Vec<Event>, Refusal> {
         if self.shut_down {
-            return Ok(vec![Core::shutdown()]);
+            return Ok(vec![AgentCore::shutdown()]);
         }
         let mut events = vec![self.subscribed()];
         for update in subscribe.unacknowledged_updates {
             events.extend(self.update(update.status)?);
         }
-        // What was launched and is not known there is lost.
+        // A task that was launched and that the executor does not know is lost.
         let known = |id: &str| {
             let mut tasks = subscribe.unacknowledged_tasks.iter();
             tasks.any(|info| info.task_id.value == id)
@@ -225,7 +226,8 @@ impl Core {
         }
     }
 
-    /// An update from the executor; its acknowledgement. One that was seen is acknowledged again.
+    /// Takes in an update of the executor, and returns its acknowledgement. A repeated update is
+    /// acknowledged again.
     fn update(&mut self, status: TaskStatus) -> Result<Option<Event>, Refusal> {
         let refuse = |why| Err(Refusal { status: 400, why });
         if status.source != Some(Source::Executor.into()) {
@@ -242,7 +244,7 @@ impl Core {
             return refuse("ExecutorID in Call does not match");
         }
         let Some(known) = self.tasks.get_mut(&status.task_id.value) else {
-            // It reaches the scheduler and is never acknowledged.
+            // The framework sees the update of an unknown task, but it is never acknowledged.
             self.seen.push(status);
             return Ok(None);
         };
@@ -262,7 +264,7 @@ impl Core {
         Ok(Some(acknowledged))
     }
 
-    /// The executor is gone: what is not over has failed.
+    /// The executor's container is gone: every task that is not over has failed.
     pub fn executor_gone(&mut self) {
         let alive = self
             .tasks

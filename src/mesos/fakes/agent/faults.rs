@@ -1,4 +1,4 @@
-//! What can go wrong, and when: `500ms:drop`, `2s:down=3s`.
+//! Faults of the fake agent with their times: `500ms:drop`, `2s:down=3s`.
 
 use std::{str::FromStr, time::Duration};
 
@@ -6,24 +6,24 @@ use thiserror::Error;
 
 use crate::task::Period;
 
-/// Something that an agent or the network does to an executor.
+/// A fault of the agent or the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Breaks every connection.
     Drop,
-    /// Dies, and is back (recovering) after this time.
+    /// The agent dies, and is back (recovering) after this time.
     Down(Duration),
     /// Answers this many updates with 503.
     Refuse(u32),
-    /// Says nothing of this many acknowledgements.
+    /// Leaves out this many acknowledgements.
     Mute(u32),
-    /// Acknowledges this much later from here on.
+    /// Delays acknowledgements by this time from here on.
     Late(Duration),
     /// Sends every event twice from here on.
     Duplicate,
     /// Cuts the stream into pieces of this many bytes from here on.
     Pieces(usize),
-    /// Puts bytes on the stream that are no event.
+    /// Sends bytes on the stream that are no event.
     Garbage,
     /// Kills every task.
     Kill,
@@ -31,16 +31,16 @@ pub enum Fault {
     Shutdown,
 }
 
-/// A fault and its time.
+/// A fault and when it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScheduledFault {
-    /// After the executor was launched.
+    /// The time since the executor was launched.
     pub at: Duration,
-    /// What happens.
+    /// The fault that happens then.
     pub fault: Fault,
 }
 
-/// Why a text is no fault.
+/// The text of a fault cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "{0:?} is no fault: expected TIME:WHAT, where WHAT is drop, down=TIME, refuse=N, mute=N, late=TIME, duplicate, pieces=BYTES, garbage, kill or shutdown"

@@ -1,8 +1,8 @@
 //! An agent for tests and for people without Mesos: real HTTP, behaving as a Mesos 1.11 agent does
 //! towards one executor, with faults on demand.
 //!
-//! The core decides what the agent answers (pure); the server speaks HTTP; the container is where
-//! the executor runs. It is never used by what runs in production.
+//! The core decides what the agent answers (pure); the server speaks HTTP; the executor runs in the
+//! container. Nothing that runs in production uses it.
 
 mod agent;
 mod container;

@@ -1,4 +1,4 @@
-//! HTTP as the agent speaks it: exact content types, tokens, RecordIO in chunks.
+//! The fake agent's HTTP: exact content types, tokens, RecordIO in chunks.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
     web::{self, Pieces, Reply, Socket},
 };
 
-/// Largest call that is read.
+/// The largest call that is read, in bytes.
 const LARGEST: usize = 64 << 20;
 
 /// Serves one connection to its end.
@@ -56,7 +56,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
             );
         }
     };
-    // JSON wins whenever it is allowed.
+    // As a real agent does, JSON is chosen whenever it is allowed.
     let accepts = header(ACCEPT).unwrap_or_default();
     let reply = match accepts.contains("json") || accepts.contains("*/*") {
         true => Wire::Json,
@@ -87,7 +87,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
 }
 
 fn plain(status: u16, text: &str) -> Reply {
-    // Only codes that are written above.
+    // Only the codes above occur.
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     web::plain(status, text.to_owned())
 }

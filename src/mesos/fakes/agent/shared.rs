@@ -1,4 +1,4 @@
-//! What the agent's connections, its container and its caller share.
+//! What the fake agent's connections and its handle share.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -12,18 +12,18 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::core::{Answer, Core, Refusal};
+use super::core::{AgentCore, Answer, Refusal};
 use crate::mesos::protocol::{
     Wire, encode_record,
     messages::executor::{Call, Event, call},
 };
 
-/// What the handle and the connections share.
+/// The state behind a lock, and how its changes are announced.
 pub(super) struct Shared {
     pub token: Option<String>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
-    /// True while the agent is alive.
+    /// True while the agent is up.
     pub(super) up: watch::Sender<bool>,
 }
 
@@ -32,7 +32,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a call; the events of its stream, if it opens one.
+    /// Takes in a call, and returns the receiver of events if the call opens a stream.
     pub fn call(
         self: &Arc<Shared>,
         call: Call,
@@ -84,7 +84,7 @@ impl Shared {
 }
 
 pub(super) struct State {
-    pub(super) core: Core,
+    pub(super) core: AgentCore,
     pub(super) stream: Option<Stream>,
     pub(super) connections: Vec<AbortHandle>,
     pub(super) refuse: u32,
@@ -97,7 +97,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Puts events on the stream; without one they are gone.
+    /// Sends events on the stream; without a stream they are lost.
     pub(super) fn send(&mut self, events: Vec<Event>) {
         let times = if self.duplicate { 2 } else { 1 };
         for event in events {

@@ -1,11 +1,16 @@
-//! What a master knows and answers: a function from calls and news to refusals and events.
+//! What the fake master decides: how it answers calls, and which offers it makes.
 //!
-//! Its agents are part of it, their tasks are names: what becomes of them is told from outside. It keeps
-//! count of what no scheduler may do (see [`Master::violations`]).
+//! A function from calls to refusals and events, without sockets. What happens to tasks and agents
+//! comes from outside (`changes`). The master records what no scheduler may do (see
+//! [`Master::violations`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::resource_totals::{Bag, milli};
+use super::{
+    agent::{Agent, AgentSpec, AgentState, Task, is_live},
+    resource_totals::ResourceTotals,
+    statuses::update_event,
+};
 use crate::mesos::protocol::{
     self,
     messages::{
@@ -17,87 +22,36 @@ use crate::mesos::protocol::{
     },
 };
 
-/// An agent to be.
-#[derive(Clone, Debug, Default)]
-pub struct AgentSpec {
-    /// Its id, and its host's name.
-    pub name: String,
-    /// Attributes, all of them texts.
-    pub attributes: Vec<(String, String)>,
-    /// Cores.
-    pub cpus: f64,
-    /// MiB.
-    pub mem: f64,
-    /// MiB.
-    pub disk: f64,
-    /// From the first to the last; none when the last is below the first.
-    pub ports: (u16, u16),
-}
-
 /// Why a call is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Of HTTP.
+    /// The status code of HTTP.
     pub status: u16,
-    /// In words.
+    /// What the answer says.
     pub why: String,
-}
-
-/// How an agent stands with the master.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Registered,
-    /// Its tasks go on, and nobody hears of them.
-    Unreachable,
-    /// A master that has just started does not know it yet.
-    Unknown,
-}
-
-#[derive(Debug)]
-struct Agent {
-    spec: AgentSpec,
-    standing: Standing,
-    /// Tasks that are there, and what is still to be acknowledged of them.
-    tasks: BTreeMap<String, Task>,
-    /// It is not offered before then.
-    filtered_until: u64,
-}
-
-#[derive(Debug)]
-struct Task {
-    info: TaskInfo,
-    state: TaskState,
-    healthy: Option<bool>,
-    /// News that were not acknowledged, oldest first: only the first one was sent.
-    news: VecDeque<TaskStatus>,
 }
 
 /// A master and its agents, without sockets.
 #[derive(Debug, Default)]
 pub struct Master {
-    framework: Option<String>,
-    agents: BTreeMap<String, Agent>,
-    /// Which agent, and how much.
-    offers: BTreeMap<String, (String, Vec<Resource>)>,
-    counter: u64,
-    is_suppressed: bool,
-    /// What no scheduler may do, in words.
-    violations: Vec<String>,
-    /// Offers that were answered, how often.
-    answered: BTreeMap<String, u32>,
-    /// Tasks that were launched, ever.
-    launched: BTreeSet<String>,
-    /// Tasks that the scheduler wants ended.
-    kills: VecDeque<String>,
-}
-
-/// True while a task takes what it was given.
-fn is_live(state: TaskState) -> bool {
-    !protocol::is_terminal(state)
+    pub(super) framework: Option<String>,
+    pub(super) agents: BTreeMap<String, Agent>,
+    /// The agent and the resources of each open offer, by the offer's id.
+    pub(super) offers: BTreeMap<String, (String, Vec<Resource>)>,
+    pub(super) counter: u64,
+    pub(super) is_suppressed: bool,
+    /// What the scheduler did that no scheduler may do, as texts.
+    pub(super) violations: Vec<String>,
+    /// How often each offer was answered.
+    pub(super) answered: BTreeMap<String, u32>,
+    /// The ids of all tasks that were ever launched.
+    pub(super) launched: BTreeSet<String>,
+    /// The ids of tasks that the scheduler has asked to kill.
+    pub(super) kills: VecDeque<String>,
 }
 
 impl Master {
-    /// A master with these agents.
+    /// Makes a master with these agents.
     pub fn new(agents: &[AgentSpec]) -> Master {
         let mut master = Master::default();
         for spec in agents {
@@ -106,10 +60,10 @@ impl Master {
         master
     }
 
-    /// One agent more.
+    /// Adds an agent.
     pub fn add_agent(&mut self, spec: AgentSpec) {
         let agent = Agent {
-            standing: Standing::Registered,
+            state: AgentState::Registered,
             tasks: BTreeMap::new(),
             filtered_until: 0,
             spec,
@@ -117,22 +71,22 @@ impl Master {
         self.agents.insert(agent.spec.name.clone(), agent);
     }
 
-    /// What a scheduler did that none may do.
+    /// What the scheduler did that no scheduler may do.
     pub fn violations(&self) -> &[String] {
         &self.violations
     }
 
-    /// Offers that are not answered yet.
+    /// How many offers are not answered yet.
     pub fn outstanding(&self) -> usize {
         self.offers.len()
     }
 
-    /// Ids of the agents.
+    /// The ids of the agents.
     pub fn agents(&self) -> Vec<String> {
         self.agents.keys().cloned().collect()
     }
 
-    /// Live tasks: id, agent, state; those on agents that nobody hears of too.
+    /// Live tasks with their agents and states, those on unreachable agents included.
     pub fn tasks(&self) -> Vec<(String, String, TaskState)> {
         let mut all = Vec::new();
         for (name, agent) in &self.agents {
@@ -145,7 +99,7 @@ impl Master {
         all
     }
 
-    /// What a task was launched with.
+    /// The description with which a task was launched.
     pub fn info(&self, id: &str) -> Option<&TaskInfo> {
         let mut tasks = self.agents.values().flat_map(|agent| &agent.tasks);
         tasks
@@ -153,7 +107,7 @@ impl Master {
             .map(|(_, task)| &task.info)
     }
 
-    /// The next task that the scheduler wants ended, if its agent can be reached.
+    /// Takes the next task that the scheduler has asked to kill, if its agent can be reached.
     pub fn next_kill(&mut self) -> Option<String> {
         self.kills.pop_front()
     }
@@ -161,7 +115,7 @@ impl Master {
     /// Answers a call with events for the stream.
     ///
     /// # Errors
-    /// As a master refuses.
+    /// If a real master would refuse the call.
     pub fn call(&mut self, call: &Call, now: u64) -> Result<Vec<Event>, Refusal> {
         let bad = |why: &str| Refusal {
             status: 400,
@@ -188,7 +142,7 @@ impl Master {
             }
             call::Type::Decline => {
                 let decline = call.decline.as_ref().ok_or_else(|| bad("no decline"))?;
-                let refuse = refused(decline.filters.as_ref());
+                let refuse = refusal_ms(decline.filters.as_ref());
                 for id in &decline.offer_ids {
                     self.answer(&id.value, now + refuse);
                 }
@@ -239,7 +193,7 @@ impl Master {
         }
         let id = match (given, &self.framework) {
             (Some(id), _) => id,
-            // Without an id it is another framework; whoever has tasks must not forget its own.
+            // Without an id it is a new framework; a scheduler that has tasks must not lose its id.
             (None, _) => {
                 if !self.launched.is_empty() {
                     self.violations
@@ -266,7 +220,7 @@ impl Master {
         }])
     }
 
-    /// Offers everything that may be offered.
+    /// Offers all resources that may be offered.
     pub fn offer(&mut self, now: u64) -> Vec<Event> {
         if self.is_suppressed || self.framework.is_none() {
             return Vec::new();
@@ -279,7 +233,7 @@ impl Master {
             .collect();
         let mut offers = Vec::new();
         for (name, agent) in &self.agents {
-            let is_free = agent.standing == Standing::Registered
+            let is_free = agent.state == AgentState::Registered
                 && agent.filtered_until <= now
                 && !offered.contains(name);
             if !is_free {
@@ -303,7 +257,7 @@ impl Master {
                 },
                 hostname: name.clone(),
                 resources,
-                attributes: agent.spec.attributes.iter().map(text).collect(),
+                attributes: agent.spec.attributes.iter().map(attribute).collect(),
                 ..Offer::default()
             });
         }
@@ -317,7 +271,7 @@ impl Master {
         }]
     }
 
-    /// Takes back offers of an agent, or of all.
+    /// Takes back the offers of an agent, or all offers.
     pub fn rescind(&mut self, agent: Option<&str>) -> Vec<Event> {
         let wanted = |name: &str| agent.is_none_or(|agent| agent == name);
         let ids: Vec<String> = self
@@ -338,7 +292,7 @@ impl Master {
         events
     }
 
-    /// An offer is answered; `None` when it is not there (any more).
+    /// An offer is answered; `None` when it is not open (any more).
     fn answer(&mut self, id: &str, until: u64) -> Option<(String, Vec<Resource>)> {
         let count = self.answered.entry(id.to_owned()).or_default();
         *count += 1;
@@ -353,7 +307,7 @@ impl Master {
     }
 
     fn accept(&mut self, accept: &call::Accept, now: u64) -> Vec<Event> {
-        let until = now + refused(accept.filters.as_ref());
+        let until = now + refusal_ms(accept.filters.as_ref());
         let answered: Vec<Option<(String, Vec<Resource>)>> = accept
             .offer_ids
             .iter()
@@ -367,7 +321,7 @@ impl Master {
                 self.violations.push(format!("{id} was launched twice"));
             }
         }
-        // One offer that is gone spoils all.
+        // One offer that is not open makes the whole call invalid.
         let offers: Option<Vec<(String, Vec<Resource>)>> = answered.into_iter().collect();
         let Some(offers) = offers else {
             return infos
@@ -382,13 +336,13 @@ impl Master {
             self.violations
                 .push("offers of several agents in one accept".to_owned());
         }
-        let mut left = Bag::of(offers.iter().flat_map(|(_, resources)| resources));
+        let mut left = ResourceTotals::of(offers.iter().flat_map(|(_, resources)| resources));
         for info in infos {
             let executor = info
                 .executor
                 .iter()
                 .flat_map(|executor| &executor.resources);
-            let wanted = Bag::of(info.resources.iter().chain(executor));
+            let wanted = ResourceTotals::of(info.resources.iter().chain(executor));
             if !left.take(&wanted) {
                 let id = &info.task_id.value;
                 self.violations
@@ -413,9 +367,9 @@ impl Master {
         Vec::new()
     }
 
-    /// The master's own word about a task that never began.
+    /// The master's update about a task that was never launched.
     fn dropped(&self, info: &TaskInfo, reason: Reason) -> Event {
-        update(TaskStatus {
+        update_event(TaskStatus {
             task_id: info.task_id.clone(),
             state: TaskState::TaskDropped.into(),
             agent_id: Some(info.agent_id.clone()),
@@ -432,12 +386,12 @@ impl Master {
             .values()
             .find(|agent| agent.tasks.contains_key(id));
         match found {
-            Some(agent) if agent.standing == Standing::Registered => {
+            Some(agent) if agent.state == AgentState::Registered => {
                 self.kills.push_back(id.to_owned());
                 Vec::new()
             }
-            // Nobody can tell it.
-            Some(agent) if agent.standing == Standing::Unreachable => Vec::new(),
+            // The agent cannot be told.
+            Some(agent) if agent.state == AgentState::Unreachable => Vec::new(),
             _ => vec![self.reconciled(id, agent.map(|agent| agent.value.as_str()))],
         }
     }
@@ -449,7 +403,7 @@ impl Master {
             };
             if task.news.front().is_some_and(|first| first.uuid() == uuid) {
                 task.news.pop_front();
-                let next = task.news.front().cloned().map(update);
+                let next = task.news.front().cloned().map(update_event);
                 if task.news.is_empty() && !is_live(task.state) {
                     agent.tasks.remove(id);
                 }
@@ -464,7 +418,7 @@ impl Master {
             let heard = self
                 .agents
                 .values()
-                .filter(|agent| agent.standing == Standing::Registered);
+                .filter(|agent| agent.state == AgentState::Registered);
             let tasks = heard.flat_map(|agent| agent.tasks.values());
             return tasks
                 .filter(|task| is_live(task.state))
@@ -480,24 +434,24 @@ impl Master {
             .collect()
     }
 
-    /// What a master says of a task that it is asked for.
+    /// The master's answer to a question about a task.
     fn reconciled(&self, id: &str, agent: Option<&str>) -> Event {
         let known = self
             .agents
             .iter()
             .find(|(_, agent)| agent.tasks.contains_key(id));
-        let standing = known
-            .map(|(_, agent)| agent.standing)
-            .or_else(|| Some(self.agents.get(agent?)?.standing));
+        let state = known
+            .map(|(_, agent)| agent.state)
+            .or_else(|| Some(self.agents.get(agent?)?.state));
         let task = known.and_then(|(_, agent)| agent.tasks.get(id));
-        let (state, healthy) = match (standing, task) {
-            (Some(Standing::Registered), Some(task)) => (task.state, task.healthy),
-            (Some(Standing::Registered), None) => (TaskState::TaskGone, None),
-            (Some(Standing::Unreachable), _) => (TaskState::TaskUnreachable, None),
-            (Some(Standing::Unknown) | None, _) => (TaskState::TaskUnknown, None),
+        let (state, healthy) = match (state, task) {
+            (Some(AgentState::Registered), Some(task)) => (task.state, task.healthy),
+            (Some(AgentState::Registered), None) => (TaskState::TaskGone, None),
+            (Some(AgentState::Unreachable), _) => (TaskState::TaskUnreachable, None),
+            (Some(AgentState::Unknown) | None, _) => (TaskState::TaskUnknown, None),
         };
         let name = known.map(|(name, _)| name.as_str()).or(agent);
-        update(TaskStatus {
+        update_event(TaskStatus {
             task_id: TaskId {
                 value: id.to_owned(),
             },
@@ -511,186 +465,14 @@ impl Master {
             ..TaskStatus::default()
         })
     }
-
-    /// A task's executor says how it is; what the scheduler hears of it now.
-    pub fn news(
-        &mut self,
-        id: &str,
-        state: TaskState,
-        healthy: Option<bool>,
-        message: &str,
-    ) -> Vec<Event> {
-        self.counter += 1;
-        let uuid = u128::from(self.counter).to_be_bytes().to_vec();
-        for (name, agent) in &mut self.agents {
-            let Some(task) = agent.tasks.get_mut(id) else {
-                continue;
-            };
-            if !is_live(task.state) {
-                return Vec::new();
-            }
-            (task.state, task.healthy) = (state, healthy);
-            let status = TaskStatus {
-                task_id: task.info.task_id.clone(),
-                state: state.into(),
-                healthy,
-                agent_id: Some(AgentId {
-                    value: name.clone(),
-                }),
-                source: Some(Source::Executor.into()),
-                message: (!message.is_empty()).then(|| message.to_owned()),
-                uuid: Some(uuid),
-                ..TaskStatus::default()
-            };
-            task.news.push_back(status.clone());
-            let is_heard = agent.standing == Standing::Registered && task.news.len() == 1;
-            return match is_heard {
-                true => vec![update(status)],
-                false => Vec::new(),
-            };
-        }
-        Vec::new()
-    }
-
-    /// What was not acknowledged, once more.
-    pub fn resend(&self) -> Vec<Event> {
-        let heard = self
-            .agents
-            .values()
-            .filter(|agent| agent.standing == Standing::Registered);
-        let tasks = heard.flat_map(|agent| agent.tasks.values());
-        tasks
-            .filter_map(|task| task.news.front().cloned().map(update))
-            .collect()
-    }
-
-    /// Nobody hears of an agent any more; its tasks go on.
-    pub fn lose(&mut self, name: &str) -> Vec<Event> {
-        let mut events = self.rescind(Some(name));
-        if let Some(agent) = self.agents.get_mut(name)
-            && agent.standing == Standing::Registered
-        {
-            agent.standing = Standing::Unreachable;
-            let live = agent.tasks.iter().filter(|(_, task)| is_live(task.state));
-            let said =
-                |id: &String| word(id, name, TaskState::TaskUnreachable, Reason::AgentRemoved);
-            events.extend(live.map(|(id, _)| update(said(id))));
-        }
-        events
-    }
-
-    /// The agent is back, and its tasks with it.
-    pub fn find(&mut self, name: &str) -> Vec<Event> {
-        let Some(agent) = self.agents.get_mut(name) else {
-            return Vec::new();
-        };
-        let was_lost = std::mem::replace(&mut agent.standing, Standing::Registered);
-        if was_lost == Standing::Registered {
-            return Vec::new();
-        }
-        let live = agent.tasks.iter().filter(|(_, task)| is_live(task.state));
-        let mut events: Vec<Event> = live
-            .map(|(id, task)| {
-                update(TaskStatus {
-                    healthy: task.healthy,
-                    ..word(id, name, task.state, Reason::AgentReregistered)
-                })
-            })
-            .collect();
-        events.extend(
-            agent
-                .tasks
-                .values()
-                .filter_map(|task| task.news.front().cloned().map(update)),
-        );
-        events
-    }
-
-    /// The agent is destroyed with everything on it; an empty one of the same name takes its place.
-    pub fn destroy(&mut self, name: &str) -> Vec<Event> {
-        let mut events = self.rescind(Some(name));
-        let Some(agent) = self.agents.get_mut(name) else {
-            return events;
-        };
-        agent.standing = Standing::Registered;
-        for (id, task) in std::mem::take(&mut agent.tasks) {
-            if is_live(task.state) {
-                let gone = word(&id, name, TaskState::TaskGone, Reason::AgentRemoved);
-                events.push(update(gone));
-            }
-        }
-        events
-    }
-
-    /// Another master takes over, which knows no agent yet, and no framework.
-    pub fn fail_over(&mut self) {
-        self.offers.clear();
-        self.kills.clear();
-        for agent in self.agents.values_mut() {
-            agent.standing = Standing::Unknown;
-        }
-    }
 }
 
-impl Agent {
-    fn used(&self) -> Bag {
-        let live = self.tasks.values().filter(|task| is_live(task.state));
-        let mut used = Bag::default();
-        for task in live {
-            let executor = task.info.executor.iter();
-            let resources = executor.flat_map(|executor| &executor.resources);
-            used.add(&Bag::of(task.info.resources.iter().chain(resources)));
-        }
-        used
-    }
-
-    fn whole(&self) -> Bag {
-        let (first, last) = self.spec.ports;
-        Bag {
-            scalars: [
-                ("cpus".to_owned(), milli(self.spec.cpus)),
-                ("mem".to_owned(), milli(self.spec.mem)),
-                ("disk".to_owned(), milli(self.spec.disk)),
-            ]
-            .into(),
-            ports: (first..=last).collect(),
-        }
-    }
-
-    fn free(&self) -> Vec<Resource> {
-        let mut left = self.whole();
-        left.take(&self.used());
-        let scalars = left.scalars.into_iter().filter(|(_, amount)| *amount > 0);
-        let mut resources: Vec<Resource> = scalars
-            .map(|(name, amount)| Resource {
-                name,
-                r#type: value::Type::Scalar.into(),
-                scalar: Some(value::Scalar {
-                    value: amount as f64 / 1000.0,
-                }),
-                role: Some("*".to_owned()),
-                ..Resource::default()
-            })
-            .collect();
-        if !left.ports.is_empty() {
-            resources.push(protocol::ports(left.ports));
-        }
-        resources
-    }
-
-    fn overbooked(&self) -> Option<String> {
-        let mut left = self.whole();
-        let used = self.used();
-        (!left.take(&used)).then(|| format!("{used:?}"))
-    }
-}
-
-fn refused(filters: Option<&protocol::messages::Filters>) -> u64 {
+fn refusal_ms(filters: Option<&protocol::messages::Filters>) -> u64 {
     let seconds = filters.map_or(5.0, |filters| filters.refuse_seconds());
     (seconds * 1000.0) as u64
 }
 
-fn text((name, value): &(String, String)) -> Attribute {
+fn attribute((name, value): &(String, String)) -> Attribute {
     Attribute {
         name: name.clone(),
         r#type: value::Type::Text.into(),
@@ -698,29 +480,5 @@ fn text((name, value): &(String, String)) -> Attribute {
             value: value.clone(),
         }),
         ..Attribute::default()
-    }
-}
-
-/// What the master itself says of a task.
-fn word(id: &str, agent: &str, state: TaskState, reason: Reason) -> TaskStatus {
-    TaskStatus {
-        task_id: TaskId {
-            value: id.to_owned(),
-        },
-        state: state.into(),
-        agent_id: Some(AgentId {
-            value: agent.to_owned(),
-        }),
-        source: Some(Source::Master.into()),
-        reason: Some(reason.into()),
-        ..TaskStatus::default()
-    }
-}
-
-fn update(status: TaskStatus) -> Event {
-    Event {
-        r#type: Some(event::Type::Update.into()),
-        update: Some(event::Update { status }),
-        ..Event::default()
     }
 }

@@ -1,26 +1,26 @@
-//! What can be made to go wrong.
+//! Faults of the fake master.
 
 use std::time::Duration;
 
-/// Something that goes wrong, from now on or a number of times.
+/// A fault that lasts from now on, or happens a number of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The stream breaks.
+    /// Every connection breaks.
     Drop,
-    /// Nobody answers for so long; what is open breaks.
+    /// The master is away for this time; open connections break.
     Down(Duration),
-    /// The next acknowledgements are answered and forgotten.
+    /// The next acknowledgements are accepted and forgotten.
     LoseAcknowledgements(u32),
-    /// The next kills are answered and forgotten.
+    /// The next kills are accepted and forgotten.
     LoseKills(u32),
     /// Every update is sent twice.
     Duplicate,
-    /// An update overtakes the one before it, if that is of another task.
+    /// An update overtakes the one before it, if that is about another task.
     Reorder,
-    /// The next calls are told that their stream id is wrong.
+    /// The next calls are refused because of a wrong stream id.
     WrongStreamId(u32),
-    /// What the next accepts accept is rescinded in that moment.
+    /// The offers of the next ACCEPT calls are rescinded at that moment.
     RescindAccepted(u32),
-    /// The stream stays open and says nothing.
+    /// The stream stays open, and no event comes any more.
     Silence,
 }

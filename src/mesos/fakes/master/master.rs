@@ -1,4 +1,4 @@
-//! The master as tests hold it: a thread that serves, and a handle.
+//! The handle of the fake master, as tests use it, and the thread that serves.
 
 use std::{
     convert::Infallible,
@@ -22,7 +22,7 @@ use crate::mesos::{
     protocol::messages::scheduler::{Event, call},
 };
 
-/// A master that listens.
+/// A fake master that listens.
 pub struct FakeMaster {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -31,10 +31,10 @@ pub struct FakeMaster {
 }
 
 impl FakeMaster {
-    /// Begins to listen.
+    /// Starts to listen.
     ///
     /// # Errors
-    /// What the system says.
+    /// If a system call fails.
     pub fn start(options: Options) -> io::Result<FakeMaster> {
         let shared = Arc::new(Shared {
             leader: options.leader,
@@ -94,12 +94,12 @@ impl FakeMaster {
         })
     }
 
-    /// `host:port`.
+    /// The address as `host:port`.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Makes something go wrong.
+    /// Makes a fault happen.
     pub fn inflict(&self, fault: Fault) {
         let mut state = self.shared.lock();
         match fault {
@@ -125,12 +125,12 @@ impl FakeMaster {
         }
     }
 
-    /// Looks at what the master knows.
+    /// Looks at the master's state.
     pub fn look<T>(&self, look: impl FnOnce(&Master) -> T) -> T {
         look(&self.shared.lock().master)
     }
 
-    /// Changes something at the master, and sends what follows from that.
+    /// Changes the master's state, and sends the events that follow.
     pub fn change(&self, change: impl FnOnce(&mut Master) -> Vec<Event>) {
         let mut state = self.shared.lock();
         let events = change(&mut state.master);
@@ -138,12 +138,12 @@ impl FakeMaster {
         state.play();
     }
 
-    /// How often somebody has subscribed.
+    /// How often a scheduler has subscribed.
     pub fn subscriptions(&self) -> u32 {
         self.shared.lock().subscriptions
     }
 
-    /// The kinds of all calls that came, in order.
+    /// The types of all calls that came, in order.
     pub fn calls(&self) -> Vec<call::Type> {
         self.shared.lock().calls.clone()
     }

@@ -1,15 +1,19 @@
 //! A master for tests: real HTTP, agents that are only names, faults on demand.
 //!
-//! Production paths do not come here.
+//! Nothing that runs in production uses it.
 
+mod agent;
+mod changes;
 mod core;
 mod faults;
 mod master;
 mod resource_totals;
 mod server;
 mod shared;
+mod statuses;
 
-pub use core::{AgentSpec, Master};
+pub use agent::AgentSpec;
+pub use core::Master;
 pub use faults::Fault;
 pub use master::FakeMaster;
 pub use shared::Options;

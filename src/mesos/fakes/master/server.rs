@@ -1,4 +1,4 @@
-//! HTTP as a master speaks it: exact content types, stream ids, redirects, RecordIO in chunks.
+//! The fake master's HTTP: exact content types, stream ids, redirects, RecordIO in chunks.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
     web::{Pieces, Reply, Socket, plain},
 };
 
-/// Largest call that is read.
+/// The largest call that is read, in bytes.
 const LARGEST: usize = 64 << 20;
 const STREAM_ID: &str = "Mesos-Stream-Id";
 
@@ -105,6 +105,6 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
 }
 
 fn status(code: u16) -> StatusCode {
-    // Only codes that are written down in this room.
+    // Only codes that are written in this room occur.
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

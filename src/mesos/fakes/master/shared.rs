@@ -1,4 +1,4 @@
-//! What the master's connections and the test that drives it share.
+//! What the fake master's connections and its handle share.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,7 +11,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::core::{AgentSpec, Master, Refusal};
+use super::{
+    agent::AgentSpec,
+    core::{Master, Refusal},
+};
 use crate::mesos::protocol::{
     Wire, encode_record,
     messages::{
@@ -20,7 +23,7 @@ use crate::mesos::protocol::{
     },
 };
 
-/// What the handle and the connections share.
+/// The state behind a lock, and whether the master is up.
 pub(super) struct Shared {
     pub leader: Option<String>,
     pub authorization: Option<String>,
@@ -110,7 +113,7 @@ pub(super) struct State {
     pub(super) rescind_accepted: u32,
     pub(super) duplicate: bool,
     pub(super) reorder: bool,
-    /// Tasks whose script has run.
+    /// Tasks whose script has been played.
     pub(super) played: std::collections::BTreeSet<String>,
     pub(super) calls: Vec<call::Type>,
 }
@@ -120,7 +123,7 @@ impl State {
         self.began.elapsed().as_millis() as u64
     }
 
-    /// Tasks that began do what their script says; those that are killed end.
+    /// Plays the scripts of tasks that were launched, and ends the tasks that are to be killed.
     pub(super) fn play(&mut self) {
         let new: Vec<String> = self
             .master
@@ -133,17 +136,21 @@ impl State {
             let states = self.master.info(&id).map(|info| (self.script)(info));
             self.played.insert(id.clone());
             for state in states.unwrap_or_default() {
-                let events = self.master.news(&id, state, None, "as its script says");
+                let events = self
+                    .master
+                    .task_update(&id, state, None, "as its script says");
                 self.send(events);
             }
         }
         while let Some(id) = self.master.next_kill() {
-            let events = self.master.news(&id, TaskState::TaskKilled, None, "killed");
+            let events = self
+                .master
+                .task_update(&id, TaskState::TaskKilled, None, "killed");
             self.send(events);
         }
     }
 
-    /// Puts events on the stream; without one they are gone.
+    /// Sends events on the stream; without a stream they are lost.
     pub(super) fn send(&mut self, mut events: Vec<Event>) {
         let is_update = |event: &Event| event.r#type() == event::Type::Update;
         if self.reorder && events.len() > 1 && events.iter().all(is_update) {
@@ -164,7 +171,7 @@ impl State {
             match stream.wire.encode(&event) {
                 Ok(bytes) => {
                     for _ in 0..times {
-                        // A reader that is gone subscribes anew.
+                        // A scheduler that has left subscribes anew.
                         let _ = stream.send.send(Bytes::from(encode_record(&bytes)));
                     }
                 }
@@ -180,7 +187,7 @@ impl State {
         }
     }
 
-    /// What a master does by the clock.
+    /// Does what a master does by the clock: offers, heartbeats, repeated updates.
     pub(super) fn tick(&mut self, is_heartbeat: bool) {
         let now = self.now();
         let offers = self.master.offer(now);
@@ -204,20 +211,20 @@ pub(super) struct Stream {
     pub(super) is_silent: bool,
 }
 
-/// What becomes of a task that is launched: its states, one right after the other.
+/// The states of a task that is launched, one right after the other.
 pub type Script = Box<dyn Fn(&TaskInfo) -> Vec<TaskState> + Send>;
 
-/// How a master is set up.
+/// The settings of a fake master.
 pub struct Options {
-    /// What it has to offer.
+    /// The agents and their resources.
     pub agents: Vec<AgentSpec>,
-    /// It only knows who leads.
+    /// Redirect to this leading master.
     pub leader: Option<String>,
-    /// What Authorization must be.
+    /// The required value of the Authorization header.
     pub authorization: Option<String>,
-    /// A sign of life comes so often.
+    /// The interval of heartbeats.
     pub heartbeat: Duration,
-    /// Offers are made so often, as a real master does it.
+    /// The interval of offers, as in a real master.
     pub allocation: Duration,
     /// What becomes of tasks.
     pub script: Script,

@@ -1,101 +1,104 @@
-//! Bodies of requests: what a client may send, and how its mistakes are named.
+//! Bodies of requests: what a client may send. They are read by `strict`, which refuses every other
+//! field.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use http_body_util::{BodyExt, Limited};
-use hyper::{
-    Request, StatusCode,
-    body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
-};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
-use tokio::time::timeout;
+use hyper::StatusCode;
+use serde::{Deserialize, Serialize};
 
+use super::refused::Refused;
 use crate::{
-    config::{JobMistakes, JobSource},
     mesos::scheduler::{
-        core::{Amounts, Refusal, Sort, UNLIMITED, mib, thousandths},
+        core::{Amounts, UNLIMITED, mib, thousandths},
         ranges::parse_instances,
     },
-    task::{Bytes, Job},
-    web::{Reply, plain},
+    task::Bytes,
 };
 
-/// Largest request: a job file and a task file, of which a megabyte is kept.
-const LARGEST: usize = 4 << 20;
-/// Nobody has more.
+/// The most cores that a quota may have; no cluster has more.
 const MOST_CORES: f64 = 1e9;
-/// Mistakes that are told at a time.
-const MOST_MISTAKES: usize = 100;
-/// A request's body is here by then.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A job as clients send it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Submission {
     /// The job file's text.
     pub job: String,
-    /// It is JSON; else YAML.
+    /// True when the job file is JSON, false when it is YAML.
     #[serde(default)]
     pub job_is_json: bool,
-    /// The text of the task file that it names.
+    /// The text of the task file that the job file names.
     #[serde(default)]
     pub task: Option<String>,
-    /// That is JSON; else YAML.
+    /// True when the task file is JSON, false when it is YAML.
     #[serde(default)]
     pub task_is_json: bool,
-    /// Where the job says no role.
+    /// The role of a job file that names none.
     #[serde(default)]
     pub role: String,
-    /// Of an update: only these instances, as in `0-2,5`; absent: all.
+    /// Updates only: the instances to update, as in `0-2,5`; absent: all.
     #[serde(default)]
     pub instances: Option<String>,
-    /// Of an update: also when no agent that is known could have it.
+    /// Updates only: update even if no known agent is large enough.
     #[serde(default)]
     pub force: bool,
 }
 
+/// The body of `kill` and `restart`.
 #[derive(Debug, Default, Deserialize)]
-struct Instances {
+#[serde(deny_unknown_fields)]
+pub(super) struct Instances {
+    /// As in `0-2,5`; absent: all.
     #[serde(default)]
-    instances: Option<String>,
+    pub(super) instances: Option<String>,
 }
 
+/// The body of `scale`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Count {
     pub(super) count: u32,
 }
 
+/// The body of `drain`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Over {
+    /// The host is to be used again.
     #[serde(default)]
     pub(super) over: bool,
 }
 
-/// A quota as clients send it; what is absent stays as it is, and is without a limit at first.
+/// The body of a request that takes no fields.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// A quota as clients send it. An absent field keeps its limit, and is without a limit at first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct QuotaBody {
-    /// Cores.
+    /// Cores, fractions included.
     #[serde(default)]
     pub cpu: Option<f64>,
-    /// As in `8GiB`.
+    /// Memory, as in `8GiB`.
     #[serde(default)]
     pub ram: Option<Bytes>,
-    /// As in `8GiB`.
+    /// Disk space, as in `8GiB`.
     #[serde(default)]
     pub disk: Option<Bytes>,
-    /// Devices.
+    /// The number of GPUs.
     #[serde(default)]
     pub gpu: Option<u32>,
 }
 
-pub(super) fn amounts(quota: &QuotaBody) -> Result<Amounts, Bad> {
+/// The limits of a quota.
+pub(super) fn amounts(quota: &QuotaBody) -> Result<Amounts, Refused> {
     if let Some(cpu) = quota.cpu
         && !(0.0..=MOST_CORES).contains(&cpu)
     {
         let why = format!("{cpu} cores: 0 to {MOST_CORES} can be");
-        return Err(Bad::new(StatusCode::BAD_REQUEST, why));
+        return Err(Refused::new(StatusCode::BAD_REQUEST, why));
     }
     Ok(Amounts {
         cpus: quota.cpu.map_or(UNLIMITED, thousandths),
@@ -105,155 +108,10 @@ pub(super) fn amounts(quota: &QuotaBody) -> Result<Amounts, Bad> {
     })
 }
 
-/// None are named: all.
-pub(super) fn instances(text: Option<&str>) -> Result<BTreeSet<u32>, Bad> {
+/// The numbers in a text such as `0-2,5`; none when there is no text, which means all instances.
+pub(super) fn numbers(text: Option<&str>) -> Result<BTreeSet<u32>, Refused> {
     let parsed = text.map(parse_instances).transpose();
-    let parsed = parsed.map_err(|why| Bad::new(StatusCode::BAD_REQUEST, why))?;
+    let parsed =
+        parsed.map_err(|error| Refused::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     Ok(parsed.unwrap_or_default())
-}
-
-pub(super) async fn some(request: Request<Incoming>) -> Result<BTreeSet<u32>, Bad> {
-    instances(
-        body_or_nothing::<Instances>(request)
-            .await?
-            .instances
-            .as_deref(),
-    )
-}
-
-/// The job, or every mistake with its place. Reading may take a while, and others need not wait for it.
-pub(super) async fn submitted(submission: Submission) -> Result<Job, Bad> {
-    let read = tokio::task::spawn_blocking(move || read(&submission)).await;
-    read.map_err(|error| Bad::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
-}
-
-pub(super) fn read(submission: &Submission) -> Result<Job, Bad> {
-    let task = submission.task.as_deref();
-    let source = JobSource {
-        job: &submission.job,
-        job_is_json: submission.job_is_json,
-        task: task.map(|task| (task, submission.task_is_json)),
-        role: &submission.role,
-    };
-    match Job::read(&source) {
-        // Warnings are the client's to show: it has the files.
-        Ok((job, _)) => Ok(job),
-        Err(mistakes) => Err(Bad {
-            status: StatusCode::BAD_REQUEST,
-            body: places(&mistakes, submission),
-        }),
-    }
-}
-
-pub(super) fn places(mistakes: &JobMistakes, submission: &Submission) -> Value {
-    let (file, text) = match mistakes.in_task {
-        true => ("task", submission.task.as_deref().unwrap_or_default()),
-        false => ("job", submission.job.as_str()),
-    };
-    let all: Vec<Value> = mistakes
-        .diagnostics
-        .iter()
-        .take(MOST_MISTAKES)
-        .map(|one| {
-            let before = text.get(..one.span.start).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            json!({
-                "file": file, "line": line, "column": column,
-                "message": one.message, "label": one.label, "help": one.help,
-            })
-        })
-        .collect();
-    let count = mistakes.diagnostics.errors();
-    json!({"error": format!("{count} mistakes in the {file}"), "mistakes": all})
-}
-
-/// A request that is turned down.
-pub(super) struct Bad {
-    pub(super) status: StatusCode,
-    pub(super) body: Value,
-}
-
-impl Bad {
-    pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Bad {
-        Bad {
-            status,
-            body: json!({"error": error.into()}),
-        }
-    }
-}
-
-impl From<Refusal> for Bad {
-    fn from(refusal: Refusal) -> Bad {
-        let status = match refusal.sort {
-            Sort::Unknown => StatusCode::NOT_FOUND,
-            Sort::Conflict => StatusCode::CONFLICT,
-            Sort::Invalid => StatusCode::BAD_REQUEST,
-            Sort::Quota => StatusCode::FORBIDDEN,
-        };
-        Bad {
-            status,
-            body: json!({"error": refusal.message, "hint": refusal.hint}),
-        }
-    }
-}
-
-async fn bytes(request: Request<Incoming>) -> Result<bytes::Bytes, Bad> {
-    let body = Limited::new(request.into_body(), LARGEST).collect();
-    let body = timeout(PATIENCE, body).await.map_err(|_| {
-        let why = format!(
-            "the request's body did not come within {} s",
-            PATIENCE.as_secs()
-        );
-        Bad::new(StatusCode::REQUEST_TIMEOUT, why)
-    })?;
-    let body = body.map_err(|error| Bad::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    Ok(body.to_bytes())
-}
-
-pub(super) async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Bad> {
-    parsed(&bytes(request).await?)
-}
-
-/// As [`body`], but nothing is as good as `{}`.
-pub(super) async fn body_or_nothing<T: DeserializeOwned + Default>(
-    request: Request<Incoming>,
-) -> Result<T, Bad> {
-    let bytes = bytes(request).await?;
-    match bytes.is_empty() {
-        true => Ok(T::default()),
-        false => parsed(&bytes),
-    }
-}
-
-fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Bad> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let why = format!("the request is not what it should be: {error}");
-        Bad::new(StatusCode::BAD_REQUEST, why)
-    })
-}
-
-pub(super) fn whole(status: StatusCode, body: &Value) -> Reply {
-    let mut reply = plain(status, format!("{body}\n"));
-    let kind = HeaderValue::from_static("application/json");
-    reply.headers_mut().insert(CONTENT_TYPE, kind);
-    reply
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn any_submission_is_read_or_refused(job in "(\\PC|\n|: |- |\\{|\"){0,80}", task in prop::option::of(".{0,40}")) {
-            let submission = Submission { job, task, role: "www".to_owned(), ..Submission::default() };
-            for job_is_json in [false, true] {
-                let submission = Submission { job_is_json, ..submission.clone() };
-                let _ = read(&submission);
-            }
-        }
-    }
 }

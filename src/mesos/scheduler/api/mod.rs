@@ -1,7 +1,11 @@
 //! The scheduler's API: JSON over HTTP, from requests to questions for the core and back.
 
 mod bodies;
-mod routes;
+mod endpoints;
+mod job_files;
+mod refused;
+mod server;
+mod strict;
 
 pub use bodies::{QuotaBody, Submission};
-pub(crate) use routes::serve;
+pub(crate) use server::serve;

@@ -1,4 +1,4 @@
-//! One agent: its offers, and what runs there.
+//! One agent: its offers, and which tasks of this scheduler it runs.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,44 +7,45 @@ use super::{
     state::Key,
 };
 
-/// An offer, as far as it matters here.
+/// An offer, reduced to what the core needs.
 #[derive(Clone, Debug, Default)]
 pub struct Offer {
-    /// The master's name for it.
+    /// The offer's id.
     pub id: String,
-    /// Whose it is.
+    /// The agent's id.
     pub agent: Arc<str>,
     /// The agent's host.
     pub hostname: Arc<str>,
     /// The values of its attributes.
     pub attributes: BTreeMap<String, Vec<String>>,
-    /// What there is.
+    /// The resources, without ports.
     pub amounts: Amounts,
-    /// Numbers that are free.
+    /// The free ports.
     pub ports: Ports,
 }
 
-/// An agent that has offered something, or has tasks of ours.
+/// An agent that has offered something, or runs a task of this scheduler.
 #[derive(Debug, Default)]
 pub(super) struct Agent {
     pub hostname: Arc<str>,
-    /// As last offered; none before that.
+    /// As last offered; none before the first offer.
     pub attributes: BTreeMap<String, Vec<String>>,
-    /// The most that was ever to be had for us at a time: offered, and used by us already.
+    /// The most of each resource that the agent ever had for this scheduler: offered, and used by
+    /// its tasks at that time.
     pub most: Amounts,
     pub most_ports: usize,
-    /// It has offered something since we began: what it has is known.
+    /// It has offered something since the scheduler started, so its resources are known.
     pub has_offered: bool,
     /// The master has given it up; it is known for its tasks only.
     pub is_lost: bool,
-    /// What tasks of ours use, with their executors.
+    /// What this scheduler's tasks use, their executors included.
     pub used: Amounts,
-    /// How many there are, by job.
+    /// How many tasks of each job it runs.
     pub jobs: BTreeMap<Key, usize>,
 }
 
 impl Agent {
-    /// The values of an attribute; `host` is the host's name, as Aurora calls it.
+    /// The values of an attribute. `host` is the host's name, as in Aurora.
     pub fn values<'a>(&'a self, attribute: &str) -> Vec<&'a str> {
         match self.attributes.get(attribute) {
             Some(values) => values.iter().map(String::as_str).collect(),
@@ -54,7 +55,7 @@ impl Agent {
     }
 }
 
-/// All that one agent offers in one go.
+/// All that one agent offers in one event.
 #[derive(Debug)]
 pub(super) struct Bundle {
     pub offers: Vec<String>,

@@ -1,17 +1,36 @@
-//! What is known of agents: what they have offered, and what of ours runs there.
+//! What is known of agents: what they have offered, and which of this scheduler's tasks they run.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    agent::{Bundle, Offer},
+    agent::{Agent, Bundle, Offer},
     amounts::{Amounts, Ports},
-    core::Core,
     state::Task,
 };
 
-impl Core {
-    /// Remembers what was offered and puts offers of one agent together.
-    pub(super) fn bundled(&mut self, offers: Vec<Offer>) -> BTreeMap<Arc<str>, Bundle> {
+/// The agents, by their ids.
+#[derive(Debug, Default)]
+pub(super) struct Agents(BTreeMap<Arc<str>, Agent>);
+
+impl Agents {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Agent> {
+        self.0.get(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Agent)> {
+        self.0.iter()
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Agent> {
+        self.0.values()
+    }
+
+    /// Remembers what was offered and puts the offers of each agent together.
+    pub(super) fn bundle(&mut self, offers: Vec<Offer>) -> BTreeMap<Arc<str>, Bundle> {
         let mut bundles: BTreeMap<Arc<str>, Bundle> = BTreeMap::new();
         for offer in offers {
             let bundle = bundles
@@ -26,13 +45,13 @@ impl Core {
             bundle.offers.push(offer.id);
             bundle.free += offer.amounts;
             bundle.ports.append(offer.ports);
-            let agent = self.agents.entry(offer.agent).or_default();
+            let agent = self.0.entry(offer.agent).or_default();
             (agent.is_lost, agent.has_offered) = (false, true);
             agent.hostname = offer.hostname;
             agent.attributes = offer.attributes;
         }
         for (id, bundle) in &bundles {
-            if let Some(agent) = self.agents.get_mut(id) {
+            if let Some(agent) = self.0.get_mut(id) {
                 agent.most = agent.most.most(bundle.free + agent.used);
                 agent.most_ports = agent.most_ports.max(bundle.ports.count());
             }
@@ -40,25 +59,21 @@ impl Core {
         bundles
     }
 
-    /// An agent is gone: what it had says nothing any more.
-    pub(super) fn agent_lost(&mut self, id: &str) {
-        let Some(agent) = self.agents.get_mut(id) else {
+    /// The master has given up an agent. It stays known while it has tasks.
+    pub(super) fn lost(&mut self, id: &str) {
+        let Some(agent) = self.0.get_mut(id) else {
             return;
         };
         if agent.jobs.is_empty() {
-            self.agents.remove(id);
+            self.0.remove(id);
             return;
         }
         agent.is_lost = true;
     }
 
-    /// A task uses its agent.
-    pub(super) fn occupy(&mut self, serial: u64) {
-        let Some(task) = self.state.tasks.get(&serial) else {
-            return;
-        };
-        let amounts = self.amounts_of(task);
-        let agent = self.agents.entry(Arc::clone(&task.agent)).or_default();
+    /// A task uses these amounts of its agent, its executor included.
+    pub(super) fn occupy(&mut self, task: &Task, amounts: Amounts) {
+        let agent = self.0.entry(Arc::clone(&task.agent)).or_default();
         agent.hostname = Arc::clone(&task.hostname);
         agent.used += amounts;
         agent.most = agent.most.most(agent.used);
@@ -67,7 +82,7 @@ impl Core {
 
     /// A task does not use its agent any more.
     pub(super) fn vacate(&mut self, task: &Task, amounts: Amounts) {
-        let Some(agent) = self.agents.get_mut(&task.agent) else {
+        let Some(agent) = self.0.get_mut(&task.agent) else {
             return;
         };
         agent.used = agent.used.less(amounts);
@@ -78,15 +93,7 @@ impl Core {
             }
         }
         if agent.is_lost && agent.jobs.is_empty() {
-            self.agents.remove(&task.agent);
+            self.0.remove(&task.agent);
         }
-    }
-
-    /// What a task uses, with its executor.
-    pub(super) fn amounts_of(&self, task: &Task) -> Amounts {
-        let version = self.state.version_of(task);
-        version.map_or_else(Amounts::default, |version| {
-            version.amounts + self.settings.overhead
-        })
     }
 }

@@ -1,4 +1,4 @@
-//! Quantities of what agents have, in thousandths: Mesos counts in these, and sums of floats drift.
+//! Quantities of resources, in thousandths: Mesos counts in these, and sums of floats drift.
 
 use std::{
     fmt,
@@ -7,37 +7,37 @@ use std::{
 
 use crate::task::{Bytes, Job};
 
-/// Cores, MiB of memory, MiB of disk and devices, each in thousandths.
+/// Cores, memory, disk space and devices, each in thousandths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
-    /// Cores.
+    /// Thousandths of a core.
     pub cpus: u64,
-    /// Memory, MiB.
+    /// Thousandths of a MiB of memory.
     pub mem: u64,
-    /// Disk, MiB.
+    /// Thousandths of a MiB of disk space.
     pub disk: u64,
-    /// Devices.
+    /// Thousandths of a device.
     pub gpus: u64,
 }
 
-/// Mesos' names of them, in the order of [`Amounts::each`].
+/// Mesos' names of the quantities, in the order of [`Amounts::each`].
 pub const NAMES: [&str; 4] = ["cpus", "mem", "disk", "gpus"];
-/// Of a quota: there is no limit of this.
+/// In a quota: this quantity has no limit.
 pub const UNLIMITED: u64 = u64::MAX;
 const UNITS: [&str; 4] = ["", " MiB", " MiB", ""];
 
-/// Thousandths of a number; what is no sensible quantity is none.
+/// Thousandths of a number; 0 for a number that is negative or not a number.
 pub fn thousandths(value: f64) -> u64 {
     (value * 1000.0).round().max(0.0) as u64
 }
 
-/// Thousandths of MiB, as Mesos counts memory and disk.
+/// Bytes as thousandths of a MiB, in which Mesos counts memory and disk space.
 pub fn mib(bytes: Bytes) -> u64 {
     thousandths(bytes.0 as f64 / f64::from(1 << 20))
 }
 
 impl Amounts {
-    /// What one instance of a job uses itself, without its executor.
+    /// What one instance of a job uses, without its executor.
     pub fn of_job(job: &Job) -> Amounts {
         Amounts {
             cpus: thousandths(job.cpu),
@@ -47,12 +47,12 @@ impl Amounts {
         }
     }
 
-    /// In the order of [`NAMES`].
+    /// The quantities, in the order of [`NAMES`].
     pub fn each(&self) -> [u64; 4] {
         [self.cpus, self.mem, self.disk, self.gpus]
     }
 
-    /// From the order of [`NAMES`].
+    /// Makes amounts from quantities in the order of [`NAMES`].
     pub fn of(each: [u64; 4]) -> Amounts {
         let [cpus, mem, disk, gpus] = each;
         Amounts {
@@ -68,23 +68,23 @@ impl Amounts {
         Amounts::of(std::array::from_fn(|index| each(a[index], b[index])))
     }
 
-    /// True when all of `needed` is there.
+    /// True when there is at least `needed` of everything.
     pub fn fits(&self, needed: &Amounts) -> bool {
         self.short_of(needed).is_none()
     }
 
-    /// The first quantity, by its place in [`NAMES`], of which there is less than `needed`.
+    /// The first quantity, as an index into [`NAMES`], of which there is less than `needed`.
     pub fn short_of(&self, needed: &Amounts) -> Option<usize> {
         let (have, want) = (self.each(), needed.each());
         (0..NAMES.len()).find(|index| have[*index] < want[*index])
     }
 
-    /// What is left; nothing goes below none.
+    /// Subtracts; a quantity does not go below 0.
     pub fn less(self, other: Amounts) -> Amounts {
         self.with(other, u64::saturating_sub)
     }
 
-    /// Of what has no limit here, the other's.
+    /// Takes the other's quantity for each that has no limit here.
     pub fn or(self, other: Amounts) -> Amounts {
         self.with(
             other,
@@ -92,7 +92,7 @@ impl Amounts {
         )
     }
 
-    /// The larger of each.
+    /// The larger of each quantity.
     pub fn most(self, other: Amounts) -> Amounts {
         self.with(other, u64::max)
     }
@@ -147,19 +147,19 @@ impl fmt::Display for Amounts {
 pub struct Ports(Vec<(u16, u16)>);
 
 impl Ports {
-    /// Adds a range, both ends included; one that is none is ignored.
+    /// Adds a range, both ends included; a range whose last port is below its first adds nothing.
     pub fn add(&mut self, first: u16, last: u16) {
         if first <= last {
             self.0.push((first, last));
         }
     }
 
-    /// Adds all of another's.
+    /// Adds all ports of another set.
     pub fn append(&mut self, mut other: Ports) {
         self.0.append(&mut other.0);
     }
 
-    /// How many there are.
+    /// How many ports there are.
     pub fn count(&self) -> usize {
         let sizes = self.0.iter();
         sizes
@@ -167,7 +167,8 @@ impl Ports {
             .sum()
     }
 
-    /// Takes this many out, the first ones; `None`, and nothing taken, when there are fewer.
+    /// Takes out this many ports, the lowest first. `None`, and nothing taken, when there are
+    /// fewer.
     pub fn take(&mut self, count: usize) -> Option<Vec<u16>> {
         if self.count() < count {
             return None;

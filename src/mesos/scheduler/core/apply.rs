@@ -1,4 +1,5 @@
-//! What each kind of fact does to the state. The journal's facts, applied in order, give the same state again.
+//! What each kind of fact does to the state. The facts of a journal, applied in order, give the
+//! same state again.
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{mesos::protocol::messages::TaskState, protocols::dewar::scheduler as wire, task::Job};
 
-/// Agents that an instance keeps in mind.
+/// How many agents an instance avoids at most.
 const AVOIDED: usize = 3;
 
 impl State {
@@ -29,9 +30,9 @@ impl State {
                     job.drop_versions();
                 }
             }
-            Some(Kind::Unwant(unwant)) => {
-                if let Some(job) = self.jobs.get_mut(unwant.job.as_str()) {
-                    for number in &unwant.instances {
+            Some(Kind::RemoveInstances(removal)) => {
+                if let Some(job) = self.jobs.get_mut(removal.job.as_str()) {
+                    for number in &removal.instances {
                         if let Some(instance) = job.instances.get_mut(number) {
                             instance.wanted = None;
                         }
@@ -42,10 +43,10 @@ impl State {
             Some(Kind::Removed(removed)) => drop(self.jobs.remove(removed.job.as_str())),
             Some(Kind::Launched(launched)) => self.launched(launched, at),
             Some(Kind::Status(status)) => self.status(status, at, flapping),
-            Some(Kind::Doomed(doomed)) => {
-                for serial in &doomed.serials {
+            Some(Kind::KillRequested(requested)) => {
+                for serial in &requested.serials {
                     if let Some(task) = self.tasks.get_mut(serial) {
-                        task.doomed = true;
+                        task.kill_requested = true;
                     }
                 }
             }
@@ -75,7 +76,8 @@ impl State {
         let config = match serde_json::from_str::<Job>(&version.config) {
             Ok(config) => config,
             Err(error) => {
-                // Only a later dewar writes what this one cannot read; without it its tasks would be nobody's.
+                // Only a later version of dewar writes what this one cannot read. Without the
+                // configuration its tasks would count as unknown, and be killed.
                 let why = format!("a configuration of {}: {error}", version.job);
                 self.unreadable.get_or_insert(why);
                 return;
@@ -94,7 +96,7 @@ impl State {
         job.versions.insert(version.version, known);
         if version.is_current {
             job.current = version.version;
-            // A snapshot tells versions before the instances that need them.
+            // A snapshot has the versions before the instances that need them.
             if !job.instances.is_empty() {
                 job.drop_versions();
             }
@@ -116,7 +118,7 @@ impl State {
             limited: launched.limited.iter().cloned().collect(),
             state: TaskState::TaskStaging,
             healthy: None,
-            doomed: false,
+            kill_requested: false,
             superseded: false,
             silent: true,
             launched_at: at,
@@ -155,7 +157,7 @@ impl State {
         task.state = state;
         task.healthy = status.healthy;
         let works = state == TaskState::TaskRunning && status.healthy != Some(false);
-        // An agent that was away says nothing about the task's own health.
+        // The return of an agent says nothing about the health of its tasks.
         if task.is_reachable() {
             task.working_since = works.then(|| task.working_since.unwrap_or(at));
         }
@@ -191,7 +193,7 @@ impl State {
         job.tidy(task.instance);
     }
 
-    /// Takes a task out, and out of its job's count.
+    /// Removes a task, also from its job's count.
     fn remove_task(&mut self, serial: u64) -> Option<Task> {
         let task = self.tasks.remove(&serial)?;
         if let Some(job) = self.jobs.get_mut(&task.job) {
@@ -204,7 +206,7 @@ impl State {
         let Some(task) = self.tasks.get_mut(&serial) else {
             return;
         };
-        (task.superseded, task.doomed) = (true, true);
+        (task.superseded, task.kill_requested) = (true, true);
         let number = task.instance;
         let Some(job) = self.jobs.get_mut(&task.job) else {
             return;
@@ -272,7 +274,7 @@ impl State {
         update.stage = state.stage();
         update.reason.clone_from(&state.reason);
         if update.is_back() && !was_back {
-            // What was never touched has nothing to go back to.
+            // An instance that was not changed has nothing to go back to.
             for change in update.changes.values_mut() {
                 change.failures = 0;
                 change.step = match change.touched {
@@ -332,7 +334,7 @@ impl JobState {
         };
     }
 
-    /// An instance that is not wanted goes with its task.
+    /// Removes an instance that is neither wanted nor has a task.
     fn tidy(&mut self, number: u32) {
         let gone = |one: &Instance| one.wanted.is_none() && one.task.is_none();
         if self.instances.get(&number).is_some_and(gone) {
@@ -351,7 +353,7 @@ impl JobState {
         }
     }
 
-    /// Forgets configurations that nothing refers to any more.
+    /// Removes configurations that are not needed any more.
     fn drop_versions(&mut self) {
         if self.versions.len() == 1 || self.active_update().is_some() {
             return;
@@ -366,7 +368,7 @@ impl JobState {
 }
 
 impl Instance {
-    /// A task of it has ended: what follows.
+    /// Decides what follows for an instance whose task has ended.
     fn after(
         &mut self,
         task: &Task,
@@ -376,7 +378,7 @@ impl Instance {
         flapping: &Flapping,
     ) {
         let config = &version.config;
-        // Of a replaced version nothing counts: the next one has not been tried.
+        // A task of a replaced version counts for nothing: the new version has not been tried.
         if self.wanted != Some(task.version) {
             self.not_before = at;
             return;
@@ -385,7 +387,7 @@ impl Instance {
             self.outcome = Outcome::Finished;
             return;
         }
-        if task.doomed {
+        if task.kill_requested {
             self.not_before = at;
             return;
         }
@@ -397,8 +399,8 @@ impl Instance {
                 return;
             }
         }
-        // What was lost is nobody's fault: it goes on at once, but an agent that loses everything
-        // must not be asked again and again.
+        // A lost task is no failure of the job: its instance is launched again at once. But an
+        // agent that loses every task must not get the instance again and again.
         let ran_ms = task
             .working_since
             .map_or(0, |since| at.saturating_sub(since));

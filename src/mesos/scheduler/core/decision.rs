@@ -1,106 +1,107 @@
-//! What comes in and what goes out.
+//! Events, which the core takes in, and decisions, which it gives out.
 
 use super::{agent::Offer, state::Fact};
 use crate::mesos::protocol::messages::TaskState;
 
-/// Something that happened.
+/// Something that the core is told.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The master knows us, by this id.
+    /// The subscription stands, with this framework id.
     Subscribed(String),
-    /// It does not hear us any more: its offers mean nothing.
+    /// The stream is over; the offers that came with it are void.
     Disconnected,
-    /// Resources to be had.
+    /// The master has sent offers.
     Offers(Vec<Offer>),
-    /// What was offered is not to be had any more.
+    /// The master has taken back an offer, named by its id.
     Rescinded(String),
-    /// The master has given up an agent.
+    /// The master has given up an agent, named by its id.
     AgentLost(String),
-    /// News of a task.
-    Update(Heard),
+    /// The state of a task came.
+    Update(StatusUpdate),
     /// Time has passed.
     Tick,
 }
 
-/// News of a task.
+/// The state of a task, as an executor, an agent or the master reports it.
 #[derive(Clone, Debug)]
-pub struct Heard {
-    /// Its id.
+pub struct StatusUpdate {
+    /// The task's id.
     pub task: String,
-    /// Its state.
+    /// The task's state.
     pub state: TaskState,
-    /// Where it is.
+    /// The id of the task's agent.
     pub agent: Option<String>,
-    /// Present when the news wants to be acknowledged.
+    /// The id of this update; present when it is to be acknowledged.
     pub uuid: Option<Vec<u8>>,
-    /// Whether its health check is content.
+    /// The result of the task's health check.
     pub healthy: Option<bool>,
-    /// In words.
+    /// What the sender says about the state, for people.
     pub message: String,
-    /// Mesos' word for why.
+    /// The name of Mesos' reason for the state.
     pub reason: String,
 }
 
-/// Something to tell the master.
+/// A call to the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Uses offers of one agent.
+    /// Launches tasks with offers of one agent.
     Accept {
-        /// All of them.
+        /// The ids of all offers of the agent.
         offers: Vec<String>,
-        /// Serials of the tasks that begin.
+        /// The serials of the tasks.
         launches: Vec<u64>,
-        /// What is left is not wanted for so long.
+        /// The agent's remaining resources are not offered again for so long, in milliseconds.
         refuse_ms: u64,
     },
-    /// Does not use them.
+    /// Uses none of the offers.
     Decline {
-        /// All of them.
+        /// The ids of the offers.
         offers: Vec<String>,
-        /// They are not wanted for so long.
+        /// The resources are not offered again for so long, in milliseconds.
         refuse_ms: u64,
     },
-    /// Ends a task.
+    /// Kills a task.
     Kill {
-        /// Its id.
+        /// The task's id.
         task: String,
-        /// Where it is.
+        /// The id of the task's agent.
         agent: Option<String>,
     },
-    /// News arrived, and is on disk.
+    /// Acknowledges an update that is on disk.
     Acknowledge {
         /// The task's id.
         task: String,
-        /// Where it is.
+        /// The id of the task's agent.
         agent: String,
-        /// Of the news.
+        /// The update's id.
         uuid: Vec<u8>,
     },
-    /// Asks for news of tasks, by id and agent; of all when none is named.
+    /// Asks for the states of tasks, named by their ids and their agents' ids; of all tasks when
+    /// none is named.
     Reconcile(Vec<(String, String)>),
-    /// No offers, please.
+    /// Asks the master to send no offers.
     Suppress,
-    /// Offers, please, the refused ones too.
+    /// Asks the master for offers, also of resources that were declined.
     Revive,
 }
 
-/// A number for the metrics, milliseconds.
+/// A latency for the metrics, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// From waiting for a place to having one.
     Assigned(u64),
-    /// From waiting for a place to being started by an executor.
+    /// From waiting for a place to TASK_STARTING.
     Starting(u64),
-    /// From waiting for a place to running.
+    /// From waiting for a place to TASK_RUNNING.
     Running(u64),
 }
 
-/// What follows from an event.
+/// What follows from an event or a request.
 #[derive(Debug, Default)]
 pub struct Decision {
     /// To be made durable.
     pub facts: Vec<Fact>,
-    /// To be made when the facts are durable, in this order.
+    /// To be sent in this order, when the facts are durable.
     pub calls: Vec<Call>,
     /// To be counted.
     pub measures: Vec<Measure>,

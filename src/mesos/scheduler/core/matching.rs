@@ -1,4 +1,4 @@
-//! Whether an agent may have an instance of a job, whatever it has free.
+//! Whether an instance of a job may run on an agent, regardless of free resources.
 
 use super::agent::Agent;
 use crate::task::{Job, Rule};
@@ -6,22 +6,22 @@ use crate::task::{Job, Rule};
 /// Agents with this attribute are only for jobs that ask for its value.
 const DEDICATED: &str = "dedicated";
 
-/// Why an agent is not for a job.
+/// Why a job may not run on an agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Veto {
-    /// The master has given it up.
+    /// The master has given up the agent.
     Lost,
-    /// Nothing is to run on its host.
+    /// The agent's host is drained.
     Drained,
-    /// It is reserved for jobs that name its value.
+    /// The agent is reserved for jobs that name its value of `dedicated`.
     Dedicated,
-    /// It does not have this attribute.
+    /// The agent does not have this attribute.
     Without(String),
-    /// The value of this attribute is not what the job wants.
+    /// The agent's value of this attribute is not one that the job allows.
     Value(String),
 }
 
-/// Looks at everything that does not change with what is running: values, dedication, draining.
+/// Checks everything that does not depend on running tasks: attributes, dedication, draining.
 pub(super) fn veto(agent: &Agent, job: &Job, is_drained: bool) -> Option<Veto> {
     if agent.is_lost {
         return Some(Veto::Lost);
@@ -42,7 +42,7 @@ pub(super) fn veto(agent: &Agent, job: &Job, is_drained: bool) -> Option<Veto> {
         match &placement.rule {
             Rule::In(wanted) => !has(wanted),
             Rule::NotIn(unwanted) => has(unwanted),
-            // Without the attribute there is nothing to count by.
+            // Without the attribute there is no value to count by.
             Rule::Limit(_) => values.is_empty(),
         }
     });

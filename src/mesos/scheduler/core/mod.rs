@@ -1,9 +1,9 @@
 //! The scheduler's decisions: a function from state, event and time to state, facts and calls.
 //!
-//! Invariants: what lasts changes by facts only; calls may leave when the facts of the same decision
-//! are on disk; every offer is answered in the decision that it came to; an instance has at most one task
-//! that is not superseded; the same history gives the same decisions.
-//! It reads no clock and no file, and knows nothing of HTTP.
+//! Invariants: what lasts changes by facts only; calls may leave when the facts of the same
+//! decision are on disk; every offer is answered in the decision that it came to; an instance has
+//! at most one task that is not superseded; the same history gives the same decisions. It reads no
+//! clock and no file, and knows nothing of HTTP.
 
 mod agent;
 mod agents;
@@ -11,7 +11,10 @@ mod amounts;
 mod apply;
 mod core;
 mod decision;
+mod dispatch;
 mod matching;
+mod near_key;
+mod offer_demand;
 mod pending_reasons;
 mod placing;
 #[cfg(test)]
@@ -25,16 +28,21 @@ mod settings;
 mod snapshot;
 mod state;
 mod status_updates;
+mod task_ids;
 #[cfg(test)]
 mod tests;
+mod timers;
+mod touched;
 mod updates;
 mod views;
+mod waiting;
 
 pub use agent::Offer;
 pub use amounts::{Amounts, NAMES, Ports, UNLIMITED, mib, thousandths};
-pub use core::{Core, task_id};
-pub use decision::{Call, Decision, Event, Heard, Measure};
-pub use request::{Answer, Refusal, Request, Sort};
+pub use core::SchedulerCore;
+pub use decision::{Call, Decision, Event, Measure, StatusUpdate};
+pub use request::{Answer, Refusal, RefusalKind, Request};
 pub use settings::Settings;
 pub use state::{Fact, Flapping, Key, Kind, State, Task, Version};
+pub use task_ids::task_id;
 pub use views::{AgentView, InstanceView, JobView, QuotaView, Totals, UpdateView};

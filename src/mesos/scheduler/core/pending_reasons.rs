@@ -1,24 +1,24 @@
-//! Why an instance waits, in words for people.
+//! Why an instance waits for a place, as a text for people.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use super::{
     agent::Agent,
     amounts::{Amounts, NAMES, shown},
-    core::Core,
+    core::SchedulerCore,
     matching::{Veto, veto},
     placing::value_of,
     state::{Version, limits},
 };
 
-impl Core {
-    /// What stands in the way of placing an instance of this version, as far as the agents are known.
-    pub(super) fn why_waiting(&self, version: &Version) -> String {
+impl SchedulerCore {
+    /// Why an instance of this version waits, as far as the agents are known.
+    pub(super) fn pending_reason(&self, version: &Version) -> String {
         self.obstacle(version)
             .unwrap_or_else(|| self.no_room(version))
     }
 
-    /// Which agent has most room left for us, as far as our own tasks tell.
+    /// Names the agent with the most room, as far as this scheduler's own tasks tell.
     fn no_room(&self, version: &Version) -> String {
         let needed = version.amounts + self.settings.overhead;
         let allowed = self.agents.values().filter(|agent| {
@@ -49,7 +49,7 @@ impl Core {
         }
     }
 
-    /// What waiting alone will not mend.
+    /// An obstacle that does not go away by waiting alone; `None` when waiting may help.
     pub(super) fn obstacle(&self, version: &Version) -> Option<String> {
         if self.connected.is_none() {
             return Some("there is no master to ask".to_owned());
@@ -58,7 +58,7 @@ impl Core {
             return Some("no agent has offered anything yet".to_owned());
         }
         if self.agents.values().any(|agent| !agent.has_offered) {
-            // Nobody knows what it has, and for whom.
+            // The resources of an agent that has offered nothing yet are not known.
             return None;
         }
         let mut vetoes: BTreeMap<Veto, usize> = BTreeMap::new();
@@ -78,9 +78,9 @@ impl Core {
         never(&allowed, version, self.settings.overhead).or_else(|| self.full(&allowed, version))
     }
 
-    /// As [`obstacle`](Self::obstacle), but only what no end of other instances would mend.
+    /// As [`obstacle`](Self::obstacle), but only obstacles that also stay when other instances end.
     pub(super) fn never_fits(&self, version: &Version) -> Option<String> {
-        // Who is lost may come back, and who is drained be used again.
+        // A lost agent may come back, and a drained one may be used again.
         let allowed: Vec<&Agent> = self
             .agents
             .values()
@@ -97,7 +97,7 @@ impl Core {
         }
     }
 
-    /// A limit that is reached wherever it could run.
+    /// A limit that is reached on every agent that the job may use.
     fn full(&self, allowed: &[&Agent], version: &Version) -> Option<String> {
         let key = version.config.key();
         let job = self.state.jobs.get(key.as_str())?;
@@ -115,7 +115,7 @@ impl Core {
     }
 }
 
-/// What it needs that no agent of these ever had.
+/// What the version needs and no agent of these ever had.
 fn never(allowed: &[&Agent], version: &Version, overhead: Amounts) -> Option<String> {
     let needed = version.amounts + overhead;
     let ports = version.config.ports.len();
@@ -125,7 +125,7 @@ fn never(allowed: &[&Agent], version: &Version, overhead: Amounts) -> Option<Str
     }
     let mut lines = Vec::new();
     for (index, name) in NAMES.into_iter().enumerate() {
-        // Of several the first.
+        // Of several agents with the same amount the first is named.
         let agents = allowed.iter().rev();
         let best = agents.max_by_key(|agent| agent.most.each()[index]);
         let Some(best) = best else { continue };
@@ -172,23 +172,4 @@ fn worded(veto: &Veto, count: usize) -> String {
             format!("{count} {agents} with another `{attribute}` than its constraint wants")
         }
     }
-}
-
-/// The name among these that was probably meant.
-pub(super) fn near<'k>(
-    written: &str,
-    known: impl Iterator<Item = &'k Arc<str>>,
-) -> Option<&'k Arc<str>> {
-    let last = |key: &str| key.rsplit('/').next().unwrap_or_default().to_owned();
-    let distance = |key: &str| {
-        let whole = strsim::damerau_levenshtein(written, key);
-        // Who writes only the name means its job.
-        whole.min(strsim::damerau_levenshtein(&last(written), &last(key)))
-    };
-    let close = known.map(|key| (distance(key), key));
-    let most = last(written).chars().count().max(3) / 3;
-    close
-        .filter(|(distance, _)| *distance <= most)
-        .min()
-        .map(|(_, key)| key)
 }

@@ -1,16 +1,17 @@
-//! From offers to launches: the best agent for every instance that waits, one after the other.
+//! From offers to launches: the best agent for every waiting instance, one after the other.
 //!
-//! Instances wait by priority, then by job and number. For each, the agents that may have it and have
-//! enough are ordered by a score, lowest first:
+//! Instances wait by priority, then by job and number. For each, the agents that it may use and
+//! that have enough are ordered by a score, lowest first:
 //!
-//! 1. devices that the job does not want stay free for those that do;
-//! 2. fewest instances of the same job, so that an agent's loss costs little;
-//! 3. fullest: the shares of cores, memory and disk that would be left, added up, in thousandths of the
-//!    most that the agent ever had for us, so that large pieces stay whole;
+//! 1. devices that the job does not want stay free for jobs that do;
+//! 2. fewest instances of the same job, so that the loss of an agent costs little;
+//! 3. fullest, so that large pieces stay whole: the shares of cores, memory and disk space that
+//!    would be left, added up, in thousandths of the most that the agent ever had for this
+//!    scheduler;
 //! 4. the agent's id, so that the same history gives the same choice.
 //!
-//! Agents that the instance failed on lately come last: for a while it waits for another one.
-//! Offers are never kept: what is not used goes back at once.
+//! Agents on which the instance failed lately come last: for a while it waits for another one.
+//! Offers are never kept: what is not used is declined at once.
 
 use std::{
     cmp::Reverse,
@@ -21,37 +22,39 @@ use std::{
 use super::{
     agent::{Agent, Bundle, Offer},
     amounts::Amounts,
-    core::{Core, Group, Timer},
+    core::SchedulerCore,
     decision::{Call, Measure},
     matching::veto,
     state::{JobState, Kind, Task, Version, limits},
+    timers::Timer,
+    waiting::Group,
 };
 use crate::protocols::dewar::scheduler::Launched;
 
-/// Devices, instances of the job, shares left, id: the lowest is taken.
+/// Whether devices are wasted, instances of the job, shares left, the agent's id: the lowest is
+/// taken.
 type Score = (bool, usize, u64, Arc<str>);
 
 /// What one instance takes from an agent.
 struct Need {
     version: Arc<Version>,
-    /// With its executor.
+    /// The instance's resources, its executor included.
     amounts: Amounts,
     ports: usize,
 }
 
-/// How many instances of a job there are where a limited attribute has a value.
+/// How many instances of a job run where a limited attribute (by its index) has this value.
 pub(super) type Counts = BTreeMap<(usize, String), u32>;
 
-impl Core {
+impl SchedulerCore {
     /// Answers every offer.
     pub(super) fn place(&mut self, offers: Vec<Offer>) {
-        self.has_seen_offers = true;
-        let mut bundles = self.bundled(offers);
-        let groups: Vec<Group> = self.pending.keys().cloned().collect();
-        for group in groups {
+        self.demand.offered();
+        let mut bundles = self.agents.bundle(offers);
+        for group in self.waiting.groups() {
             self.place_group(&group, &mut bundles);
         }
-        let is_idle = self.pending.is_empty() || self.connected.is_none();
+        let is_idle = self.waiting.is_empty() || self.connected.is_none();
         let refuse_ms = match is_idle {
             true => self.settings.idle_refuse_ms,
             false => self.settings.refuse_ms,
@@ -99,14 +102,7 @@ impl Core {
             })
             .map(Reverse)
             .collect();
-        let waiting: Vec<u32> = self
-            .pending
-            .get(group)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
-        for instance in waiting {
+        for instance in self.waiting.numbers(group) {
             if heap.is_empty() {
                 return;
             }
@@ -124,7 +120,7 @@ impl Core {
         }
     }
 
-    /// `None` when there is not enough of something.
+    /// The score of an agent; `None` when it does not have enough.
     fn score(
         &self,
         key: &Arc<str>,
@@ -148,7 +144,8 @@ impl Core {
         Some((wastes_devices, here, shares.sum(), Arc::clone(id)))
     }
 
-    /// The best agent for this instance. Those that no instance of its group can have any more are dropped.
+    /// The best agent for this instance. Agents that no instance of the group can use any more are
+    /// dropped.
     fn choose(
         &mut self,
         key: &Arc<str>,
@@ -186,7 +183,7 @@ impl Core {
             match waits {
                 true => {
                     let at = Timer::Instance(Arc::clone(key), number);
-                    self.at(until, at);
+                    self.timers.set(until, at);
                 }
                 false => chosen = avoided.first().map(|score| Arc::clone(&score.3)),
             }
@@ -210,7 +207,7 @@ impl Core {
         since + self.settings.other_agents_ms
     }
 
-    /// True when an agent that the instance does not avoid could have it, were it free.
+    /// True when an agent that the instance does not avoid would be large enough, were it free.
     fn has_another(&self, key: &str, number: u32, need: &Need) -> bool {
         self.agents.iter().any(|(id, agent)| {
             let is_drained = self.state.drained.contains(&*agent.hostname);
@@ -227,7 +224,7 @@ impl Core {
         }
         let known = |serial| self.state.tasks.get(&serial);
         let own = job.instances.values().filter_map(|one| one.task);
-        // What was replaced and came back is there until it is killed.
+        // A replaced task that came back runs until it is killed.
         let superseded = self.superseded.iter().copied().filter_map(known);
         let back = superseded.filter(|task| *task.job == *key && task.is_reachable());
         for task in own.filter_map(known).chain(back) {
@@ -239,8 +236,9 @@ impl Core {
         counts
     }
 
-    /// What a task's agent had for the attributes that this version limits, when it was launched; of an
-    /// attribute that its own version did not limit, what its agent says today.
+    /// The values of the attributes that this version limits, as the task's agent had them when the
+    /// task was launched; for an attribute that the task's own version did not limit, as the agent
+    /// has it today.
     fn limited_values(&self, task: &Task, version: &Version) -> Vec<String> {
         let own = self.state.version_of(task);
         let recorded: BTreeMap<&str, &String> = own
@@ -297,12 +295,12 @@ impl Core {
             ports: ports.into_iter().map(u32::from).collect(),
             limited,
         }));
-        self.index(key, number);
-        self.consider_task(serial);
+        self.index_instance(key, number);
+        self.advance_task(serial);
     }
 }
 
-/// The value that a limit counts by; of several, all of them together.
+/// The value that a limit counts by; several values count as one, joined by commas.
 pub(super) fn value_of(agent: &Agent, attribute: &str) -> String {
     agent.values(attribute).join(",")
 }

@@ -1,7 +1,8 @@
-//! Random histories against a fake master: offers, losses, partitions, failovers, operators, and news that
-//! come twice, late or never. What must hold at every step, and what must have come of it in the end.
+//! Random histories against a fake master: offers, losses, partitions, failovers, operators, and
+//! updates that come twice, late or never. Checks what must hold at every step, and what must have
+//! come of it in the end.
 //!
-//! `DEWAR_HISTORIES` says how many.
+//! `DEWAR_HISTORIES` says how many histories are played.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -12,11 +13,12 @@ use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::{
     amounts::thousandths,
-    core::{Core, serial_of, task_id},
+    core::SchedulerCore,
     decision::{Call, Decision, Event},
     request::Request,
     settings::Settings,
     state::{Fact, Kind, Outcome, State, UpdateStage, limits},
+    task_ids::{serial_of, task_id},
     tests::job,
 };
 use crate::{
@@ -26,7 +28,7 @@ use crate::{
             FrameworkId, FrameworkInfo, TaskState,
             scheduler::{Call as Message, Event as News, call, event},
         },
-        scheduler::translate::{ExecutorCommand, Meaning, Translator},
+        scheduler::translate::{ExecutorCommand, Incoming, Translator},
     },
     task::Rule,
 };
@@ -39,14 +41,14 @@ type Facts = Vec<(u64, Fact)>;
 const RACKS: [&str; 2] = ["a", "b"];
 const AGENTS: usize = 4;
 
-struct World {
-    core: Core,
+struct Simulation {
+    core: SchedulerCore,
     translator: Translator,
     master: Master,
     now: u64,
     /// What was made durable.
     disk: Facts,
-    /// Decisions that are not on disk yet, with what they want to say.
+    /// Decisions that are not on disk yet, with their calls.
     undurable: VecDeque<(Facts, Vec<Message>)>,
     /// On their way to the master.
     calls: VecDeque<Message>,
@@ -89,10 +91,10 @@ fn agent(name: String, index: usize, cpus: f64) -> AgentSpec {
     }
 }
 
-impl World {
-    fn new(cpus: f64) -> World {
-        World {
-            core: Core::new(settings(), State::default(), 0),
+impl Simulation {
+    fn new(cpus: f64) -> Simulation {
+        Simulation {
+            core: SchedulerCore::new(settings(), State::default(), 0),
             translator: Translator::new(ExecutorCommand::default()),
             master: Master::new(&agents(cpus)),
             now: 1_000_000,
@@ -134,9 +136,9 @@ impl World {
 
     fn hear(&mut self, news: News) {
         match self.translator.event(news) {
-            Meaning::Event(event) | Meaning::Subscribed(event) => self.decide(event),
-            Meaning::Error(why) => panic!("{why}"),
-            Meaning::Nothing => {}
+            Incoming::Event(event) | Incoming::Subscribed(event) => self.decide(event),
+            Incoming::Error(why) => panic!("{why}"),
+            Incoming::Nothing => {}
         }
     }
 
@@ -227,7 +229,7 @@ impl World {
         }
     }
 
-    /// Nothing else of the instance is running, unless nobody heard of it for a while.
+    /// No other task of the instance runs, unless its agent was unreachable for a while.
     fn check_launch(&self, serial: u64) {
         // A later fact of the same decision may have ended it again.
         let Some(task) = self.core.state().tasks.get(&serial) else {
@@ -306,7 +308,8 @@ impl World {
         self.check();
     }
 
-    /// Those that can be lost without the stream: an offer that is never answered comes never again.
+    /// Those that can be lost without the stream: an offer that is never answered comes never
+    /// again.
     fn lose_call(&mut self) {
         let can_be = |call: &Message| {
             use call::Type::{Acknowledge, Kill, Reconcile, Revive, Suppress};
@@ -371,7 +374,7 @@ impl World {
             self.disk = facts;
             state = again;
         }
-        self.core = Core::new(settings(), state, self.now);
+        self.core = SchedulerCore::new(settings(), state, self.now);
         self.translator = Translator::new(ExecutorCommand::default());
         self.subscribe();
     }
@@ -391,13 +394,15 @@ impl World {
             (_, 2) => TaskState::TaskKilled,
             _ => return,
         };
-        let events = self.master.news(&id, next, None, "by chance");
+        let events = self.master.task_update(&id, next, None, "by chance");
         self.events.extend(events);
     }
 
     fn carry_out_kills(&mut self) {
         while let Some(id) = self.master.next_kill() {
-            let events = self.master.news(&id, TaskState::TaskKilled, None, "killed");
+            let events = self
+                .master
+                .task_update(&id, TaskState::TaskKilled, None, "killed");
             self.events.extend(events);
         }
     }
@@ -460,7 +465,11 @@ impl World {
                     0 => some,
                     _ => BTreeSet::new(),
                 };
-                self.ask(Request::Update(Box::new(job), only));
+                self.ask(Request::Update {
+                    job: Box::new(job),
+                    only,
+                    force: false,
+                });
             }
             4 => self.ask(Request::Restart(key, BTreeSet::new())),
             5 => self.ask(Request::Kill(key, some)),
@@ -470,7 +479,10 @@ impl World {
             9 => self.ask(Request::Abort(key)),
             _ => {
                 let host = format!("agent{}", which % AGENTS);
-                self.ask(Request::Drain(host, which.is_multiple_of(2)));
+                self.ask(match which.is_multiple_of(2) {
+                    true => Request::Undrain { host },
+                    false => Request::Drain { host },
+                });
             }
         }
     }
@@ -494,7 +506,7 @@ impl World {
             16 => self.carry_out_kills(),
             17 => self.lose(&agent),
             18 => {
-                let events = self.master.find(&agent);
+                let events = self.master.reregister(&agent);
                 self.events.extend(events);
             }
             19 => match a % 4 {
@@ -528,8 +540,8 @@ impl World {
         }
     }
 
-    /// There is enough of everything from here on, and only now and then a call is lost: what was asked for must
-    /// come true.
+    /// There is enough of everything from here on, and only now and then a call is lost: what was
+    /// asked for must come true.
     fn heal(&mut self) {
         for index in 0..4 {
             let more = agent(format!("more{index}"), index, 64.0);
@@ -537,12 +549,12 @@ impl World {
         }
         self.subscribe();
         for agent in self.master.agents() {
-            let events = self.master.find(&agent);
+            let events = self.master.reregister(&agent);
             self.events.extend(events);
         }
         let drained = self.core.state().drained.clone();
         for host in drained {
-            self.ask(Request::Drain(host, true));
+            self.ask(Request::Undrain { host });
         }
         let jobs: Vec<String> = self
             .core
@@ -574,7 +586,7 @@ impl World {
                     TaskState::TaskRunning if self.is_batch(&id) => TaskState::TaskFinished,
                     _ => continue,
                 };
-                let events = self.master.news(&id, next, None, "");
+                let events = self.master.task_update(&id, next, None, "");
                 self.events.extend(events);
             }
             let events = self.master.offer(self.now);
@@ -626,7 +638,9 @@ impl World {
                 (None, _) => false,
                 (Some(version), Some(task)) => {
                     let task = &state.tasks[&task];
-                    task.state == TaskState::TaskRunning && !task.doomed && task.version == version
+                    task.state == TaskState::TaskRunning
+                        && !task.kill_requested
+                        && task.version == version
                 }
                 (Some(_), None) => one.outcome != Outcome::Open,
             });
@@ -637,9 +651,9 @@ impl World {
     }
 }
 
-fn live(ops: &[Op]) -> World {
+fn live(ops: &[Op]) -> Simulation {
     let is_small = ops.first().is_some_and(|(_, a, _)| a % 2 == 0);
-    let mut world = World::new(if is_small { 3.0 } else { 16.0 });
+    let mut world = Simulation::new(if is_small { 3.0 } else { 16.0 });
     world.subscribe();
     for op in ops {
         world.step(*op);

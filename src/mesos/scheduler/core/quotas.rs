@@ -1,15 +1,15 @@
-//! What roles may have together, and what they have.
+//! Quotas of roles: what the jobs of a role may use together, and what they use.
 
 use super::{
     amounts::{Amounts, NAMES, shown},
-    core::Core,
-    request::{Refusal, Sort},
+    core::SchedulerCore,
+    request::{Refusal, RefusalKind},
     state::JobState,
 };
 use crate::{protocols::dewar::scheduler::Change, task::Job};
 
-impl Core {
-    /// What all jobs of a role have, but for the one with this key.
+impl SchedulerCore {
+    /// What all jobs of a role use, without the job with this key.
     fn others(&self, role: &str, key: &str) -> Amounts {
         let jobs = self.state.jobs.iter();
         let others = jobs.filter(|(other, job)| {
@@ -18,7 +18,7 @@ impl Core {
                 .is_some_and(|version| version.config.role == role);
             is_role && &***other != key
         });
-        others.fold(Amounts::default(), |all, (_, job)| all + sum(job))
+        others.fold(Amounts::default(), |all, (_, job)| all + job_amounts(job))
     }
 
     pub(super) fn check_quota(
@@ -32,8 +32,13 @@ impl Core {
         };
         let others = self.others(role, key);
         let all = others + wanted;
-        // A quota that was lowered below what there is does not forbid to become less.
-        let has = self.state.jobs.get(key).map(sum).unwrap_or_default();
+        // A quota below what the jobs use already does not forbid to use less.
+        let has = self
+            .state
+            .jobs
+            .get(key)
+            .map(job_amounts)
+            .unwrap_or_default();
         let over: Vec<String> = (0..NAMES.len())
             .filter(|index| {
                 let grows = wanted.each()[*index] > has.each()[*index];
@@ -55,14 +60,16 @@ impl Core {
             true => Ok(()),
             false => {
                 let text = format!("the quota of {role} is exceeded: {}", over.join("; "));
-                Err(Refusal::new(Sort::Quota, text).hint("dewar job quota shows and changes it"))
+                Err(Refusal::new(RefusalKind::Quota, text)
+                    .hint("dewar job quota shows and changes it"))
             }
         }
     }
 }
 
-/// What the instances of a job use together, as they are wanted; an update counts by what is larger.
-pub(super) fn sum(job: &JobState) -> Amounts {
+/// What the instances of a job use together, as they are wanted. An instance that an update changes
+/// counts with the larger of its versions.
+pub(super) fn job_amounts(job: &JobState) -> Amounts {
     let instances = job.instances.values();
     let mut all = instances.fold(Amounts::default(), |all, one| {
         all + job.amounts_of(one.wanted)
@@ -77,10 +84,10 @@ pub(super) fn sum(job: &JobState) -> Amounts {
     all
 }
 
-/// What a job has at most while it is being updated so: of each instance the larger.
-pub(super) fn during(known: &JobState, job: &Job, changes: &[Change]) -> Amounts {
+/// The most that a job uses during such an update: of each instance the larger version.
+pub(super) fn job_amounts_during(known: &JobState, job: &Job, changes: &[Change]) -> Amounts {
     let new = Amounts::of_job(job);
-    let mut all = sum(known);
+    let mut all = job_amounts(known);
     for change in changes.iter().filter(|change| !change.is_removal) {
         let old = known.amounts_of(change.from);
         all = all.less(old) + old.most(new);

@@ -1,24 +1,26 @@
-//! What has to be done about tasks again and again until there is an answer: killing, asking, giving up.
+//! Kills, questions and giving up: what is repeated about a task until the master answers.
 
 use super::{
-    core::{Core, Timer, task_id},
+    core::SchedulerCore,
     decision::Call,
-    retries::Chore,
+    retries::Retries,
     state::{Kind, Task},
+    task_ids::task_id,
+    timers::Timer,
 };
 use crate::{
     mesos::protocol::messages::TaskState,
     protocols::dewar::scheduler::{Forgotten, Superseded},
 };
 
-/// Tasks of one question.
+/// Tasks that one question names at most.
 const ASKED_AT_ONCE: usize = 5_000;
 
-impl Core {
-    /// Does what is due about a task, and sets a timer for what will be.
-    pub(super) fn consider_task(&mut self, serial: u64) {
+impl SchedulerCore {
+    /// Does what is due about a task, and sets a timer for the next step.
+    pub(super) fn advance_task(&mut self, serial: u64) {
         let Some(task) = self.state.tasks.get(&serial) else {
-            self.chores.remove(&serial);
+            self.retries.remove(&serial);
             return;
         };
         let Some(connected) = self.connected else {
@@ -26,47 +28,47 @@ impl Core {
         };
         let is_lost = !task.is_reachable();
         let is_quiet = task.silent || task.state == TaskState::TaskUnknown;
-        let (is_doomed, launched_at) = (task.doomed, task.launched_at);
-        let mut chore = self.chores.get(&serial).copied().unwrap_or_default();
+        let (kill_requested, launched_at) = (task.kill_requested, task.launched_at);
+        let mut retries = self.retries.get(&serial).copied().unwrap_or_default();
         let mut due = Vec::new();
-        if is_doomed && !is_lost {
-            if chore.next_kill <= self.now {
+        if kill_requested && !is_lost {
+            if retries.next_kill <= self.now {
                 let call = Call::Kill {
                     task: task_id(serial, task),
                     agent: Some(task.agent.to_string()),
                 };
-                chore.next_kill = self.now + self.pause(self.settings.kill_ms, chore.kills);
-                chore.kills += 1;
+                retries.next_kill = self.now + self.pause(self.settings.kill_ms, retries.kills);
+                retries.kills += 1;
                 self.out.calls.push(call);
             }
-            due.push(chore.next_kill);
+            due.push(retries.next_kill);
         }
-        if is_quiet || chore.is_unconfirmed {
+        if is_quiet || retries.is_unconfirmed {
             let first = launched_at + self.settings.ask_ms;
-            if !chore.is_unconfirmed && chore.asks == 0 && first > self.now {
-                chore.next_ask = first;
-            } else if chore.next_ask <= self.now {
-                chore.next_ask = self.now + self.pause(self.settings.ask_ms, chore.asks);
-                chore.asks += 1;
-                self.asks.push(serial);
+            if !retries.is_unconfirmed && retries.asks == 0 && first > self.now {
+                retries.next_ask = first;
+            } else if retries.next_ask <= self.now {
+                retries.next_ask = self.now + self.pause(self.settings.ask_ms, retries.asks);
+                retries.asks += 1;
+                self.questions.push(serial);
             }
-            due.push(chore.next_ask);
+            due.push(retries.next_ask);
         }
         if due.is_empty() {
-            self.chores.remove(&serial);
+            self.retries.remove(&serial);
         } else {
-            self.chores.insert(serial, chore);
+            self.retries.insert(serial, retries);
         }
         if is_lost {
-            due.extend(self.consider_lost(serial, connected));
+            due.extend(self.give_up_lost(serial, connected));
         }
         if let Some(at) = due.into_iter().min() {
-            self.at(at, Timer::Task(serial));
+            self.timers.set(at, Timer::Task(serial));
         }
     }
 
-    /// Goes on without a task that nobody hears of; returns when that will be.
-    fn consider_lost(&mut self, serial: u64, connected: u64) -> Option<u64> {
+    /// Goes on without a task that is unreachable for too long; returns when that will be.
+    fn give_up_lost(&mut self, serial: u64, connected: u64) -> Option<u64> {
         let task = self.state.tasks.get(&serial)?;
         if task.superseded {
             let at = task.since + self.settings.forget_ms;
@@ -79,7 +81,7 @@ impl Core {
         let at = self.lost_at(task, connected)?;
         if at <= self.now {
             self.fact(Kind::Superseded(Superseded { serial }));
-            return self.consider_lost(serial, connected);
+            return self.give_up_lost(serial, connected);
         }
         Some(at)
     }
@@ -89,7 +91,7 @@ impl Core {
         let policy = &self.state.version_of(task)?.config.partition;
         let job = self.state.jobs.get(&task.job)?;
         let wanted = job.instances.get(&task.instance)?.wanted;
-        // Somebody wants another version of it, or none: then the policy protects nothing.
+        // When the instance is to run another version, or to go, the policy protects nothing.
         let is_wanted = wanted == Some(task.version);
         if is_wanted && !policy.reschedule {
             return None;
@@ -101,39 +103,40 @@ impl Core {
         if task.state == TaskState::TaskUnknown {
             delay = delay.max(self.settings.unknown_ms);
         }
-        // While we were away it may have come back: its news has a moment to arrive.
+        // After a subscription the task's state has a moment to arrive.
         Some((task.since + delay).max(connected + self.settings.ask_ms))
     }
 
-    /// A pause that doubles.
+    /// A pause that doubles with every repetition, up to the longest.
     fn pause(&self, first: u64, times: u32) -> u64 {
         (first << times.min(20)).min(self.settings.longest_ms)
     }
 
-    /// Asks for everything: what we know of by name, what we do not know of by asking for all.
+    /// Asks for the states of all tasks: of the known ones by name, and of unknown ones by a
+    /// question that names none.
     pub(super) fn reconcile(&mut self) {
         if self.connected.is_none() {
             return;
         }
         let serials: Vec<u64> = self.state.tasks.keys().copied().collect();
         for serial in serials {
-            let chore = self.chores.entry(serial).or_default();
-            *chore = Chore {
+            let retries = self.retries.entry(serial).or_default();
+            *retries = Retries {
                 is_unconfirmed: true,
-                ..Chore::default()
+                ..Retries::default()
             };
-            self.consider_task(serial);
+            self.advance_task(serial);
         }
-        self.ask();
+        self.send_questions();
         self.out.calls.push(Call::Reconcile(Vec::new()));
         self.reconcile_at = self.now + self.settings.reconcile_ms;
-        self.at(self.reconcile_at, Timer::Reconcile);
+        self.timers.set(self.reconcile_at, Timer::Reconcile);
     }
 
-    /// Sends the questions that came up.
-    pub(super) fn ask(&mut self) {
-        let asks = std::mem::take(&mut self.asks);
-        for some in asks.chunks(ASKED_AT_ONCE) {
+    /// Sends the questions that came up in this decision.
+    pub(super) fn send_questions(&mut self) {
+        let questions = std::mem::take(&mut self.questions);
+        for some in questions.chunks(ASKED_AT_ONCE) {
             let named = some.iter().filter_map(|serial| {
                 let task = self.state.tasks.get(serial)?;
                 Some((task_id(*serial, task), task.agent.to_string()))
@@ -143,21 +146,21 @@ impl Core {
         }
     }
 
-    /// Something was heard of a task: questions about it begin anew, unless the answer was that nobody knows.
-    /// True when it is the first word since the subscription.
+    /// A state of the task came: questions start anew, unless the state is that the master does not
+    /// know the task. Returns true for the first state since the subscription.
     pub(super) fn confirm(&mut self, serial: u64, state: TaskState) -> bool {
-        let Some(chore) = self.chores.get_mut(&serial) else {
+        let Some(retries) = self.retries.get_mut(&serial) else {
             return false;
         };
         if state != TaskState::TaskUnknown {
-            (chore.asks, chore.next_ask) = (0, 0);
+            (retries.asks, retries.next_ask) = (0, 0);
         }
-        std::mem::take(&mut chore.is_unconfirmed)
+        std::mem::take(&mut retries.is_unconfirmed)
     }
 
-    /// True when nothing was heard of the task since the last subscription.
+    /// True when no state of the task came since the last subscription.
     pub(super) fn is_unconfirmed(&self, serial: u64) -> bool {
-        let chore = self.chores.get(&serial);
-        chore.is_some_and(|chore| chore.is_unconfirmed)
+        let retries = self.retries.get(&serial);
+        retries.is_some_and(|retries| retries.is_unconfirmed)
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator may ask, and what is answered.
+//! What an operator may ask for, and the answers.
 
 use std::collections::BTreeSet;
 
@@ -6,35 +6,48 @@ use super::amounts::Amounts;
 use crate::task::Job;
 
 /// What an operator asks for. Jobs are named by their keys, instances by their numbers; no numbers
-/// means all.
+/// means all instances.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// A new job.
+    /// Creates a job.
     Create(Box<Job>),
-    /// The job with this key is to be so; with numbers, only those of its instances.
-    Update(Box<Job>, BTreeSet<u32>),
-    /// The same, although no agent that is known could have it.
-    UpdateAnyway(Box<Job>, BTreeSet<u32>),
-    /// The same again, a few at a time.
+    /// Changes a job to a new configuration.
+    Update {
+        /// The new configuration; its key names the job.
+        job: Box<Job>,
+        /// The instances to update; none means all.
+        only: BTreeSet<u32>,
+        /// Update even if no known agent is large enough.
+        force: bool,
+    },
+    /// Replaces the tasks of instances by new ones of the same version, a few at a time.
     Restart(String, BTreeSet<u32>),
-    /// Instances, or the job with all of them, are to be no more.
+    /// Removes instances; without numbers, the job.
     Kill(String, BTreeSet<u32>),
-    /// So many instances.
+    /// Sets the number of instances.
     Scale(String, u32),
-    /// The job's update is to wait.
+    /// Pauses the job's update.
     Pause(String),
-    /// It is to go on.
+    /// Resumes the job's update.
     Resume(String),
-    /// It is to end where it is.
+    /// Ends the job's update where it is.
     Abort(String),
-    /// Nothing is to run on this host; or, if true, again.
-    Drain(String, bool),
-    /// What the jobs of this role may have together.
+    /// Moves all tasks off a host, and launches none there.
+    Drain {
+        /// The host's name.
+        host: String,
+    },
+    /// Launches tasks on a drained host again.
+    Undrain {
+        /// The host's name.
+        host: String,
+    },
+    /// Sets or removes the limit of what the jobs of a role use together.
     Quota(String, Option<Amounts>),
 }
 
 impl std::fmt::Display for Request {
-    /// As a log has it: `scale www/prod/web to 5`.
+    /// Writes the request as a log has it: `scale www/prod/web to 5`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let some = |numbers: &BTreeSet<u32>| match numbers.is_empty() {
             true => String::new(),
@@ -42,7 +55,7 @@ impl std::fmt::Display for Request {
         };
         match self {
             Request::Create(job) => write!(f, "create {}", job.key()),
-            Request::Update(job, only) | Request::UpdateAnyway(job, only) => {
+            Request::Update { job, only, .. } => {
                 write!(f, "update {}{}", job.key(), some(only))
             }
             Request::Restart(key, only) => write!(f, "restart {key}{}", some(only)),
@@ -51,38 +64,38 @@ impl std::fmt::Display for Request {
             Request::Pause(key) => write!(f, "pause the update of {key}"),
             Request::Resume(key) => write!(f, "resume the update of {key}"),
             Request::Abort(key) => write!(f, "abort the update of {key}"),
-            Request::Drain(host, false) => write!(f, "drain {host}"),
-            Request::Drain(host, true) => write!(f, "use {host} again"),
+            Request::Drain { host } => write!(f, "drain {host}"),
+            Request::Undrain { host } => write!(f, "use {host} again"),
             Request::Quota(role, Some(_)) => write!(f, "limit {role}"),
             Request::Quota(role, None) => write!(f, "take the limit off {role}"),
         }
     }
 }
 
-/// What an operator is told.
+/// The answer to a request that is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It was begun: the job's key and what is going to happen, in words.
+    /// The request has begun: the job's key, and a text about what is going to happen.
     Begun(String, String),
-    /// It is done, in words.
+    /// The request is done: a text about it.
     Done(String),
 }
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What kind of refusal.
-    pub sort: Sort,
-    /// In words.
+    /// What kind of refusal it is.
+    pub kind: RefusalKind,
+    /// The reason, for people.
     pub message: String,
-    /// What to do.
+    /// What the operator can do.
     pub hint: Option<String>,
 }
 
 impl Refusal {
-    pub(super) fn new(sort: Sort, message: impl Into<String>) -> Refusal {
+    pub(super) fn new(kind: RefusalKind, message: impl Into<String>) -> Refusal {
         Refusal {
-            sort,
+            kind,
             message: message.into(),
             hint: None,
         }
@@ -96,15 +109,15 @@ impl Refusal {
     }
 }
 
-/// Kinds of refusals.
+/// The kinds of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
-    /// There is no such thing.
+pub enum RefusalKind {
+    /// The job or the instance does not exist.
     Unknown,
-    /// It cannot be now.
+    /// It is not possible in the present state.
     Conflict,
-    /// It makes no sense.
+    /// The request makes no sense.
     Invalid,
-    /// It is more than the role may have.
+    /// It exceeds the role's quota.
     Quota,
 }

@@ -1,4 +1,4 @@
-//! What operators ask for: jobs made, updated, scaled, restarted and killed; hosts drained; quotas.
+//! Requests of operators: create, update, scale, restart and kill jobs; drain hosts; set quotas.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,51 +7,48 @@ use std::{
 
 use super::{
     amounts::Amounts,
-    core::Core,
-    decision::Decision,
-    pending_reasons::near,
-    quotas::{during, sum},
-    request::{Answer, Refusal, Request, Sort},
+    core::SchedulerCore,
+    near_key::near_key,
+    quotas::{job_amounts, job_amounts_during},
+    request::{Answer, Refusal, RefusalKind, Request},
     state::{JobState, Key, Kind, Update, UpdateStage, Version as Known},
 };
 use crate::{
     protocols::dewar::{
         scheduler as wire,
-        scheduler::{Change, Unwant, Version, Want},
+        scheduler::{Change, RemoveInstances, Version, Want},
     },
     task::{Job, MOST_INSTANCES},
 };
 
-impl Core {
-    /// Does what an operator asks for, or says why not; then nothing has changed.
-    pub fn request(&mut self, request: Request, now: u64) -> (Result<Answer, Refusal>, Decision) {
-        self.now = self.now.max(now);
-        let answer = match request {
+impl SchedulerCore {
+    /// Does what an operator asks for, or refuses; after a refusal nothing has changed.
+    pub(super) fn answer(&mut self, request: Request) -> Result<Answer, Refusal> {
+        match request {
             Request::Create(job) => self.create(*job),
-            Request::Update(job, instances) => self.update(*job, &instances, false),
-            Request::UpdateAnyway(job, instances) => self.update(*job, &instances, true),
+            Request::Update { job, only, force } => self.update(*job, &only, force),
             Request::Restart(key, instances) => self.restart(&key, &instances),
             Request::Kill(key, instances) => self.kill(&key, &instances),
             Request::Scale(key, count) => self.scale(&key, count),
             Request::Pause(key) => self.pause_update(&key),
             Request::Resume(key) => self.resume(&key),
             Request::Abort(key) => self.abort(&key),
-            Request::Drain(host, is_over) => self.drain(&host, is_over),
+            Request::Drain { host } => self.drain(&host),
+            Request::Undrain { host } => self.undrain(&host),
             Request::Quota(role, amounts) => Ok(self.set_quota(role, amounts)),
-        };
-        (answer, self.finish())
+        }
     }
 
-    /// The key of a job that there is, as it was written or near that.
+    /// The key of the job with this key.
     ///
     /// # Errors
-    /// When there is none; the refusal names one that is near.
+    /// If there is no such job; the refusal names a key near it.
     pub fn known(&self, key: &str) -> Result<Key, Refusal> {
         if let Some((key, _)) = self.state.jobs.get_key_value(key) {
             return Ok(Arc::clone(key));
         }
-        let refusal = Refusal::new(Sort::Unknown, format!("there is no job {key}"));
-        Err(match near(key, self.state.jobs.keys()) {
+        let refusal = Refusal::new(RefusalKind::Unknown, format!("there is no job {key}"));
+        Err(match near_key(key, self.state.jobs.keys()) {
             Some(near) => refusal.hint(format!("did you mean {near}?")),
             None if self.state.jobs.is_empty() => refusal.hint("there are no jobs at all"),
             None => refusal.hint("`dewar job status` lists them"),
@@ -70,7 +67,7 @@ impl Core {
                 true => "wait for its end",
                 false => "to change it: dewar job update",
             };
-            return Err(Refusal::new(Sort::Conflict, text).hint(hint));
+            return Err(Refusal::new(RefusalKind::Conflict, text).hint(hint));
         }
         let count = job.instances;
         let amounts = Amounts::of_job(&job) * u64::from(count);
@@ -85,13 +82,13 @@ impl Core {
         Ok(Answer::Begun(key, format!("{} to run", instances(count))))
     }
 
-    fn update(&mut self, job: Job, only: &BTreeSet<u32>, anyway: bool) -> Result<Answer, Refusal> {
+    fn update(&mut self, job: Job, only: &BTreeSet<u32>, force: bool) -> Result<Answer, Refusal> {
         let key = self.known(&job.key())?;
-        let known = self.calm(&key)?;
+        let known = self.idle_job(&key)?;
         let is_whole = only.is_empty();
         let count = job.instances;
         let mut changes = Vec::new();
-        let mut sameness = Sameness::default();
+        let mut same_spec = SameSpec::default();
         let mut numbers: BTreeSet<u32> = known.instances.keys().copied().collect();
         match is_whole {
             true => numbers.extend(0..count),
@@ -106,7 +103,7 @@ impl Core {
             if is_removal && from.is_none() {
                 continue;
             }
-            let is_same = from.is_some_and(|from| sameness.holds(known, from, &job, number));
+            let is_same = from.is_some_and(|from| same_spec.holds(known, from, &job, number));
             if is_removal || !is_same {
                 let outcome = known.instances.get(&number).map(|one| one.outcome);
                 changes.push(Change {
@@ -118,7 +115,7 @@ impl Core {
                 });
             }
         }
-        let amounts = during(known, &job, &changes);
+        let amounts = job_amounts_during(known, &job, &changes);
         self.check_quota(&job.role, &key, amounts)?;
         let version = next_version(known);
         if changes.is_empty() {
@@ -133,16 +130,16 @@ impl Core {
             amounts: Amounts::of_job(&job),
             config: job.clone(),
         };
-        if !anyway
+        if !force
             && self.is_connected()
             && changes.iter().any(|change| !change.is_removal)
             && let Some(why) = self.never_fits(&target)
         {
-            return Err(
-                Refusal::new(Sort::Conflict, format!("{key} as it is to be: {why}")).hint(
-                    "nothing was changed; with --force it is tried as if such an agent would come",
-                ),
-            );
+            return Err(Refusal::new(
+                RefusalKind::Conflict,
+                format!("{key} as it is to be: {why}"),
+            )
+            .hint("nothing was changed; with --force it is tried as if such an agent would come"));
         }
         self.add_version(&key, version, &job, false)?;
         self.begin_update(&key, version, changes, false, is_whole);
@@ -151,9 +148,9 @@ impl Core {
 
     fn restart(&mut self, key: &str, only: &BTreeSet<u32>) -> Result<Answer, Refusal> {
         let key = self.known(key)?;
-        let known = self.calm(&key)?;
+        let known = self.idle_job(&key)?;
         check_instances(known, only)?;
-        // One update has one target; instances of another version are restarted as what they are next.
+        // An update has one target version, so all instances to restart must run the same one.
         let wanted = known.instances.iter().filter(|(number, one)| {
             one.wanted.is_some() && (only.is_empty() || only.contains(number))
         });
@@ -162,11 +159,11 @@ impl Core {
             .collect();
         let Some((_, first)) = wanted.first().copied() else {
             return Err(Refusal::new(
-                Sort::Conflict,
+                RefusalKind::Conflict,
                 format!("{key} has no instances"),
             ));
         };
-        // What is called otherwise may still be the same.
+        // Versions with different numbers may still run the same.
         let runs_first = |number: u32, version: u32| {
             let config = |version| known.versions.get(&version).map(|one| &one.config);
             match (config(version), config(first)) {
@@ -177,16 +174,16 @@ impl Core {
         let mut each = wanted.iter();
         if let Some((other, _)) = each.find(|(number, version)| !runs_first(*number, *version)) {
             let text = format!("instance {other} is of another version than the others");
-            return Err(Refusal::new(Sort::Conflict, text)
+            return Err(Refusal::new(RefusalKind::Conflict, text)
                 .hint("restart those of one version at a time, with --instances"));
         }
         let (Some(begun), Some(current)) = (known.versions.get(&first), known.current()) else {
             return Err(Refusal::new(
-                Sort::Conflict,
+                RefusalKind::Conflict,
                 format!("{key} has no configuration"),
             ));
         };
-        // How it is done is said by what the job is now.
+        // How instances are replaced is said by the current configuration.
         let config = Job {
             update: current.config.update.clone(),
             ..begun.config.clone()
@@ -201,7 +198,7 @@ impl Core {
             })
             .collect();
         let count = changes.len() as u32;
-        // What is added later is what is there now, however it is called.
+        // Instances that are added later get what runs now, whichever number its version has.
         let is_whole = only.is_empty() && runs_first(0, known.current);
         self.add_version(&key, version, &config, false)?;
         self.begin_update(&key, version, changes, true, is_whole);
@@ -233,13 +230,13 @@ impl Core {
         let key = self.known(key)?;
         let Some(known) = self.state.jobs.get(&key) else {
             return Err(Refusal::new(
-                Sort::Unknown,
+                RefusalKind::Unknown,
                 format!("there is no job {key}"),
             ));
         };
         check_instances(known, only)?;
         if !only.is_empty() {
-            self.calm(&key)?;
+            self.idle_job(&key)?;
         }
         let known = self.state.jobs.get(&key);
         let numbers: Vec<u32> = known
@@ -262,12 +259,12 @@ impl Core {
         let key = self.known(key)?;
         if count == 0 || count > MOST_INSTANCES {
             let text = format!("{count} instances: 1 to {MOST_INSTANCES} can be");
-            return Err(Refusal::new(Sort::Invalid, text).hint("to end all: dewar job kill"));
+            return Err(Refusal::new(RefusalKind::Invalid, text).hint("to end all: dewar job kill"));
         }
-        let known = self.calm(&key)?;
+        let known = self.idle_job(&key)?;
         let Some(current) = known.current() else {
             return Err(Refusal::new(
-                Sort::Conflict,
+                RefusalKind::Conflict,
                 format!("{key} has no configuration"),
             ));
         };
@@ -281,7 +278,7 @@ impl Core {
         let last = known.instances.keys().copied().filter(wanted);
         let removed: Vec<u32> = last.filter(|number| *number >= count).collect();
         let role = current.config.role.clone();
-        let grown = sum(known) + current.amounts * added.len() as u64;
+        let grown = job_amounts(known) + current.amounts * added.len() as u64;
         if !added.is_empty() {
             self.check_quota(&role, &key, grown)?;
         }
@@ -307,7 +304,7 @@ impl Core {
         Ok(Answer::Begun(key.to_string(), text))
     }
 
-    /// These instances are to be no more.
+    /// Removes instances, and kills their tasks.
     fn remove(&mut self, key: &Key, numbers: Vec<u32>) {
         if numbers.is_empty() {
             return;
@@ -320,8 +317,8 @@ impl Core {
                     .collect()
             }
         };
-        self.doom(tasks);
-        self.fact(Kind::Unwant(Unwant {
+        self.request_kill(tasks);
+        self.fact(Kind::RemoveInstances(RemoveInstances {
             job: key.to_string(),
             instances: numbers,
         }));
@@ -334,10 +331,10 @@ impl Core {
             UpdateStage::RollingBack => UpdateStage::RollBackPaused,
             _ => {
                 let text = format!("the update of {key} is paused already");
-                return Err(Refusal::new(Sort::Conflict, text));
+                return Err(Refusal::new(RefusalKind::Conflict, text));
             }
         };
-        Ok(self.steer(&key, stage, "paused"))
+        Ok(self.change_stage(&key, stage, "paused"))
     }
 
     fn resume(&mut self, key: &str) -> Result<Answer, Refusal> {
@@ -347,33 +344,33 @@ impl Core {
             UpdateStage::RollBackPaused => UpdateStage::RollingBack,
             _ => {
                 let text = format!("the update of {key} is not paused");
-                return Err(Refusal::new(Sort::Conflict, text));
+                return Err(Refusal::new(RefusalKind::Conflict, text));
             }
         };
-        Ok(self.steer(&key, stage, "resumed"))
+        Ok(self.change_stage(&key, stage, "resumed"))
     }
 
     fn abort(&mut self, key: &str) -> Result<Answer, Refusal> {
         let (key, _) = self.updating(key)?;
-        Ok(self.steer(&key, UpdateStage::Aborted, "aborted"))
+        Ok(self.change_stage(&key, UpdateStage::Aborted, "aborted"))
     }
 
-    fn steer(&mut self, key: &Key, stage: UpdateStage, word: &str) -> Answer {
+    fn change_stage(&mut self, key: &Key, stage: UpdateStage, word: &str) -> Answer {
         let update = self.active_update(key);
-        // Why it goes back is not forgotten over a pause.
+        // The reason of a rollback is kept over a pause.
         let reason = update.map_or_else(String::new, |update| update.reason.clone());
         self.set_stage(key, stage, &reason);
         Answer::Done(format!("the update of {key} is {word}"))
     }
 
-    /// The job that is meant, and how its update stands.
+    /// The job with this key, and the stage of its update.
     fn updating(&self, key: &str) -> Result<(Key, UpdateStage), Refusal> {
         let key = self.known(key)?;
         match self.active_update(&key).map(|update| update.stage) {
             Some(stage) => Ok((key, stage)),
             None => {
                 let text = format!("no update of {key} is under way");
-                Err(Refusal::new(Sort::Conflict, text))
+                Err(Refusal::new(RefusalKind::Conflict, text))
             }
         }
     }
@@ -382,37 +379,47 @@ impl Core {
         self.state.jobs.get(key)?.active_update()
     }
 
-    /// The job, if nothing is being done to it.
-    fn calm(&self, key: &Key) -> Result<&JobState, Refusal> {
+    /// The job, if no update of it is under way and it is not being killed.
+    fn idle_job(&self, key: &Key) -> Result<&JobState, Refusal> {
         let Some(job) = self.state.jobs.get(key) else {
             return Err(Refusal::new(
-                Sort::Unknown,
+                RefusalKind::Unknown,
                 format!("there is no job {key}"),
             ));
         };
         if job.active_update().is_some() {
             let text = format!("an update of {key} is under way");
-            return Err(
-                Refusal::new(Sort::Conflict, text).hint("wait for its end, or: dewar job abort")
-            );
+            return Err(Refusal::new(RefusalKind::Conflict, text)
+                .hint("wait for its end, or: dewar job abort"));
         }
         if job.wanted() == 0 {
             return Err(Refusal::new(
-                Sort::Conflict,
+                RefusalKind::Conflict,
                 format!("{key} is being killed"),
             ));
         }
         Ok(job)
     }
 
-    fn drain(&mut self, host: &str, is_over: bool) -> Result<Answer, Refusal> {
-        let is_drained = self.state.drained.contains(host);
-        if is_over != is_drained {
-            let text = match is_over {
-                true => format!("{host} is not drained"),
-                false => format!("{host} is drained already"),
-            };
-            return Err(Refusal::new(Sort::Conflict, text));
+    fn undrain(&mut self, host: &str) -> Result<Answer, Refusal> {
+        if !self.state.drained.contains(host) {
+            let text = format!("{host} is not drained");
+            return Err(Refusal::new(RefusalKind::Conflict, text));
+        }
+        self.fact(Kind::Drain(wire::Drain {
+            hostname: host.to_owned(),
+            is_over: true,
+        }));
+        if !self.waiting.is_empty() {
+            self.demand.wants();
+        }
+        Ok(Answer::Done(format!("{host} is used again")))
+    }
+
+    fn drain(&mut self, host: &str) -> Result<Answer, Refusal> {
+        if self.state.drained.contains(host) {
+            let text = format!("{host} is drained already");
+            return Err(Refusal::new(RefusalKind::Conflict, text));
         }
         let hosts: BTreeSet<Arc<str>> = self
             .agents
@@ -421,19 +428,15 @@ impl Core {
             .collect();
         self.fact(Kind::Drain(wire::Drain {
             hostname: host.to_owned(),
-            is_over,
+            is_over: false,
         }));
-        if is_over {
-            self.wants_offers |= !self.pending.is_empty();
-            return Ok(Answer::Done(format!("{host} is used again")));
-        }
         let tasks = self.state.tasks.iter();
         let tasks: Vec<u64> = tasks
-            .filter(|(_, task)| &*task.hostname == host && !task.doomed)
+            .filter(|(_, task)| &*task.hostname == host && !task.kill_requested)
             .map(|(serial, _)| *serial)
             .collect();
         let count = tasks.len() as u32;
-        self.doom(tasks);
+        self.request_kill(tasks);
         let mut text = format!("{} to leave {host}", instances(count));
         let others = self
             .agents
@@ -445,8 +448,8 @@ impl Core {
         if hosts.contains(host) {
             return Ok(Answer::Done(text));
         }
-        // It may be one that has not offered anything yet, or none at all.
-        let meant = near(host, hosts.iter()).map(|near| format!("; did you mean {near}?"));
+        // The host's agent may not have offered anything yet, or there is no such host.
+        let meant = near_key(host, hosts.iter()).map(|near| format!("; did you mean {near}?"));
         Ok(Answer::Done(format!(
             "{text}; no agent there has offered anything yet{}",
             meant.unwrap_or_default()
@@ -454,7 +457,7 @@ impl Core {
     }
 
     fn set_quota(&mut self, role: String, amounts: Option<Amounts>) -> Answer {
-        // What is not said stays as it is.
+        // A quantity that is not named keeps its limit.
         let known = self.state.quotas.get(&role).copied();
         let amounts = amounts.map(|given| known.map_or(given, |known| given.or(known)));
         let text = match &amounts {
@@ -481,7 +484,7 @@ impl Core {
         is_current: bool,
     ) -> Result<(), Refusal> {
         let config = serde_json::to_string(job)
-            .map_err(|error| Refusal::new(Sort::Invalid, error.to_string()))?;
+            .map_err(|error| Refusal::new(RefusalKind::Invalid, error.to_string()))?;
         self.fact(Kind::Version(Version {
             job: key.to_owned(),
             version,
@@ -492,11 +495,12 @@ impl Core {
     }
 }
 
-/// Whether versions run the same, worked out once for all instances where these cannot differ.
+/// Whether a job's versions run the same as another configuration. Worked out once for all
+/// instances, unless the job uses its instance number.
 #[derive(Default)]
-struct Sameness(BTreeMap<u32, bool>);
+struct SameSpec(BTreeMap<u32, bool>);
 
-impl Sameness {
+impl SameSpec {
     fn holds(&mut self, known: &JobState, from: u32, job: &Job, number: u32) -> bool {
         let Some(version) = known.versions.get(&from) else {
             return false;
@@ -530,7 +534,11 @@ fn check_instances(job: &JobState, numbers: &BTreeSet<u32>) -> Result<(), Refusa
                 (Some(first), Some(last)) => format!("they go from {first} to {last}"),
                 _ => "there are none".to_owned(),
             };
-            Err(Refusal::new(Sort::Unknown, format!("there is no instance {number}")).hint(span))
+            Err(Refusal::new(
+                RefusalKind::Unknown,
+                format!("there is no instance {number}"),
+            )
+            .hint(span))
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What is done again until it has worked: one kind of chore each.
+//! How far the repeated kills and questions about one task are.
 
-/// How far these are with one task.
+/// Counts and times of what is repeated. Times are in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Chore {
+pub(super) struct Retries {
     pub(super) kills: u32,
     pub(super) next_kill: u64,
     pub(super) asks: u32,
     pub(super) next_ask: u64,
-    /// Nothing was heard of it since the last subscription.
+    /// No state of the task came since the last subscription.
     pub is_unconfirmed: bool,
 }

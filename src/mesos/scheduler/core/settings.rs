@@ -1,36 +1,38 @@
-//! What an operator may set.
+//! The settings of the core, which an operator may change.
 
 use super::{amounts::Amounts, state::Flapping};
 
-/// Times in milliseconds.
+/// The times are in milliseconds.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What an executor uses beside its task.
+    /// What an executor uses besides its task.
     pub overhead: Amounts,
-    /// What is not used of an offer is not wanted again for so long, while something waits.
+    /// How long declined resources are not offered again while an instance waits.
     pub refuse_ms: u64,
-    /// The same when nothing waits; then offers are suppressed as well.
+    /// How long they are not offered again when no instance waits; offers are suppressed then as
+    /// well.
     pub idle_refuse_ms: u64,
-    /// Offers are asked for at most this often.
+    /// The shortest pause between two calls for offers.
     pub revive_gap_ms: u64,
-    /// While something waits and nothing is offered they are asked for again after so long.
+    /// The pause after which offers are asked for again, while an instance waits and gets none.
     pub revive_again_ms: u64,
-    /// Pauses after short runs.
+    /// The pauses after short runs.
     pub flapping: Flapping,
-    /// An instance that failed somewhere waits so long for another agent, if there is one.
+    /// How long an instance that failed on an agent waits for another one, if there is one.
     pub other_agents_ms: u64,
-    /// A task that a master does not know (it may have restarted, and the agent not be back) counts as
-    /// lost after so long, or after its job's own delay if that is longer.
+    /// After how long a task that the master does not know counts as lost, unless its job's own
+    /// delay is longer. A master that has just started does not know the agents yet.
     pub unknown_ms: u64,
-    /// A task of which nothing was heard is asked for after so long; then after twice that.
+    /// How long a task may be without any state before the master is asked for it. The pause
+    /// doubles with every question.
     pub ask_ms: u64,
-    /// A kill is repeated after so long; then after twice that.
+    /// The pause after which a kill is repeated; it doubles every time.
     pub kill_ms: u64,
     /// The longest pause between two questions or kills.
     pub longest_ms: u64,
-    /// Everything is asked for this often.
+    /// How often the master is asked for the states of all tasks.
     pub reconcile_ms: u64,
-    /// A task that was replaced and never came back is forgotten after so long.
+    /// After how long a task that was replaced and never came back is forgotten.
     pub forget_ms: u64,
 }
 

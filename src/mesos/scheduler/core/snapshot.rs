@@ -1,16 +1,18 @@
-//! The state as facts that make it again: what a compaction puts in the place of all that was.
+//! The state as facts that make it again: a compaction puts them in the place of the journal's
+//! history.
 
 use super::state::{Fact, Kind, State, Task, Update};
 use crate::protocols::dewar::{
     scheduler as wire,
     scheduler::{
-        Change, Doomed, Drain, Framework, Instance, Launched, Quota, Serial, Status, Superseded,
-        Version,
+        Change, Drain, Framework, Instance, KillRequested, Launched, Quota, Serial, Status,
+        Superseded, Version,
     },
 };
 
 impl State {
-    /// Facts with their times, milliseconds since 1970; `now` is for those whose time does not matter.
+    /// The facts with their times in milliseconds since 1970; facts whose time does not matter get
+    /// `now`.
     pub fn snapshot(&self, now: u64) -> Vec<(u64, Fact)> {
         let mut facts = Facts(Vec::new());
         if let Some(id) = &self.framework {
@@ -42,7 +44,7 @@ impl State {
         }
         for (key, job) in &self.jobs {
             for (number, version) in &job.versions {
-                // A configuration came from JSON and goes back to it.
+                // Every configuration was read from JSON, so it can be written as JSON.
                 let config = serde_json::to_string(&version.config).unwrap_or_default();
                 facts.add(
                     now,
@@ -121,9 +123,9 @@ impl Facts {
                 }),
             );
         }
-        if task.doomed {
+        if task.kill_requested {
             let serials = vec![serial];
-            self.add(task.since, Kind::Doomed(Doomed { serials }));
+            self.add(task.since, Kind::KillRequested(KillRequested { serials }));
         }
         if task.superseded {
             self.add(task.since, Kind::Superseded(Superseded { serial }));

@@ -1,4 +1,4 @@
-//! What lasts: jobs, instances, live tasks, updates, quotas. It changes by facts only (`apply.rs`).
+//! What lasts: jobs, instances, live tasks, updates, quotas. Only facts change it (`apply.rs`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,47 +14,47 @@ use crate::{
 
 pub use wire::{Ended, Fact, Step, UpdateStage, fact::Kind};
 
-/// `ROLE/ENVIRONMENT/NAME`.
+/// A job's key, `ROLE/ENVIRONMENT/NAME`.
 pub type Key = Arc<str>;
 
 /// All that lasts.
 #[derive(Debug, Default)]
 pub struct State {
-    /// What the master calls us.
+    /// The framework id that the master gave.
     pub framework: Option<String>,
-    /// Of the task launched last.
+    /// The serial of the task that was launched last.
     pub serial: u64,
     /// Every job that is not forgotten.
     pub jobs: BTreeMap<Key, JobState>,
     /// Every task that may still be running, by its serial.
     pub tasks: BTreeMap<u64, Task>,
-    /// By role.
+    /// The quotas, by role.
     pub quotas: BTreeMap<String, Amounts>,
-    /// Hosts that are to be empty.
+    /// The drained hosts.
     pub drained: BTreeSet<String>,
-    /// A fact that could not be understood: nothing must be decided on such a state.
+    /// Why a fact could not be understood. Nothing may be decided on such a state.
     pub unreadable: Option<String>,
 }
 
 /// One configuration of a job.
 #[derive(Debug)]
 pub struct Version {
-    /// As it was given, resolved.
+    /// The job's configuration, with everything resolved.
     pub config: Job,
-    /// Of one instance, without its executor.
+    /// What one instance uses, without its executor.
     pub amounts: Amounts,
 }
 
-/// A job and what has become of it.
+/// A job and its instances.
 #[derive(Debug)]
 pub struct JobState {
-    /// Those that are still needed.
+    /// The versions that are still needed.
     pub versions: BTreeMap<u32, Arc<Version>>,
-    /// Which one instances get that are added.
+    /// The version of instances that are added.
     pub current: u32,
-    /// By their numbers.
+    /// The instances, by their numbers.
     pub instances: BTreeMap<u32, Instance>,
-    /// Tasks of it that may still be running, by their versions.
+    /// How many tasks of each version may still be running.
     pub live: BTreeMap<u32, usize>,
     /// The last update.
     pub update: Option<Update>,
@@ -63,21 +63,21 @@ pub struct JobState {
 /// One of a job's instances.
 #[derive(Clone, Debug, Default)]
 pub struct Instance {
-    /// What it is to run; `None`: it goes when its task has ended.
+    /// The version that it is to run; `None`: it is removed when its task has ended.
     pub wanted: Option<u32>,
-    /// What runs, or may run, for it.
+    /// The serial of the task that runs, or may run, for it.
     pub task: Option<u64>,
-    /// Failures, of a job that counts them.
+    /// The number of failures, in a job that counts them.
     pub failures: u32,
-    /// Short runs, one after the other.
+    /// The number of short runs in a row.
     pub streak: u32,
-    /// It waits until then before it is launched again; milliseconds since 1970.
+    /// It is not launched before this time; milliseconds since 1970.
     pub not_before: u64,
-    /// It waits for a place since then.
+    /// Since when it waits for a place; milliseconds since 1970.
     pub since: u64,
-    /// Whether it goes on.
+    /// Whether it is over.
     pub outcome: Outcome,
-    /// Agents that it failed on lately.
+    /// The ids of agents that it failed on lately.
     pub avoid: Vec<String>,
     /// How its last task ended.
     pub last: Option<Ended>,
@@ -86,17 +86,17 @@ pub struct Instance {
 /// Whether an instance is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
-    /// It goes on.
+    /// It is not over.
     #[default]
     Open,
-    /// It ended well.
+    /// It has ended, with success.
     Finished,
-    /// It failed too often.
+    /// It has failed too often.
     Failed,
 }
 
 impl Outcome {
-    /// As facts have it.
+    /// The outcome with this number in facts.
     pub fn of(number: u32) -> Outcome {
         match number {
             1 => Outcome::Finished,
@@ -105,7 +105,7 @@ impl Outcome {
         }
     }
 
-    /// For facts.
+    /// The number of the outcome in facts.
     pub fn number(self) -> u32 {
         match self {
             Outcome::Open => 0,
@@ -118,31 +118,31 @@ impl Outcome {
 /// A task that may still be running.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// Whose it is.
+    /// The key of its job.
     pub job: Key,
-    /// Which one.
+    /// The number of its instance.
     pub instance: u32,
-    /// What it was launched with.
+    /// The version that it was launched with.
     pub version: u32,
-    /// Where.
+    /// The id of its agent.
     pub agent: Arc<str>,
     /// Its agent's host.
     pub hostname: Arc<str>,
-    /// In the order of its version's names.
+    /// Its ports, in the order of the names in its version.
     pub ports: Box<[u16]>,
     /// Its agent's values of the attributes that its job limits.
     pub limited: Box<[String]>,
-    /// As last heard.
+    /// The last known state.
     pub state: TaskState,
-    /// As last heard.
+    /// The last known result of its health check.
     pub healthy: Option<bool>,
     /// It is to be killed.
-    pub doomed: bool,
+    pub kill_requested: bool,
     /// Its instance went on without it.
     pub superseded: bool,
-    /// Nothing was heard of it yet.
+    /// No state of it came yet.
     pub silent: bool,
-    /// When it was launched; milliseconds since 1970, as the two that follow.
+    /// When it was launched. This time and the next two are milliseconds since 1970.
     pub launched_at: u64,
     /// Since when it has been in its state.
     pub since: u64,
@@ -153,52 +153,52 @@ pub struct Task {
 /// A rolling update.
 #[derive(Clone, Debug)]
 pub struct Update {
-    /// Where it leads.
+    /// The version that it leads to.
     pub version: u32,
-    /// How it stands.
+    /// How far it is.
     pub stage: UpdateStage,
-    /// Why it stands so.
+    /// Why it failed, was rolled back or was aborted.
     pub reason: String,
-    /// The same configuration again.
+    /// It leads to the same configuration again.
     pub is_restart: bool,
-    /// Its version becomes the job's.
+    /// It is of all instances: its version becomes the job's.
     pub is_whole: bool,
-    /// Instances that change, by number.
+    /// The instances that change, by number.
     pub changes: BTreeMap<u32, Change>,
-    /// The same numbers by their steps.
+    /// The same numbers, by their steps.
     pub(super) by_step: [BTreeSet<u32>; 4],
 }
 
 /// What an update does to one instance.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// What it was; `None`: it was not.
+    /// The version before; `None` for an instance that is added.
     pub from: Option<u32>,
-    /// What it becomes; `None`: it is removed.
+    /// The version after; `None` for an instance that is removed.
     pub to: Option<u32>,
-    /// How far that is, in the direction of the moment.
+    /// How far the change is, in the present direction.
     pub step: Step,
-    /// It was taken in hand on the way forward.
+    /// The change has begun on the way forward.
     pub touched: bool,
-    /// Of its tasks, in the direction of the moment.
+    /// Failures of the instance's tasks, in the present direction.
     pub failures: u32,
-    /// Whether it was over before: then it is again when it is put back.
+    /// The instance's outcome before the update; a rollback restores it.
     pub outcome: Outcome,
 }
 
-/// The times that decide how a task that ended is followed by another.
+/// The times that decide when a task that ended is followed by another.
 #[derive(Clone, Copy, Debug)]
 pub struct Flapping {
-    /// The first pause, milliseconds.
+    /// The first pause, in milliseconds.
     pub initial_ms: u64,
-    /// It doubles up to this.
+    /// The longest pause, in milliseconds; the pause doubles up to this.
     pub max_ms: u64,
-    /// A task that ran for so long is no flapping one.
+    /// After a run of this length, in milliseconds, the pause starts anew.
     pub stable_ms: u64,
 }
 
 impl Update {
-    /// True until it has come to an end.
+    /// True until the update has come to an end.
     pub fn is_active(&self) -> bool {
         use UpdateStage::{RollBackPaused, RollForwardPaused, RollingBack, RollingForward};
         matches!(
@@ -212,7 +212,7 @@ impl Update {
         &self.by_step[step as usize]
     }
 
-    /// Puts the numbers where their steps say.
+    /// Sorts the numbers by the steps of their changes.
     pub(super) fn sort(&mut self) {
         self.by_step = Default::default();
         for (number, change) in &self.changes {
@@ -220,7 +220,7 @@ impl Update {
         }
     }
 
-    /// What becomes of an instance in the direction of the moment; `None`: it goes.
+    /// The version that an instance gets in the present direction; `None`: it is removed.
     pub fn target(&self, change: &Change) -> Option<u32> {
         match self.is_back() {
             true => change.from,
@@ -248,17 +248,17 @@ impl Task {
 }
 
 impl JobState {
-    /// What instances get that are added.
+    /// The version of instances that are added.
     pub fn current(&self) -> Option<&Arc<Version>> {
         self.versions.get(&self.current)
     }
 
-    /// The update that has not come to an end.
+    /// The update, if it has not come to an end.
     pub fn active_update(&self) -> Option<&Update> {
         self.update.as_ref().filter(|update| update.is_active())
     }
 
-    /// What an instance of this version uses, without its executor; of none, nothing.
+    /// What an instance of this version uses, without its executor; nothing without a version.
     pub fn amounts_of(&self, version: Option<u32>) -> Amounts {
         let version = version.and_then(|version| self.versions.get(&version));
         version.map_or_else(Amounts::default, |version| version.amounts)

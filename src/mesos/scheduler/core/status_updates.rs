@@ -1,83 +1,84 @@
-//! News of tasks.
+//! States of tasks, as executors, agents and the master report them.
 
 use std::sync::Arc;
 
 use super::{
-    core::{Core, serial_of, task_id},
-    decision::{Call, Heard, Measure},
+    core::SchedulerCore,
+    decision::{Call, Measure, StatusUpdate},
     state::{Kind, Outcome, Step, Task, is_over},
+    task_ids::{serial_of, task_id},
 };
 use crate::{
     mesos::protocol::messages::TaskState,
     protocols::dewar::scheduler::{Status, UpdateStep},
 };
 
-/// Longest message that is kept.
+/// The longest message that is kept, in characters.
 const LONGEST: usize = 500;
 
-impl Core {
-    pub(super) fn heard(&mut self, heard: Heard) {
-        self.learn(&heard);
-        if let (Some(uuid), Some(agent)) = (heard.uuid, heard.agent) {
+impl SchedulerCore {
+    pub(super) fn on_status_update(&mut self, update: StatusUpdate) {
+        self.record_status(&update);
+        if let (Some(uuid), Some(agent)) = (update.uuid, update.agent) {
             self.out.calls.push(Call::Acknowledge {
-                task: heard.task,
+                task: update.task,
                 agent,
                 uuid,
             });
         }
     }
 
-    fn learn(&mut self, heard: &Heard) {
-        let serial = serial_of(&heard.task);
+    fn record_status(&mut self, update: &StatusUpdate) {
+        let serial = serial_of(&update.task);
         let known = serial.and_then(|serial| Some((serial, self.state.tasks.get(&serial)?)));
-        let known = known.filter(|(serial, task)| task_id(*serial, task) == heard.task);
+        let known = known.filter(|(serial, task)| task_id(*serial, task) == update.task);
         let Some((serial, task)) = known else {
-            // Every task of ours that may be running is known, so this one is nobody's.
-            let is_running = !is_over(heard.state)
+            // The scheduler knows every task of its own that may run: this one is not wanted.
+            let is_running = !is_over(update.state)
                 && !matches!(
-                    heard.state,
+                    update.state,
                     TaskState::TaskUnreachable | TaskState::TaskUnknown
                 );
             if is_running {
                 self.out.calls.push(Call::Kill {
-                    task: heard.task.clone(),
-                    agent: heard.agent.clone(),
+                    task: update.task.clone(),
+                    agent: update.agent.clone(),
                 });
             }
             return;
         };
         let task = task.clone();
-        if self.confirm(serial, heard.state) {
-            // An update may have waited for just this.
-            self.touch_job(&task.job);
+        if self.confirm(serial, update.state) {
+            // An update of the job may have waited for this.
+            self.touched.job(&task.job);
         }
-        if is_news(&task, heard) {
-            let is_last = is_over(heard.state);
-            self.measure_news(&task, heard.state);
+        if is_new(&task, update) {
+            let is_last = is_over(update.state);
+            self.measure_latency(&task, update.state);
             self.fact(Kind::Status(Status {
                 serial,
-                state: heard.state.into(),
-                healthy: heard.healthy,
+                state: update.state.into(),
+                healthy: update.healthy,
                 message: match is_last {
-                    true => shortened(&heard.message),
+                    true => shortened(&update.message),
                     false => String::new(),
                 },
                 reason: match is_last {
-                    true => heard.reason.clone(),
+                    true => update.reason.clone(),
                     false => String::new(),
                 },
                 since: None,
                 working_since: None,
             }));
             if is_last {
-                self.count_failure(&task, heard.state);
+                self.count_failure(&task, update.state);
             }
         }
-        self.consider_task(serial);
+        self.advance_task(serial);
     }
 
-    /// How long the way to this state took, from the moment that its instance waited for a place.
-    fn measure_news(&mut self, task: &Task, state: TaskState) {
+    /// Measures how long it took to this state since the instance waited for a place.
+    fn measure_latency(&mut self, task: &Task, state: TaskState) {
         let instance = self.state.instance(&task.job, task.instance);
         let Some(instance) = instance else { return };
         let took = self.now.saturating_sub(instance.since);
@@ -90,7 +91,7 @@ impl Core {
         }
     }
 
-    /// A task of an instance that is being updated has ended by itself.
+    /// Counts the end of a task against the update that changes its instance.
     fn count_failure(&mut self, task: &Task, state: TaskState) {
         let Some(job) = self.state.jobs.get(&task.job) else {
             return;
@@ -102,7 +103,7 @@ impl Core {
         let is_failure = match state {
             TaskState::TaskFailed | TaskState::TaskError => true,
             TaskState::TaskFinished => is_service,
-            // Lost, or ended by somebody: no fault of the version's.
+            // A lost or killed task is no failure of the version.
             _ => false,
         };
         let Some(update) = job.active_update() else {
@@ -111,13 +112,13 @@ impl Core {
         let Some(change) = update.changes.get(&task.instance) else {
             return;
         };
-        let counts = is_failure && !task.doomed && change.step == Step::Working;
+        let counts = is_failure && !task.kill_requested && change.step == Step::Working;
         if !counts || update.target(change) != Some(task.version) {
             return;
         }
         let failures = change.failures + 1;
         let most = self.update_config(&task.job).max_per_instance_failures;
-        // One that is not launched again will never do better.
+        // An instance that is not launched again cannot recover.
         let is_final = job
             .instances
             .get(&task.instance)
@@ -135,9 +136,9 @@ impl Core {
     }
 }
 
-/// True when it says something new. News of a task may come twice, and late.
-fn is_news(task: &Task, heard: &Heard) -> bool {
-    if is_over(heard.state) {
+/// True when the update says something new. Updates may come twice, and late.
+fn is_new(task: &Task, update: &StatusUpdate) -> bool {
+    if is_over(update.state) {
         return true;
     }
     let rank = |state: TaskState| match state {
@@ -147,8 +148,8 @@ fn is_news(task: &Task, heard: &Heard) -> bool {
         TaskState::TaskKilling => 3,
         _ => 4,
     };
-    let is_late = task.is_reachable() && rank(heard.state) < rank(task.state);
-    let is_same = heard.state == task.state && heard.healthy == task.healthy && !task.silent;
+    let is_late = task.is_reachable() && rank(update.state) < rank(task.state);
+    let is_same = update.state == task.state && update.healthy == task.healthy && !task.silent;
     !is_late && !is_same
 }
 

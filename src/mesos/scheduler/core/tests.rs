@@ -1,15 +1,17 @@
-//! Single decisions: who gets what, when it is tried again, and what is said meanwhile.
+//! Single decisions: which agent an instance gets, when it is launched again, what is sent
+//! meanwhile.
 
 use std::collections::BTreeMap;
 
 use super::{
     agent::Offer,
     amounts::{Amounts, Ports, UNLIMITED},
-    core::{Core, task_id},
-    decision::{Call, Decision, Event, Heard},
-    request::{Answer, Refusal, Request, Sort},
+    core::SchedulerCore,
+    decision::{Call, Decision, Event, StatusUpdate},
+    request::{Answer, Refusal, RefusalKind, Request},
     settings::Settings,
     state::State,
+    task_ids::task_id,
 };
 use crate::{config::JobSource, mesos::protocol::messages::TaskState, task::Job};
 
@@ -35,7 +37,7 @@ const KEY: &str = "www/devel/web";
 type Offered<'a> = (&'a str, u64, u64, &'a [(&'a str, &'a str)]);
 
 struct Play {
-    core: Core,
+    core: SchedulerCore,
     now: u64,
     offers: u32,
 }
@@ -43,7 +45,7 @@ struct Play {
 impl Play {
     fn new() -> Play {
         let mut play = Play {
-            core: Core::new(Settings::default(), State::default(), 0),
+            core: SchedulerCore::new(Settings::default(), State::default(), 0),
             now: 1_000_000,
             offers: 0,
         };
@@ -82,7 +84,7 @@ impl Play {
         self.handle(Event::Offers(offers))
     }
 
-    /// Where the instances of the job are.
+    /// The agents of the job's instances.
     fn places(&self) -> Vec<String> {
         let job = self.core.job(KEY).expect("the job");
         let hosts = job.instances.into_iter().map(|one| one.host);
@@ -91,7 +93,7 @@ impl Play {
 
     fn news(&mut self, serial: u64, state: TaskState) -> Decision {
         let task = &self.core.state().tasks[&serial];
-        let heard = Heard {
+        let heard = StatusUpdate {
             task: task_id(serial, task),
             state,
             agent: Some(task.agent.to_string()),
@@ -187,7 +189,7 @@ fn pauses_grow_while_it_keeps_ending_and_begin_anew_when_it_lasted() {
         play.news(serial, TaskState::TaskFailed);
         let view = play.core.job(KEY).expect("the job");
         pauses.push(view.instances[0].until.unwrap_or(play.now) - play.now);
-        // The only agent there is, so there is nobody to wait for.
+        // It is the only agent, so the instance does not wait for another one.
         play.now += 400_000;
         play.handle(Event::Tick);
     }
@@ -203,7 +205,7 @@ fn another_agent_is_preferred_to_one_that_it_failed_on() {
     play.news(1, TaskState::TaskFailed);
     play.now += 1_000;
     play.handle(Event::Tick);
-    // The other one is known to be large enough: it is waited for, but not for ever.
+    // The other agent is known to be large enough: the instance waits for it, but not for ever.
     play.offer(&[("a", 4, 0, PLAIN)]);
     assert_eq!(play.state(0), "PENDING");
     let due = play.core.next_due().expect("something");
@@ -231,7 +233,7 @@ fn what_a_master_does_not_know_is_lost_only_after_a_while() {
     play.now += 2_000;
     play.handle(Event::Tick);
     assert_eq!(play.state(0), "PENDING");
-    // It comes back after all: nobody wants it any more.
+    // It comes back after all: it is not wanted any more.
     let decision = play.news(1, TaskState::TaskRunning);
     let kills = decision
         .calls
@@ -244,7 +246,7 @@ fn what_a_master_does_not_know_is_lost_only_after_a_while() {
 #[test]
 fn a_running_task_that_nobody_launched_is_ended() {
     let mut play = Play::new();
-    let heard = |state| Heard {
+    let heard = |state| StatusUpdate {
         task: "www-devel-web-0-77".to_owned(),
         state,
         agent: Some("a".to_owned()),
@@ -276,29 +278,37 @@ fn refusals_say_what_is_the_matter() {
     play.create(job("instances: 2"));
     let refused = |answer: Result<Answer, Refusal>| {
         let refusal = answer.expect_err("a refusal");
-        (refusal.sort, refusal.message)
+        (refusal.kind, refusal.message)
     };
     let some = |number| std::collections::BTreeSet::from([number]);
     let cases = [
         (
             Request::Create(Box::new(job(""))),
-            (Sort::Conflict, "there is a job www/devel/web already"),
+            (
+                RefusalKind::Conflict,
+                "there is a job www/devel/web already",
+            ),
         ),
         (
             Request::Kill(KEY.to_owned(), some(7)),
-            (Sort::Unknown, "there is no instance 7"),
+            (RefusalKind::Unknown, "there is no instance 7"),
         ),
         (
             Request::Scale(KEY.to_owned(), 0),
-            (Sort::Invalid, "0 instances: 1 to 100000 can be"),
+            (RefusalKind::Invalid, "0 instances: 1 to 100000 can be"),
         ),
         (
             Request::Abort(KEY.to_owned()),
-            (Sort::Conflict, "no update of www/devel/web is under way"),
+            (
+                RefusalKind::Conflict,
+                "no update of www/devel/web is under way",
+            ),
         ),
         (
-            Request::Drain("nowhere".to_owned(), true),
-            (Sort::Conflict, "nowhere is not drained"),
+            Request::Undrain {
+                host: "nowhere".to_owned(),
+            },
+            (RefusalKind::Conflict, "nowhere is not drained"),
         ),
     ];
     for (request, (sort, message)) in cases {
@@ -357,7 +367,7 @@ fn a_job_is_gone_although_nobody_hears_of_its_old_agent() {
 fn running(play: &mut Play) {
     let serials: Vec<u64> = play.core.state().tasks.keys().copied().collect();
     for serial in serials {
-        match play.core.state().tasks[&serial].doomed {
+        match play.core.state().tasks[&serial].kill_requested {
             true => play.news(serial, TaskState::TaskKilled),
             false => play.news(serial, TaskState::TaskRunning),
         };
@@ -370,7 +380,7 @@ fn with_command(command: &str, more: &str) -> Job {
     job
 }
 
-/// Everything is killed, launched and running until nothing moves any more.
+/// Kills, launches and runs everything until nothing changes any more.
 fn calm_down(play: &mut Play) {
     for _ in 0..20 {
         running(play);
@@ -387,11 +397,19 @@ fn a_restart_after_a_canary_and_its_whole() {
     play.create(job(quick));
     calm_down(&mut play);
     let next = with_command("sleep 2", quick);
-    play.ask(Request::Update(Box::new(next.clone()), [0].into()))
-        .expect("a canary");
+    play.ask(Request::Update {
+        job: Box::new(next.clone()),
+        only: [0].into(),
+        force: false,
+    })
+    .expect("a canary");
     calm_down(&mut play);
-    play.ask(Request::Update(Box::new(next), [].into()))
-        .expect("the whole");
+    play.ask(Request::Update {
+        job: Box::new(next),
+        only: [].into(),
+        force: false,
+    })
+    .expect("the whole");
     calm_down(&mut play);
     play.ask(Request::Restart(KEY.to_owned(), [].into()))
         .expect("a restart");
@@ -412,12 +430,16 @@ fn a_batch_instance_that_failed_for_good_fails_its_update() {
     play.create(batch("sleep 1"));
     play.offer(&[("a", 4, 0, PLAIN)]);
     play.news(1, TaskState::TaskFinished);
-    play.ask(Request::Update(Box::new(batch("exit 1")), [].into()))
-        .expect("an update");
+    play.ask(Request::Update {
+        job: Box::new(batch("exit 1")),
+        only: [].into(),
+        force: false,
+    })
+    .expect("an update");
     play.offer(&[("a", 4, 0, PLAIN)]);
     play.news(2, TaskState::TaskFailed);
     let view = play.core.job(KEY).expect("the job");
-    // What was over is over again: nobody wants it done twice.
+    // An instance that was over is over again: it is not run twice.
     assert_eq!(view.update.expect("an update").state, "ROLLED_BACK");
     assert_eq!(view.instances[0].state, "FINISHED");
     assert_eq!(play.core.pending(), 0);
@@ -431,8 +453,12 @@ fn an_update_stands_still_while_nobody_hears_us() {
     play.offer(&[("a", 16, 0, PLAIN)]);
     running(&mut play);
     let next = with_command("sleep 2", slow);
-    play.ask(Request::Update(Box::new(next), [].into()))
-        .expect("an update");
+    play.ask(Request::Update {
+        job: Box::new(next),
+        only: [].into(),
+        force: false,
+    })
+    .expect("an update");
     running(&mut play);
     play.offer(&[("a", 16, 0, PLAIN)]);
     play.news(3, TaskState::TaskRunning);
@@ -449,7 +475,7 @@ fn an_update_stands_still_while_nobody_hears_us() {
     };
     assert_eq!(done(&play), 0);
     play.handle(Event::Subscribed("f".to_owned()));
-    assert_eq!(done(&play), 0, "nobody has said yet how it is");
+    assert_eq!(done(&play), 0, "its state is not known yet");
     play.news(3, TaskState::TaskRunning);
     assert_eq!(done(&play), 1);
 }
@@ -461,8 +487,10 @@ fn a_drain_replaces_nothing_that_must_not_be_doubled() {
     play.offer(&[("a", 4, 0, PLAIN)]);
     play.news(1, TaskState::TaskRunning);
     play.news(1, TaskState::TaskUnreachable);
-    play.ask(Request::Drain("a".to_owned(), false))
-        .expect("a drain");
+    play.ask(Request::Drain {
+        host: "a".to_owned(),
+    })
+    .expect("a drain");
     play.now += 1_000_000;
     play.handle(Event::Tick);
     assert_eq!(play.state(0), "UNREACHABLE");
@@ -497,7 +525,7 @@ fn less_is_allowed_although_it_is_still_too_much() {
     let refused = play
         .ask(Request::Scale(KEY.to_owned(), 7))
         .expect_err("more");
-    assert_eq!(refused.sort, Sort::Quota);
+    assert_eq!(refused.kind, RefusalKind::Quota);
 }
 
 #[test]
@@ -514,19 +542,27 @@ fn what_an_agent_has_is_not_known_before_it_offers() {
         state.apply(fact, *at, &Settings::default().flapping);
     }
     // Another scheduler takes over; the agent is full, so it offers nothing.
-    play.core = Core::new(Settings::default(), state, play.now);
+    play.core = SchedulerCore::new(Settings::default(), state, play.now);
     play.handle(Event::Subscribed("f".to_owned()));
     play.news(1, TaskState::TaskRunning);
-    let update = || Request::Update(Box::new(with_command("sleep 2", roomy)), [].into());
+    let update = || Request::Update {
+        job: Box::new(with_command("sleep 2", roomy)),
+        only: [].into(),
+        force: false,
+    };
     play.ask(update())
-        .expect("nobody knows that it could not be");
+        .expect("it is not known that it can never fit");
     play.ask(Request::Abort(KEY.to_owned())).expect("an end");
     play.offer(&[("a", 2, 0, PLAIN)]);
-    let refused = play.ask(Request::Update(
-        Box::new(with_command("sleep 3", roomy)),
-        [].into(),
-    ));
-    assert_eq!(refused.expect_err("it is known").sort, Sort::Conflict);
+    let refused = play.ask(Request::Update {
+        job: Box::new(with_command("sleep 3", roomy)),
+        only: [].into(),
+        force: false,
+    });
+    assert_eq!(
+        refused.expect_err("it is known").kind,
+        RefusalKind::Conflict
+    );
 }
 
 #[test]

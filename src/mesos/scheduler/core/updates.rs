@@ -1,28 +1,30 @@
-//! Rolling updates: from one version to another, some instances at a time, and back when that fails.
+//! Rolling updates: from one version to another, some instances at a time, and back when that
+//! fails.
 
 use std::sync::Arc;
 
 use super::{
-    core::{Core, Timer},
+    core::SchedulerCore,
     state::{JobState, Key, Kind, Outcome, Step, Update, UpdateStage},
+    timers::Timer,
 };
 use crate::{
     mesos::protocol::messages::TaskState,
-    protocols::dewar::scheduler::{Doomed, Unwant, UpdateState, UpdateStep, Want},
+    protocols::dewar::scheduler::{KillRequested, RemoveInstances, UpdateState, UpdateStep, Want},
     task::UpdateConfig,
 };
 
-/// How an instance stands that is being changed.
-enum Standing {
+/// How far the change of one instance is.
+enum ChangeProgress {
     Done,
-    /// Nothing to do but to look again then.
+    /// Not done; look again at this time, in milliseconds since 1970.
     At(u64),
-    /// Nothing to do but to wait for news.
+    /// Not done; a state of its task will come.
     Wait,
 }
 
-impl Core {
-    /// How the job's present update replaces instances: as its target says.
+impl SchedulerCore {
+    /// How the job's present update replaces instances, as its target version says.
     pub(super) fn update_config(&self, key: &Key) -> UpdateConfig {
         let Some(job) = self.state.jobs.get(key) else {
             return UpdateConfig::default();
@@ -35,8 +37,8 @@ impl Core {
         })
     }
 
-    /// Takes the next steps of a job's update, if it has one that is not paused. While no master hears us
-    /// nobody can say how the last ones went, and it stands still.
+    /// Takes the next steps of a job's update, unless it is paused. Without a master the results of
+    /// the last steps are not known, and the update stands still.
     pub(super) fn advance_update(&mut self, key: &Key) {
         if self.connected.is_none() || self.running_update(key).is_none() {
             return;
@@ -75,7 +77,7 @@ impl Core {
             false => waiting.iter().take(room).copied().collect(),
         };
         for number in next {
-            self.take_in_hand(key, number);
+            self.begin_change(key, number);
         }
     }
 
@@ -106,67 +108,68 @@ impl Core {
             let Some(job) = self.state.jobs.get(key) else {
                 return;
             };
-            match self.standing(job, number, target, watch_ms) {
-                Standing::Done => self.fact(Kind::UpdateStep(UpdateStep {
+            match self.change_progress(job, number, target, watch_ms) {
+                ChangeProgress::Done => self.fact(Kind::UpdateStep(UpdateStep {
                     job: key.to_string(),
                     instance: number,
                     step: Step::Done.into(),
                     failures,
                 })),
-                Standing::At(at) => self.at(at, Timer::Job(Arc::clone(key))),
-                Standing::Wait => {}
+                ChangeProgress::At(at) => self.timers.set(at, Timer::Job(Arc::clone(key))),
+                ChangeProgress::Wait => {}
             }
         }
     }
 
-    fn standing(
+    fn change_progress(
         &self,
         job: &JobState,
         number: u32,
         target: Option<u32>,
         watch_ms: u64,
-    ) -> Standing {
+    ) -> ChangeProgress {
         let instance = job.instances.get(&number);
         let Some(target) = target else {
             return match instance {
-                None => Standing::Done,
-                Some(_) => Standing::Wait,
+                None => ChangeProgress::Done,
+                Some(_) => ChangeProgress::Wait,
             };
         };
         let Some(instance) = instance else {
-            return Standing::Wait;
+            return ChangeProgress::Wait;
         };
-        // One that failed for good has failed its step, or was so before and is put back.
+        // An instance that failed for good has failed its step, or had failed before the update and
+        // is put back.
         if instance.outcome != Outcome::Open && instance.wanted == Some(target) {
-            return Standing::Done;
+            return ChangeProgress::Done;
         }
         if instance
             .task
             .is_some_and(|serial| self.is_unconfirmed(serial))
         {
-            return Standing::Wait;
+            return ChangeProgress::Wait;
         }
         let task = instance
             .task
             .and_then(|serial| self.state.tasks.get(&serial));
-        let Some(task) = task.filter(|task| task.version == target && !task.doomed) else {
-            return Standing::Wait;
+        let Some(task) = task.filter(|task| task.version == target && !task.kill_requested) else {
+            return ChangeProgress::Wait;
         };
         match task.working_since {
             Some(since) if task.state == TaskState::TaskRunning => {
                 let at = since + watch_ms;
                 match at <= self.now {
-                    true => Standing::Done,
-                    false => Standing::At(at),
+                    true => ChangeProgress::Done,
+                    false => ChangeProgress::At(at),
                 }
             }
-            _ => Standing::Wait,
+            _ => ChangeProgress::Wait,
         }
     }
 
-    /// Begins to change one instance. That it is in hand is said last: a journal that ends before that makes
-    /// it begin again.
-    fn take_in_hand(&mut self, key: &Key, number: u32) {
+    /// Begins to change one instance. The step is noted last: a journal that ends before it makes
+    /// the change begin again.
+    fn begin_change(&mut self, key: &Key, number: u32) {
         let Some(job) = self.state.jobs.get(key) else {
             return;
         };
@@ -187,7 +190,7 @@ impl Core {
         if let Some((serial, task)) = task
             && Some(task.version) != to
         {
-            self.doom(vec![serial]);
+            self.request_kill(vec![serial]);
         }
         match to {
             Some(version) => self.fact(Kind::Want(Want {
@@ -196,12 +199,12 @@ impl Core {
                 version,
                 outcome: outcome.number(),
             })),
-            None => self.fact(Kind::Unwant(Unwant {
+            None => self.fact(Kind::RemoveInstances(RemoveInstances {
                 job: key.to_string(),
                 instances: vec![number],
             })),
         }
-        // Where nothing was there is nothing to wait for.
+        // An instance that does not exist is changed at once.
         let job = self.state.jobs.get(key);
         let is_there = job.is_some_and(|job| job.instances.contains_key(&number));
         let step = match is_there {
@@ -224,20 +227,20 @@ impl Core {
         }));
     }
 
-    /// These tasks are to end.
-    pub(super) fn doom(&mut self, serials: Vec<u64>) {
+    /// Asks for the end of these tasks, and goes on asking until they have ended.
+    pub(super) fn request_kill(&mut self, serials: Vec<u64>) {
         if serials.is_empty() {
             return;
         }
-        self.fact(Kind::Doomed(Doomed {
+        self.fact(Kind::KillRequested(KillRequested {
             serials: serials.clone(),
         }));
         for serial in serials {
-            self.consider_task(serial);
+            self.advance_task(serial);
         }
     }
 
-    /// Which instances failed, and the words of the last one's end.
+    /// Which instances failed, and the message of the last failure.
     fn failed_because(&self, key: &Key) -> String {
         let Some(job) = self.state.jobs.get(key) else {
             return String::new();

@@ -6,25 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     amounts::{Amounts, UNLIMITED, thousandths},
-    core::{Core, id_of, needs_place, task_id},
-    quotas::sum,
+    core::SchedulerCore,
+    quotas::job_amounts,
     state::{Change, Ended, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
+    task_ids::{id_of, task_id},
+    waiting::needs_place,
 };
 use crate::mesos::protocol::messages::TaskState;
 
-/// Nobody wonders before.
+/// An instance that has waited for less is not explained yet, unless waiting cannot help.
+/// Milliseconds.
 const PATIENCE_MS: u64 = 5_000;
 
-/// Quantities as numbers; absent: no limit.
+/// Quantities as numbers; an absent number means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quantities {
-    /// Cores.
+    /// Cores, fractions included.
     pub cpus: Option<f64>,
-    /// MiB.
+    /// Memory in MiB.
     pub mem: Option<f64>,
-    /// MiB.
+    /// Disk space in MiB.
     pub disk: Option<f64>,
-    /// Devices.
+    /// The number of devices.
     pub gpus: Option<f64>,
 }
 
@@ -49,76 +52,77 @@ impl std::fmt::Display for Quantities {
     }
 }
 
-/// A job.
+/// A job with its instances and its last update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobView {
-    /// `ROLE/ENVIRONMENT/NAME`.
+    /// The key, `ROLE/ENVIRONMENT/NAME`.
     pub key: String,
-    /// It is run for ever.
+    /// True for a service, which runs for ever.
     pub service: bool,
-    /// A master hears us; else all this is from before.
+    /// True while the scheduler is subscribed; otherwise the view is from before.
     pub connected: bool,
-    /// The version that instances get which are added.
+    /// The version of instances that are added.
     pub current: u32,
-    /// Instances by state.
+    /// The numbers of instances by state.
     pub totals: Totals,
-    /// All of them, in the order of their numbers.
+    /// The instances, in the order of their numbers.
     pub instances: Vec<InstanceView>,
     /// The last update.
     pub update: Option<UpdateView>,
-    /// Why some instance waits, where waiting alone will not help.
+    /// Why an instance waits, if waiting alone will not help.
     pub why: Option<String>,
-    /// How the task ended that failed last, of instances that have not recovered since.
+    /// How the last failed task ended, of instances that have not recovered since.
     pub trouble: Option<String>,
 }
 
-/// How many instances there are in which state.
+/// How many instances there are in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// That are to be.
+    /// Instances that are to exist.
     pub wanted: u32,
-    /// That run and are not unhealthy.
+    /// Instances that run and are not unhealthy.
     pub running: u32,
-    /// On their way.
+    /// Instances that are starting, or are unhealthy.
     pub starting: u32,
-    /// Waiting for a place.
+    /// Instances that wait for a place.
     pub pending: u32,
-    /// Waiting for their time, after short runs.
+    /// Instances that wait after short runs.
     pub backing_off: u32,
-    /// Being ended.
+    /// Instances that are being killed.
     pub killing: u32,
-    /// Nobody hears of them.
+    /// Instances whose agents are unreachable.
     pub unreachable: u32,
-    /// Ended well.
+    /// Instances that have ended, with success.
     pub finished: u32,
-    /// Failed for good.
+    /// Instances that have failed for good.
     pub failed: u32,
 }
 
 /// One instance. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceView {
-    /// Its number.
+    /// The instance's number.
     pub instance: u32,
-    /// PENDING, BACKING_OFF, STAGING, STARTING, RUNNING, UNHEALTHY, KILLING, UNREACHABLE, FINISHED or FAILED.
+    /// PENDING, BACKING_OFF, STAGING, STARTING, RUNNING, UNHEALTHY, KILLING, UNREACHABLE, FINISHED
+    /// or FAILED.
     pub state: String,
-    /// Since when, where that is known.
+    /// Since when it is in this state, or waits.
     pub since: u64,
-    /// Its version; none when it is to be no more.
+    /// The version that it is to run; absent when it is to be removed.
     pub version: Option<u32>,
-    /// Of its task.
+    /// The id of its task.
     pub task_id: Option<String>,
-    /// Where that is.
+    /// The host of its task.
     pub host: Option<String>,
-    /// By name.
+    /// The ports of its task, by name.
     pub ports: BTreeMap<String, u16>,
-    /// Failures, of a job that counts them.
+    /// The number of failures, in a job that counts them.
     pub failures: u32,
-    /// Short runs, one after the other.
+    /// The number of short runs in a row.
     pub short_runs: u32,
-    /// Why it waits.
+    /// Why it waits for a place.
     pub why: Option<String>,
-    /// It is launched again then.
+    /// When it is launched again.
     pub until: Option<u64>,
     /// How its last task ended.
     pub last: Option<Latest>,
@@ -127,88 +131,88 @@ pub struct InstanceView {
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latest {
-    /// Its id: `dewar tail` on its agent's machine shows what it said.
+    /// The task's id: `dewar tail` on the agent's machine shows its output.
     pub task_id: String,
-    /// FINISHED, FAILED, KILLED, LOST, ...
+    /// The task's last state: FINISHED, FAILED, KILLED, LOST and so on.
     pub state: String,
-    /// In words.
+    /// What the update said about the end.
     pub message: String,
-    /// Mesos' word.
+    /// The name of Mesos' reason.
     pub reason: String,
-    /// Where it was.
+    /// The host that it ran on.
     pub host: String,
-    /// When; milliseconds since 1970.
+    /// When it ended; milliseconds since 1970.
     pub at: u64,
 }
 
 /// A rolling update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UpdateView {
-    /// ROLLING_FORWARD, ROLL_FORWARD_PAUSED, ROLLING_BACK, ROLL_BACK_PAUSED, ROLLED_FORWARD, ROLLED_BACK, ABORTED
-    /// or FAILED.
+    /// ROLLING_FORWARD, ROLL_FORWARD_PAUSED, ROLLING_BACK, ROLL_BACK_PAUSED, ROLLED_FORWARD,
+    /// ROLLED_BACK, ABORTED or FAILED.
     pub state: String,
-    /// Why, if it did not go well.
+    /// Why it failed, was rolled back or was aborted.
     pub reason: String,
-    /// It only restarts.
+    /// True when it only restarts.
     pub is_restart: bool,
-    /// It has not come to an end.
+    /// True until it has come to an end.
     pub is_active: bool,
-    /// Instances that change.
+    /// The number of instances that change.
     pub total: u32,
-    /// Of them, in the present direction: done.
+    /// Instances whose change is done, in the present direction.
     pub done: u32,
-    /// Being changed.
+    /// Instances that are being changed.
     pub working: u32,
-    /// Given up.
+    /// Instances whose change has failed.
     pub failed: u32,
 }
 
-/// An agent, as far as it has shown itself.
+/// An agent that has offered something, or runs tasks of this scheduler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentView {
-    /// The master's name for it.
+    /// The agent's id.
     pub id: String,
-    /// Its host.
+    /// The agent's host.
     pub host: String,
-    /// Nothing is to run there.
+    /// True when its host is drained.
     pub drained: bool,
-    /// The master has given it up.
+    /// True when the master has given it up.
     pub lost: bool,
-    /// Its attributes.
+    /// The values of its attributes.
     pub attributes: BTreeMap<String, Vec<String>>,
-    /// Tasks of ours.
+    /// How many tasks of this scheduler it runs.
     pub tasks: usize,
-    /// The most that was to be had for us.
+    /// The most of each resource that it ever had for this scheduler.
     pub most: Quantities,
-    /// What our tasks use.
+    /// What this scheduler's tasks use.
     pub used: Quantities,
 }
 
-/// What a role may have, and has.
+/// A role's quota, and what its jobs use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuotaView {
-    /// Whose.
+    /// The role's name.
     pub role: String,
-    /// None: everything.
+    /// The quota; absent when there is no limit.
     pub quota: Option<Quantities>,
-    /// What its jobs have.
+    /// What the role's jobs use.
     pub used: Quantities,
 }
 
-impl Core {
+impl SchedulerCore {
     /// The job with this key.
     pub fn job(&self, key: &str) -> Option<JobView> {
         let mut view = self.brief(key)?;
         let job = self.state.jobs.get(key)?;
-        let mut whys: BTreeMap<u32, String> = BTreeMap::new();
+        let mut reasons: BTreeMap<u32, String> = BTreeMap::new();
         let instances = job.instances.iter();
         view.instances = instances
-            .map(|(number, instance)| self.instance(key, *number, instance, job, &mut whys))
+            .map(|(number, instance)| self.instance(key, *number, instance, job, &mut reasons))
             .collect();
         Some(view)
     }
 
-    /// The job without its instances, which may be many.
+    /// The job without its instances, of which there may be many.
     pub fn brief(&self, key: &str) -> Option<JobView> {
         let job = self.state.jobs.get(key)?;
         let mut totals = Totals::default();
@@ -223,7 +227,7 @@ impl Core {
                 );
                 !ended
             };
-            // Of one that is on its way again the next one tells.
+            // An instance with a new task is judged by that one.
             if let Some(last) = instance.last.as_ref().filter(is_bad)
                 && instance.task.is_none()
                 && trouble.is_none_or(|(_, other)| other.at < last.at)
@@ -248,13 +252,13 @@ impl Core {
         })
     }
 
-    /// All jobs, briefly.
+    /// All jobs, without their instances.
     pub fn jobs(&self) -> Vec<JobView> {
         let keys = self.state.jobs.keys();
         keys.filter_map(|key| self.brief(key)).collect()
     }
 
-    /// All agents that have shown themselves.
+    /// All agents that the scheduler knows.
     pub fn agents(&self) -> Vec<AgentView> {
         let agents = self.agents.iter();
         agents
@@ -271,7 +275,7 @@ impl Core {
             .collect()
     }
 
-    /// Every role that has jobs or a quota.
+    /// The quotas of all roles that have jobs or a quota.
     pub fn quotas(&self) -> Vec<QuotaView> {
         let mut used: BTreeMap<&str, Amounts> = self
             .state
@@ -281,7 +285,7 @@ impl Core {
             .collect();
         for job in self.state.jobs.values() {
             if let Some(version) = job.current() {
-                *used.entry(&version.config.role).or_default() += sum(job);
+                *used.entry(&version.config.role).or_default() += job_amounts(job);
             }
         }
         let used = used.into_iter();
@@ -299,7 +303,7 @@ impl Core {
         number: u32,
         instance: &Instance,
         job: &JobState,
-        whys: &mut BTreeMap<u32, String>,
+        reasons: &mut BTreeMap<u32, String>,
     ) -> InstanceView {
         let task = instance
             .task
@@ -336,7 +340,7 @@ impl Core {
         if let Some(version) = waits {
             match instance.not_before > self.now {
                 true => view.until = Some(instance.not_before),
-                false => view.why = Some(self.why(version, job, whys)),
+                false => view.why = Some(self.pending_reason_of(version, job, reasons)),
             }
         }
         view
@@ -355,31 +359,36 @@ impl Core {
         }
     }
 
-    /// Why the first one waits that does: at once where waiting alone will not help, else when it has waited
-    /// for a while.
+    /// Why the first waiting instance waits: at once when waiting alone will not help, otherwise
+    /// after a while.
     fn first_obstacle(&self, job: &JobState) -> Option<String> {
         let waiting = |one: &&Instance| one.not_before <= self.now && needs_place(one).is_some();
         let first = job.instances.values().find(waiting)?;
         let version = job.versions.get(&needs_place(first)?)?;
         let waited = self.now.saturating_sub(first.since.max(first.not_before));
         match waited > PATIENCE_MS {
-            true => Some(self.why_waiting(version)),
+            true => Some(self.pending_reason(version)),
             false => self.obstacle(version),
         }
     }
 
-    /// The same for all instances of a version, so it is worked out once.
-    fn why(&self, version: u32, job: &JobState, whys: &mut BTreeMap<u32, String>) -> String {
-        let known = whys.entry(version).or_insert_with(|| {
+    /// The reason, which is the same for all instances of a version and is worked out once.
+    fn pending_reason_of(
+        &self,
+        version: u32,
+        job: &JobState,
+        reasons: &mut BTreeMap<u32, String>,
+    ) -> String {
+        let known = reasons.entry(version).or_insert_with(|| {
             let config: Option<&Version> = job.versions.get(&version).map(|one| &**one);
-            config.map_or_else(String::new, |config| self.why_waiting(config))
+            config.map_or_else(String::new, |config| self.pending_reason(config))
         });
         known.clone()
     }
 }
 
 impl Totals {
-    /// Adds another job's.
+    /// Adds the totals of another job.
     pub fn add(&mut self, other: &Totals) {
         self.wanted += other.wanted;
         self.running += other.running;
@@ -392,7 +401,7 @@ impl Totals {
         self.failed += other.failed;
     }
 
-    /// Every state that instances are counted by, and how many there are.
+    /// Every state that instances are counted by, and how many are in it.
     pub fn by_state(&self) -> [(&'static str, u32); 8] {
         [
             ("running", self.running),
@@ -424,7 +433,7 @@ impl Totals {
 
 impl Update {
     fn view(&self) -> UpdateView {
-        // What was never touched does not go back.
+        // An instance that was not changed does not go back.
         let goes_back = self.is_back() || self.stage == UpdateStage::RolledBack;
         let concerned = |change: &&Change| change.touched || !goes_back;
         let count = |step: Step| {
@@ -451,7 +460,7 @@ fn state_of(task: &Task) -> &'static str {
     if !task.is_reachable() {
         return "UNREACHABLE";
     }
-    if task.doomed {
+    if task.kill_requested {
         return "KILLING";
     }
     match task.state {
@@ -460,7 +469,7 @@ fn state_of(task: &Task) -> &'static str {
     }
 }
 
-/// Mesos' name without its beginning.
+/// Mesos' name of a state, without `TASK_`.
 fn short(state: TaskState) -> &'static str {
     state.as_str_name().trim_start_matches("TASK_")
 }

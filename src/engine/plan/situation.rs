@@ -1,4 +1,6 @@
-//! Where a process stands and why, for people who ask.
+//! What a process does or waits for, and why it cannot be restarted: answers for people.
+//!
+//! Nothing here changes a plan.
 
 use super::{
     interventions::times_out_at,
@@ -10,49 +12,49 @@ use crate::task::Condition;
 
 /// What a process does or waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Something of another process is not true yet.
+pub enum Situation {
+    /// A condition that it waits for is not true yet.
     Blocked,
     /// Its turn has not come: other processes fill max_concurrency, or its stage has not begun.
     Ready {
-        /// How many of its stage run or start.
+        /// How many processes of its stage run or are being started.
         running: u32,
     },
     /// It pauses before its next run.
     Pausing {
-        /// Until this moment, microseconds of CLOCK_BOOTTIME.
+        /// When the pause ends, microseconds of CLOCK_BOOTTIME.
         until: u64,
         /// Runs in a row that were neither successful nor long.
         streak: u32,
     },
-    /// A start was asked for.
+    /// The keeper was asked to start it.
     Starting,
-    /// It runs.
+    /// A run of it lives.
     Live {
         /// When it will have taken too long, microseconds of CLOCK_BOOTTIME.
         times_out_at: Option<u64>,
-        /// It is being ended: it failed, or (true) somebody wants it anew.
-        is_ending: Option<bool>,
+        /// Why the run is being ended, if it is.
+        ending: Option<Ending>,
     },
-    /// It is over.
+    /// It is over, and well.
     Finished,
-    /// Nobody needs it: what it waited for cannot come any more.
+    /// It is not needed: a condition that it waited for cannot come true any more.
     Skipped,
     /// It failed for good.
     GaveUp {
-        /// By max_failures; else by max_runs.
+        /// True when max_failures was reached, false when max_runs was.
         by_failures: bool,
     },
 }
 
-/// What one process waits for of another.
+/// A condition that one process waits for of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
-    /// The other's index in the task.
+pub struct Dependency {
+    /// The other process' index in the task.
     pub process: usize,
-    /// What must be true of it; `None`: an order, it has to finish well.
+    /// What must be true of the other process; `None` for an order: it has to finish well.
     pub condition: Option<Condition>,
-    /// It is, or was.
+    /// True once that was the case.
     pub is_met: bool,
 }
 
@@ -63,44 +65,42 @@ pub enum NoRestart {
     NotActive,
     /// It is a final process.
     Final,
-    /// It has not begun: what it waits for is not true yet.
+    /// It has not begun: a condition that it waits for is not true yet.
     Blocked,
-    /// Nobody needs it.
+    /// It was skipped, because it is not needed.
     Skipped,
 }
 
 impl Plan {
-    /// Where a process stands.
-    pub fn standing(&self, process: usize) -> Standing {
+    /// What a process does or waits for.
+    pub fn situation(&self, process: usize) -> Situation {
         let member = &self.members[process];
         let rules = &member.rules;
         match member.phase {
-            Phase::Blocked => Standing::Blocked,
-            Phase::Ready => Standing::Ready {
+            Phase::Blocked => Situation::Blocked,
+            Phase::Ready => Situation::Ready {
                 running: self.running(rules.is_final),
             },
-            Phase::Pausing(until) => Standing::Pausing {
+            Phase::Pausing(until) => Situation::Pausing {
                 until,
                 streak: member.past.streak,
             },
-            Phase::Asked => Standing::Starting,
-            Phase::Live => Standing::Live {
+            Phase::Asked => Situation::Starting,
+            Phase::Live => Situation::Live {
                 times_out_at: times_out_at(member),
-                is_ending: member
-                    .ending
-                    .map(|ending| matches!(ending, Ending::Restarted { .. })),
+                ending: member.ending,
             },
-            Phase::Finished if member.past.skipped => Standing::Skipped,
-            Phase::Finished if !member.gave_up => Standing::Finished,
-            Phase::Finished | Phase::Failed => Standing::GaveUp {
+            Phase::Finished if member.past.skipped => Situation::Skipped,
+            Phase::Finished if !member.gave_up => Situation::Finished,
+            Phase::Finished | Phase::Failed => Situation::GaveUp {
                 by_failures: rules.max_failures != 0 && member.failures() >= rules.max_failures,
             },
         }
     }
 
-    /// All that a process waits or waited for.
-    pub fn needs(&self, process: usize) -> impl Iterator<Item = Need> + '_ {
-        self.members[process].needs.iter().map(|need| Need {
+    /// All conditions that a process waits or waited for.
+    pub fn dependencies(&self, process: usize) -> impl Iterator<Item = Dependency> + '_ {
+        self.members[process].needs.iter().map(|need| Dependency {
             process: need.process,
             condition: match need.until {
                 Until::Finished => None,

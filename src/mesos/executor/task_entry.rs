@@ -1,4 +1,5 @@
-//! One task in the executor's memory: where it stands between its launch and its last acknowledgement.
+//! What the core keeps of a task between its launch and its last acknowledgement, and of the
+//! connection.
 
 use super::updates::Update;
 use crate::mesos::protocol::{
@@ -6,21 +7,25 @@ use crate::mesos::protocol::{
     messages::{KillPolicy, TaskInfo, TaskState},
 };
 
+/// A task that was accepted.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct TaskEntry {
     pub(super) info: TaskInfo,
-    /// 0: launched alone.
+    /// The number of its group; 0: launched alone.
     pub(super) group: u32,
+    /// In the order in which they were decided.
     pub(super) updates: Vec<Update>,
-    /// [`Action::Begin`](super::interface::Action::Begin) was said in this life.
-    pub(super) begun: bool,
-    /// Somebody wants its end: with this budget, or its own.
+    /// This runner has asked for the task to be opened.
+    pub(super) is_opened: bool,
+    /// It is to be killed: with this grace period in microseconds, or its own.
     pub(super) kill: Option<Option<u64>>,
+    /// It is killed because a member of its group failed.
     pub(super) ended_with_group: bool,
+    /// Its journal was asked to be closed.
     pub(super) forgotten: bool,
 }
 
-impl Entry {
+impl TaskEntry {
     pub(super) fn has(&self, state: TaskState) -> bool {
         let mut updates = self.updates.iter();
         updates.any(|update| update.status.state() == state)
@@ -36,21 +41,23 @@ impl Entry {
     }
 }
 
-/// Why and until when everything is being ended.
+/// The end of the executor: what still runs is killed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending {
+    /// Microseconds of CLOCK_BOOTTIME.
     pub(super) deadline: u64,
-    /// Somebody is there who acknowledges.
+    /// There is an agent that acknowledges updates.
     pub(super) has_agent: bool,
 }
 
+/// The stream of the agent's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Connection {
-    /// To be made from this moment on.
-    None {
-        retry_at: u64,
-    },
+    /// There is none; a subscription may be sent from this time on.
+    None { retry_at: u64 },
+    /// A subscription was sent.
     Asked,
+    /// The agent has accepted the subscription.
     Open,
 }
 

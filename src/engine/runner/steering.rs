@@ -1,53 +1,56 @@
-//! Whoever decides which tasks there are, when that is not a person: the Mesos executor.
+//! The seam between the runner and what decides which tasks of a group there are.
 //!
-//! Its memory is the group's own journal (task 0), its view of the tasks their histories: both say
-//! only what is on disk. What it wants is recorded before it has an effect.
+//! A task of `dewar run` has no steering: it is the only one of its runner. Under Mesos the
+//! executor is the steering. Its memory is the group's own journal (task 0), its view of the tasks
+//! is their histories: both say only what is on disk. What it wants is recorded before it has an
+//! effect.
 
 use std::{
     collections::BTreeMap,
     task::{Context, Poll},
 };
 
-use super::running_task::Running;
+use super::running_task::RunningTask;
 use crate::{
     journal::{Header, Kind, Record},
     sys::clock::Moment,
 };
 
-/// The tasks of a group, by number; 0 is never among them.
-pub type Members = BTreeMap<u32, Running>;
+/// The tasks of a group, by number. Locally there is one, and its number is 0; under a steering
+/// numbers begin with 1.
+pub type Members = BTreeMap<u32, RunningTask>;
 
-/// What an overseer wants done, in this order.
+/// One thing that a steering wants done. A list of them is carried out in its order.
 #[derive(Debug)]
 pub enum Want {
-    /// Write this into the group's journal.
+    /// Write this record into the group's journal.
     Note(Box<Kind>),
     /// Begin a task; its directory exists.
     Open {
-        /// Its number, from 1; never used before.
+        /// The number of the task, from 1; never used before.
         task: u32,
-        /// Where its journal goes.
+        /// The directory that its journal goes into.
         directory: String,
-        /// What it is.
+        /// The header of its journal, with the task in it.
         header: Box<Header>,
     },
     /// End a task.
     Kill {
-        /// Its number.
+        /// The number of the task.
         task: u32,
-        /// SIGKILL at once.
+        /// True for SIGKILL at once.
         now: bool,
         /// Instead of finalization_wait, microseconds.
         budget_us: Option<u64>,
     },
-    /// The task is over and nobody needs its history any more.
+    /// Close the journal of this task: it is over, and its history is not needed any more.
     Forget(u32),
     /// Everything is done: end the group.
     Leave,
 }
 
-/// Decides which tasks there are.
-pub trait Overseer {
+/// Decides which tasks of a group there are.
+pub trait Steering {
     /// A record of the group's journal is on disk. Called in order, also for those of the past.
     fn recorded(&mut self, record: &Record);
 

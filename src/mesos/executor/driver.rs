@@ -1,5 +1,7 @@
-//! The executor within its runner: carries the core's actions to the agent and to the tasks, and
-//! brings back what they say.
+//! Drives the executor within its runner: carries the core's actions to the runner and the agent,
+//! and their answers back.
+//!
+//! It decides nothing; that is the core's (`core`, `decide`).
 
 use std::{
     path::PathBuf,
@@ -12,15 +14,15 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     bounds::Bounds,
-    compaction::needed,
-    core::Core,
-    interface::{Action, News, Setting, Standing, Words, World},
-    prepare::{Place, prepare},
+    core::ExecutorCore,
+    interface::{Action, AgentEvent, Setting, TaskProgress, TaskView, UpdateText},
+    needed_records::needed,
+    prepare::{ExecutorContext, prepare},
     terminal_update,
 };
 use crate::{
     engine::{
-        runner::{Members, Overseer, Want},
+        runner::{Members, Steering, Want},
         store::Store,
     },
     journal::{Kind, Record},
@@ -34,26 +36,26 @@ use crate::{
     sys::clock::{Moment, now},
 };
 
-pub(super) struct MesosOverseer {
-    core: Core,
+pub(super) struct ExecutorDriver {
+    core: ExecutorCore,
     client: Arc<Client>,
     sandbox: PathBuf,
     bounds: Bounds,
-    /// Where the tasks are shown.
+    /// The list of this machine's tasks, in which the executor's tasks are shown.
     store: Option<Store>,
-    send: mpsc::UnboundedSender<(u64, News)>,
-    receive: mpsc::UnboundedReceiver<(u64, News)>,
+    send: mpsc::UnboundedSender<(u64, AgentEvent)>,
+    receive: mpsc::UnboundedReceiver<(u64, AgentEvent)>,
     stream: Option<JoinHandle<()>>,
-    /// Counts subscriptions: what an earlier stream still says does not matter.
+    /// Counts subscriptions, so that events of an earlier stream are dropped.
     subscription: u64,
 }
 
-impl MesosOverseer {
-    /// As the agent's environment says.
+impl ExecutorDriver {
+    /// Makes a driver from the agent's environment, without a journal yet.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn from_environment() -> Result<MesosOverseer, EnvironmentError> {
+    /// Every variable that is missing or wrong.
+    pub fn from_environment() -> Result<ExecutorDriver, EnvironmentError> {
         let environment = AgentEnvironment::read(|name| std::env::var(name).ok())?;
         let micros = |duration: Duration| duration.as_micros() as u64;
         let setting = Setting {
@@ -65,8 +67,8 @@ impl MesosOverseer {
         };
         let (send, receive) = mpsc::unbounded_channel();
         let sandbox = environment.sandbox;
-        Ok(MesosOverseer {
-            core: Core::new(setting, now().boot_us),
+        Ok(ExecutorDriver {
+            core: ExecutorCore::new(setting, now().boot_us),
             client: Arc::new(Client {
                 address: environment.address,
                 path: environment.path,
@@ -88,7 +90,7 @@ impl MesosOverseer {
             stream.abort();
         }
         self.subscription += 1;
-        let teller = Teller {
+        let sender = EventSender {
             subscription: self.subscription,
             send: self.send.clone(),
         };
@@ -96,15 +98,15 @@ impl MesosOverseer {
         let body = client.wire.encode(call);
         self.stream = Some(tokio::spawn(async move {
             let why = match body {
-                Ok(body) => listen(&client, body, &teller).await,
+                Ok(body) => listen(&client, body, &sender).await,
                 Err(error) => error.to_string(),
             };
-            teller.tell(News::Disconnected(why));
+            sender.send(AgentEvent::Disconnected(why));
         }));
     }
 
     fn post(&self, uuid: Vec<u8>, call: &Call) {
-        let teller = Teller {
+        let sender = EventSender {
             subscription: self.subscription,
             send: self.send.clone(),
         };
@@ -115,25 +117,25 @@ impl MesosOverseer {
                 Ok(body) => client.call(body).await.err().map(|error| error.to_string()),
                 Err(error) => Some(error.to_string()),
             };
-            teller.tell(News::Posted { uuid, refused });
+            sender.send(AgentEvent::Posted { uuid, refused });
         });
     }
 
-    fn begin(&mut self, task: u32, members: &Members) -> Option<Want> {
+    fn open(&mut self, task: u32, members: &Members) -> Option<Want> {
         let info = self.core.info(task)?;
-        let place = Place {
+        let context = ExecutorContext {
             directory: self.sandbox.join(super::bounds::DIRECTORY),
             sandbox: self.sandbox.clone(),
             hostname: self.core.hostname().unwrap_or_default().to_owned(),
             bounds: self.bounds,
         };
-        match prepare(info, &place) {
+        match prepare(info, &context) {
             Ok(prepared) => {
                 if let Some(store) = &self.store
                     && let Err(error) =
                         store.point(&info.task_id.value, prepared.directory.as_ref())
                 {
-                    // Nobody promised that it can be written.
+                    // The list may not be writable; the task runs without being shown.
                     tracing::info!("the task is not shown: {error}");
                 }
                 Some(Want::Open {
@@ -142,39 +144,39 @@ impl MesosOverseer {
                     header: Box::new(prepared.header),
                 })
             }
-            Err(words) => {
-                let mut world = Seen(members);
-                self.core.unfit(task, words, now(), &mut world);
+            Err(text) => {
+                let mut view = MembersView(members);
+                self.core.open_failed(task, text, now(), &mut view);
                 None
             }
         }
     }
 }
 
-/// Sends news of one subscription.
-struct Teller {
+/// Sends the events of one subscription to the driver.
+struct EventSender {
     subscription: u64,
-    send: mpsc::UnboundedSender<(u64, News)>,
+    send: mpsc::UnboundedSender<(u64, AgentEvent)>,
 }
 
-impl Teller {
-    fn tell(&self, news: News) {
-        // Nobody hears it when the executor is leaving.
-        let _ = self.send.send((self.subscription, news));
+impl EventSender {
+    fn send(&self, event: AgentEvent) {
+        // An executor that ends receives no more events.
+        let _ = self.send.send((self.subscription, event));
     }
 }
 
-/// Subscribes and tells every event; returns why there are no more.
-async fn listen(client: &Client, body: Vec<u8>, teller: &Teller) -> String {
+/// Subscribes and sends every event of the stream; returns why the stream ended.
+async fn listen(client: &Client, body: Vec<u8>, sender: &EventSender) -> String {
     let mut stream = match client.subscribe(body).await {
         Ok(stream) => stream,
         Err(error) => return error.to_string(),
     };
-    teller.tell(News::Connected);
+    sender.send(AgentEvent::Connected);
     loop {
         match stream.next().await {
             Ok(Some(record)) => match client.wire.decode::<Event>(&record) {
-                Ok(event) => teller.tell(News::Event(Box::new(event))),
+                Ok(event) => sender.send(AgentEvent::Event(Box::new(event))),
                 Err(error) => return format!("an event that is none: {error}"),
             },
             Ok(None) => return "the agent ended the stream".to_owned(),
@@ -183,30 +185,30 @@ async fn listen(client: &Client, body: Vec<u8>, teller: &Teller) -> String {
     }
 }
 
-/// The tasks, as the core sees them.
-struct Seen<'a>(&'a Members);
+/// The runner's tasks, as the core sees them.
+struct MembersView<'a>(&'a Members);
 
-impl World for Seen<'_> {
-    fn standing(&self, task: u32) -> Option<Standing> {
+impl TaskView for MembersView<'_> {
+    fn progress(&self, task: u32) -> Option<TaskProgress> {
         let running = self.0.get(&task)?;
         let model = running.model();
         let history = &model.history;
         let works = model.task.health.is_none() || history.healthy() == Some(true);
         let end = history.state().and_then(terminal_update::end_of);
-        Some(Standing {
+        Some(TaskProgress {
             has_started: history.has_started() && works,
             checked: history.checked(),
             end: end.filter(|_| running.is_over()),
         })
     }
 
-    fn words(&self, task: u32, state: TaskState) -> Words {
+    fn update_text(&self, task: u32, state: TaskState) -> UpdateText {
         match self.0.get(&task) {
             Some(running) => {
                 let healthy = running.model().history.healthy();
-                terminal_update::words(&running.status([None; 3]), healthy, state)
+                terminal_update::update_text(&running.status([None; 3]), healthy, state)
             }
-            None => Words::default(),
+            None => UpdateText::default(),
         }
     }
 
@@ -215,7 +217,7 @@ impl World for Seen<'_> {
     }
 }
 
-impl Overseer for MesosOverseer {
+impl Steering for ExecutorDriver {
     fn recorded(&mut self, record: &Record) {
         if let Some(Kind::Header(header)) = &record.kind
             && let Some(executor) = &header.executor
@@ -237,15 +239,15 @@ impl Overseer for MesosOverseer {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.receive.poll_recv(context) {
-                Poll::Ready(Some((subscription, news))) => {
+                Poll::Ready(Some((subscription, event))) => {
                     let is_late = subscription != self.subscription;
-                    if is_late && !matches!(news, News::Posted { .. }) {
+                    if is_late && !matches!(event, AgentEvent::Posted { .. }) {
                         continue;
                     }
-                    self.core.hear(news, now().boot_us);
+                    self.core.on_agent_event(event, now().boot_us);
                     return Poll::Ready(());
                 }
-                // We hold a sender, so it never ends.
+                // The driver holds a sender, so the channel never ends.
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
@@ -254,7 +256,7 @@ impl Overseer for MesosOverseer {
     fn decide(&mut self, moment: Moment, members: &Members) -> (Vec<Want>, Option<u64>) {
         let mut wants = Vec::new();
         loop {
-            let (actions, wake_at) = self.core.decide(moment, &mut Seen(members));
+            let (actions, wake_at) = self.core.decide(moment, &mut MembersView(members));
             if actions.is_empty() {
                 return (wants, wake_at);
             }
@@ -262,8 +264,8 @@ impl Overseer for MesosOverseer {
             for action in actions {
                 match action {
                     Action::Note(kind) => wants.push(Want::Note(kind)),
-                    Action::Begin(task) => {
-                        let want = self.begin(task, members);
+                    Action::Open(task) => {
+                        let want = self.open(task, members);
                         changed |= want.is_some();
                         wants.extend(want);
                     }
@@ -279,7 +281,7 @@ impl Overseer for MesosOverseer {
                 }
             }
             if changed {
-                // The next look is at the task that has begun.
+                // Decided again when the runner has opened the task.
                 return (wants, wake_at);
             }
         }

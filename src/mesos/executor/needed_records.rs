@@ -1,8 +1,9 @@
-//! Which records of an executor's own journal are still needed.
+//! Which records of the executor's journal are still needed when it is compacted.
 //!
-//! A task that is over, told and closed is needed no more, except the last one accepted: from it the
-//! next task's number follows. Of a task that goes on every update that is not acknowledged is kept, and of
-//! the others the first of each state and the last.
+//! A task needs none once it is over, its end is acknowledged and its journal closed; only the task
+//! that was accepted last is kept, because the next task's number follows from it. Of a task that
+//! goes on, every update that is not acknowledged is kept, and of the others the first of each
+//! state and the last.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -14,7 +15,7 @@ use crate::{
 };
 
 #[derive(Debug, Default)]
-struct Story {
+struct TaskRecords {
     is_open: bool,
     has_ended: bool,
     unacknowledged: usize,
@@ -22,7 +23,7 @@ struct Story {
     last: Vec<u8>,
 }
 
-impl Story {
+impl TaskRecords {
     fn is_done(&self) -> bool {
         self.has_ended && self.unacknowledged == 0 && !self.is_open
     }
@@ -37,29 +38,30 @@ pub(super) fn needed(records: &[Record]) -> Vec<Record> {
             _ => None,
         })
         .collect();
-    let mut stories: BTreeMap<u32, Story> = BTreeMap::new();
+    let mut tasks: BTreeMap<u32, TaskRecords> = BTreeMap::new();
     let mut last_accepted = 0;
     let mut last_subscribed = None;
     for (index, record) in records.iter().enumerate() {
         match &record.kind {
             Some(Kind::Accepted(accepted)) => last_accepted = accepted.task.max(last_accepted),
-            Some(Kind::Opened(opened)) => stories.entry(opened.task).or_default().is_open = true,
-            Some(Kind::Closed(closed)) => stories.entry(closed.task).or_default().is_open = false,
+            Some(Kind::Opened(opened)) => tasks.entry(opened.task).or_default().is_open = true,
+            Some(Kind::Closed(closed)) => tasks.entry(closed.task).or_default().is_open = false,
             Some(Kind::Subscribed(_)) => last_subscribed = Some(index),
             Some(Kind::Update(update)) => {
-                let story = stories.entry(update.task).or_default();
+                let task_records = tasks.entry(update.task).or_default();
                 if let Ok(status) = TaskStatus::decode(update.status.as_slice()) {
-                    story.has_ended |= is_terminal(status.state());
-                    story.unacknowledged += usize::from(!acknowledged.contains(status.uuid()));
-                    story.last = status.uuid().to_vec();
+                    task_records.has_ended |= is_terminal(status.state());
+                    task_records.unacknowledged +=
+                        usize::from(!acknowledged.contains(status.uuid()));
+                    task_records.last = status.uuid().to_vec();
                 }
             }
             _ => {}
         }
     }
     let is_done =
-        |task: u32| task != last_accepted && stories.get(&task).is_some_and(Story::is_done);
-    let done: BTreeSet<u32> = stories
+        |task: u32| task != last_accepted && tasks.get(&task).is_some_and(TaskRecords::is_done);
+    let done: BTreeSet<u32> = tasks
         .keys()
         .copied()
         .filter(|task| is_done(*task))
@@ -74,10 +76,11 @@ pub(super) fn needed(records: &[Record]) -> Vec<Record> {
             Some(Kind::Subscribed(_)) => Some(index) == last_subscribed,
             Some(Kind::Update(update)) => match TaskStatus::decode(update.status.as_slice()) {
                 Ok(status) if !done.contains(&update.task) => {
-                    let story = stories.entry(update.task).or_default();
-                    let is_first = story.states.insert(status.state);
+                    let task_records = tasks.entry(update.task).or_default();
+                    let is_first = task_records.states.insert(status.state);
                     let uuid = status.uuid();
-                    let keeps = is_first || story.last == uuid || !acknowledged.contains(uuid);
+                    let keeps =
+                        is_first || task_records.last == uuid || !acknowledged.contains(uuid);
                     if keeps {
                         kept_updates.insert(uuid.to_vec());
                     }

@@ -1,0 +1,11 @@
+//! Every field of a task file and of a job file, in one table a map.
+
+pub mod health;
+pub mod isolation;
+pub mod job;
+pub mod resources;
+pub mod row;
+pub mod task;
+#[cfg(test)]
+mod tests;
+pub mod wrapper;

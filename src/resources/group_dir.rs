@@ -1,0 +1,109 @@
+//! One directory of a group: making, locking, looking into and removing it.
+//!
+//! A group has such a directory in every hierarchy that is used. A directory that is locked belongs
+//! to a keeper that lives; what is in it is not looked at here.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{
+    cgroupfs::{listed, processes, switch},
+    controllers::{Controller, Version},
+};
+
+/// One directory of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GroupDir {
+    pub version: Version,
+    pub controllers: Vec<Controller>,
+    pub path: PathBuf,
+}
+
+impl GroupDir {
+    /// Makes the directory, and locks it for this keeper.
+    pub fn make_locked(&self) -> io::Result<Flock<File>> {
+        loop {
+            fs::create_dir(&self.path)?;
+            let opened = File::open(&self.path).and_then(|file| {
+                Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, errno)| errno.into())
+            });
+            // Before it was locked, another keeper may have removed it: no process is in it.
+            match opened {
+                Ok(lock) if self.path.exists() => return Ok(lock),
+                Ok(_) => {}
+                Err(error) if is_gone(&error) => {}
+                Err(error) => {
+                    remove_tree(&self.path);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Lets groups below this one have the controllers that it has; in v1 they have them anyway.
+    pub fn enable_below(&self) -> io::Result<()> {
+        if self.version == Version::V2 {
+            switch(&self.path, '+', &self.controllers)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::WouldBlock
+    )
+}
+
+/// Adds the processes in the group at `path` and in those below it to `found`.
+pub(super) fn collect(path: &Path, found: &mut Vec<i32>) {
+    found.extend(processes(path));
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), found);
+        }
+    }
+}
+
+/// Removes the group at `path` and those below it; true when it is not there any more.
+pub(super) fn remove_tree(path: &Path) -> bool {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    match fs::remove_dir(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => {
+            tracing::debug!("{}: {error}", path.display());
+            false
+        }
+    }
+}
+
+/// The version and controllers of a directory in a hierarchy that this process does not use, by the
+/// files in it.
+pub(super) fn guess(path: &Path) -> (Version, Vec<Controller>) {
+    let has = |file: &str| path.join(file).exists();
+    if has("cgroup.controllers") {
+        return (Version::V2, listed(&path.join("cgroup.controllers")));
+    }
+    let files = [
+        (Controller::Cpu, "cpu.shares"),
+        (Controller::CpuAcct, "cpuacct.usage"),
+        (Controller::Memory, "memory.usage_in_bytes"),
+        (Controller::Pids, "pids.max"),
+    ];
+    let found = files.into_iter().filter(|(_, file)| has(file));
+    (
+        Version::V1,
+        found.map(|(controller, _)| controller).collect(),
+    )
+}

@@ -10,8 +10,11 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Longer than anything here takes; reached only when something hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than anything here takes on a machine that is busy with other things; reached only when
+/// something hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two looks at what has no event of its own.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A root directory that is removed, with every task in it killed, when the test is over.
 pub struct Bench {
@@ -77,8 +80,11 @@ impl Bench {
         self.root().join("tasks").join(id).join("sandbox")
     }
 
-    /// What dewar said about itself, for whoever looks into a failure.
-    fn show_engine_logs(&self) {
+    /// What a failed test leaves to look into: the status of every task, and what dewar said about
+    /// itself.
+    fn show_state(&self) {
+        let status = self.run(&["status", "--format", "json"]);
+        println!("status:\n{}", String::from_utf8_lossy(&status.stdout));
         let tasks = fs::read_dir(self.root().join("tasks"))
             .into_iter()
             .flatten();
@@ -109,7 +115,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.show_engine_logs();
+            self.show_state();
         }
         if self.root().exists() {
             self.kill_everything();
@@ -128,22 +134,25 @@ pub fn finish(child: Child) -> Output {
     match wait.recv_timeout(PATIENCE) {
         Ok(output) => output.expect("output"),
         Err(_) => {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).replace('\0', " ");
             let pid = nix::unistd::Pid::from_raw(pid as i32);
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-            panic!("dewar did not end within {PATIENCE:?}");
+            panic!("it did not end within {PATIENCE:?}: {words}");
         }
     }
 }
 
-/// Waits until `what` gives something.
+/// Waits until `what` gives something. Where it gives up it says what it waited for; the bench then
+/// shows the state of its tasks.
 pub fn wait_for<T>(name: &str, mut what: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = what() {
             return found;
         }
-        assert!(Instant::now() < until, "waited too long for {name}");
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(Instant::now() < until, "waited {PATIENCE:?} for {name}");
+        std::thread::sleep(LOOK);
     }
 }
 

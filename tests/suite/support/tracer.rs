@@ -2,8 +2,20 @@
 //! forked whom, and kills one of them before its N-th system call, or makes one of its system calls
 //! fail. Everything else runs untraced.
 
-use std::{collections::HashMap, os::unix::process::CommandExt, process::Command};
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::process::CommandExt,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
 
+use dewar::engine::ipc::RUNNER_VERB;
 use nix::{
     errno::Errno,
     sys::{
@@ -13,6 +25,14 @@ use nix::{
     },
     unistd::Pid,
 };
+
+/// The watch dog looks this often.
+const LOOK: Duration = Duration::from_secs(1);
+/// Nothing that is traced makes a system call for so long: it hangs. Everything of ours that is at
+/// rest here waits for a process of a few milliseconds.
+const QUIET: Duration = Duration::from_secs(60);
+/// It makes system calls and comes to no end. A run takes a second, and a minute on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -60,8 +80,6 @@ pub struct Traced {
     pub faults: u64,
     /// Calls that the fault is about.
     pub seen: u64,
-    /// It did not end, and everything was killed.
-    pub hung: bool,
 }
 
 struct Tracee {
@@ -73,10 +91,12 @@ struct Tracee {
     in_call: bool,
     /// The present call was taken away; this is what it returns.
     faulty: bool,
+    /// A child of the keeper that may be the runner: its exec tells. Its calls do not count yet.
+    is_candidate: bool,
 }
 
 /// Runs `command` (a `dewar run`) under the tracer until the client and all of its dewar processes
-/// are gone.
+/// are gone. Panics when they hang, and says where.
 pub fn trace(command: Command, kill: Option<Kill>) -> Traced {
     follow(command, kill, None)
 }
@@ -86,11 +106,18 @@ pub fn trace_fault(command: Command, fault: Fault) -> Traced {
     follow(command, None, Some(fault))
 }
 
+/// True for a command that takes a task up: its keeper forks other children before the runner, and
+/// the runner is exec'ed. A keeper that is new forks its runner first.
+fn takes_up(command: &Command) -> bool {
+    command.get_args().any(|word| word == "attach")
+}
+
 fn follow(mut command: Command, kill: Option<Kill>, fault: Option<Fault>) -> Traced {
     // SAFETY: one async-signal-safe call between fork and exec.
     unsafe {
         command.pre_exec(|| ptrace::traceme().map_err(std::io::Error::from));
     }
+    let execs_runner = takes_up(&command);
     let child = command.spawn().expect("dewar starts");
     let client = Pid::from_raw(child.id() as i32);
     waitpid(client, None).expect("the exec stop");
@@ -106,11 +133,13 @@ fn follow(mut command: Command, kill: Option<Kill>, fault: Option<Fault>) -> Tra
         early: Vec::new(),
         kill,
         fault,
+        execs_runner,
         seen: 0,
         result: Traced::default(),
         client,
-        alive: std::sync::Arc::default(),
-        hung: std::sync::Arc::default(),
+        alive: Arc::default(),
+        hung: Arc::default(),
+        stops: Arc::default(),
     };
     tracer.add(client, Role::Client, client);
     tracer.resume(client, None);
@@ -118,7 +147,8 @@ fn follow(mut command: Command, kill: Option<Kill>, fault: Option<Fault>) -> Tra
     // Reaped by the tracer already; the handle must not wait again.
     std::mem::forget(child);
     tracer.result.seen = tracer.seen;
-    tracer.result.hung = tracer.hung.load(std::sync::atomic::Ordering::SeqCst);
+    let hung = tracer.hung.lock().expect("a lock").take();
+    assert!(hung.is_none(), "{}", hung.unwrap_or_default());
     tracer.result
 }
 
@@ -128,12 +158,16 @@ struct Tracer {
     early: Vec<Pid>,
     kill: Option<Kill>,
     fault: Option<Fault>,
+    /// The runner has not been found yet, and it is known by its exec.
+    execs_runner: bool,
     /// Calls that the fault is about.
     seen: u64,
     result: Traced,
     client: Pid,
-    alive: std::sync::Arc<std::sync::Mutex<HashMap<Pid, Role>>>,
-    hung: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    alive: Arc<Mutex<HashMap<Pid, Role>>>,
+    hung: Arc<Mutex<Option<String>>>,
+    /// Stops of all tracees: while this grows, something happens.
+    stops: Arc<AtomicU64>,
 }
 
 impl Tracer {
@@ -144,50 +178,44 @@ impl Tracer {
             forks: 0,
             in_call: false,
             faulty: false,
+            is_candidate: false,
         };
         self.tracees.insert(pid, tracee);
         self.alive.lock().expect("a lock").insert(pid, role);
     }
 
-    /// Kills everything that is traced when it hangs, and says so.
-    fn watch_dog(&self) -> std::sync::mpsc::Sender<()> {
-        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
-        let (done, wait) = std::sync::mpsc::channel();
-        let (alive, kill) = (std::sync::Arc::clone(&self.alive), self.kill);
-        let (hung, fault) = (std::sync::Arc::clone(&self.hung), self.fault);
+    /// Kills everything that is traced when it hangs, and says so: when nothing has happened for
+    /// long, or when it goes round without coming to an end.
+    fn watch_dog(&self) -> mpsc::Sender<()> {
+        let (done, wait) = mpsc::channel();
+        let (alive, kill) = (Arc::clone(&self.alive), self.kill);
+        let (hung, fault) = (Arc::clone(&self.hung), self.fault);
+        let stops = Arc::clone(&self.stops);
         std::thread::spawn(move || {
-            if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = wait.recv_timeout(PATIENCE) {
-                hung.store(true, std::sync::atomic::Ordering::SeqCst);
-                let alive = alive.lock().expect("a lock");
-                eprintln!("hung: {kill:?} {fault:?}, alive: {alive:?}");
-                for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-                    let read = |name: &str| {
-                        let text = std::fs::read(entry.path().join(name)).unwrap_or_default();
-                        String::from_utf8_lossy(&text).replace('\0', " ")
-                    };
-                    if read("comm").starts_with("dewar") || read("cmdline").contains("events") {
-                        eprintln!(
-                            "{} {} {} {}",
-                            read("stat"),
-                            read("syscall"),
-                            read("cmdline"),
-                            read("wchan")
-                        );
-                    }
+            let began = Instant::now();
+            let (mut seen, mut moved) = (0, began);
+            while wait.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                let now = stops.load(Ordering::SeqCst);
+                if now != seen {
+                    (seen, moved) = (now, Instant::now());
                 }
+                let quiet = moved.elapsed();
+                if quiet < QUIET && began.elapsed() < PATIENCE {
+                    continue;
+                }
+                let alive = alive.lock().expect("a lock");
+                let mut said = format!(
+                    "it hangs, with {kill:?} and {fault:?}: {seen} stops in {:?}, the last one {quiet:?} ago",
+                    began.elapsed()
+                );
+                for (pid, role) in &*alive {
+                    said.push_str(&format!("\n{role:?}: {}", describe(*pid)));
+                }
+                *hung.lock().expect("a lock") = Some(said);
                 for pid in alive.keys() {
-                    let state = std::fs::read_to_string(format!("/proc/{pid}/status"));
-                    let wchan = std::fs::read_to_string(format!("/proc/{pid}/syscall"));
-                    eprintln!(
-                        "{} {wchan:?}",
-                        state
-                            .unwrap_or_default()
-                            .lines()
-                            .take(3)
-                            .collect::<String>()
-                    );
                     let _ = nix::sys::signal::kill(*pid, Signal::SIGKILL);
                 }
+                return;
             }
         });
         done
@@ -207,6 +235,7 @@ impl Tracer {
                 Err(Errno::EINTR) => continue,
                 Err(errno) => panic!("waitpid: {errno}"),
             };
+            self.stops.fetch_add(1, Ordering::SeqCst);
             match status {
                 WaitStatus::PtraceSyscall(pid) => self.system_call(pid),
                 WaitStatus::PtraceEvent(pid, _, event) => self.event(pid, event),
@@ -230,6 +259,10 @@ impl Tracer {
             return;
         };
         tracee.in_call = !tracee.in_call;
+        if tracee.is_candidate {
+            self.resume(pid, None);
+            return;
+        }
         if let Some(fault) = self.fault.filter(|fault| fault.role == tracee.role) {
             let entering = tracee.in_call;
             if entering && called(pid).is_some_and(|call| fault.calls.contains(&call)) {
@@ -286,6 +319,15 @@ impl Tracer {
         {
             // The exec's own exit stop follows.
             tracee.in_call = true;
+            if tracee.is_candidate && !is_runner(pid) {
+                self.forget(pid);
+                let _ = ptrace::detach(pid, None);
+                return;
+            }
+            if tracee.is_candidate {
+                tracee.is_candidate = false;
+                self.execs_runner = false;
+            }
         }
         self.resume(pid, None);
     }
@@ -302,6 +344,7 @@ impl Tracer {
             _ if is_thread => Some((role, process)),
             (Role::Client, 0) => Some((Role::Root, new)),
             (Role::Root, 0) => Some((Role::Keeper, new)),
+            (Role::Keeper, _) if self.execs_runner => Some((Role::Runner, new)),
             (Role::Keeper, 0) => Some((Role::Runner, new)),
             _ => None,
         };
@@ -312,6 +355,10 @@ impl Tracer {
         match heir {
             Some((role, process)) => {
                 self.add(new, role, process);
+                if role == Role::Runner && self.execs_runner {
+                    let added = self.tracees.get_mut(&new).expect("added");
+                    added.is_candidate = true;
+                }
                 if let Some(index) = is_early {
                     self.early.remove(index);
                     self.resume(new, None);
@@ -348,6 +395,26 @@ impl Tracer {
             Err(errno) => panic!("ptrace {pid}: {errno}"),
         }
     }
+}
+
+/// True when a process has become a runner.
+fn is_runner(pid: Pid) -> bool {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = words.split(|byte| *byte == 0);
+    words.any(|word| word == RUNNER_VERB.as_bytes())
+}
+
+/// What a process is doing, as far as the kernel tells.
+fn describe(pid: Pid) -> String {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let status = read("status");
+    let status: Vec<&str> = status.lines().take(3).collect();
+    format!(
+        "{pid}: {}; system call {}; waits at {}",
+        status.join(", "),
+        read("syscall").trim(),
+        read("wchan")
+    )
 }
 
 /// The call that a tracee, stopped at its entry, is about to make.

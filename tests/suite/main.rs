@@ -1,5 +1,6 @@
 //! End-to-end tests against the real binary, by topic.
 
+mod broken_link;
 mod cleanup;
 mod clients;
 mod commands;

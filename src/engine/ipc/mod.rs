@@ -11,7 +11,7 @@ mod run_key;
 mod runner_setup;
 mod startup;
 
-pub use frames::{LinkBuffer, frame_message, messages};
+pub use frames::{LinkBuffer, LinkError, frame_message, messages};
 pub(crate) use layout::ENGINE_LOG;
 pub use layout::{JOURNAL, LIVE, SOCKET, open_directory};
 pub(crate) use live::{Gate, Pass};

@@ -9,7 +9,9 @@ use std::{
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
+use super::frames::{LinkError, frame_message, length_of};
 use crate::protocols::dewar::link as wire;
 
 pub use wire::Go;
@@ -24,31 +26,42 @@ pub struct GoError {
     pub message: String,
 }
 
+/// Why a root does not know what its client wants.
+#[derive(Debug, Error)]
+pub(crate) enum Unreadable {
+    /// The socket cannot be read.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// What the client sent is no request.
+    #[error(transparent)]
+    Message(#[from] LinkError),
+}
+
 impl Go {
     /// Sends it.
     ///
     /// # Errors
     /// What write says; `BrokenPipe` when the root is gone.
     pub fn send(&self, mut socket: &UnixStream) -> io::Result<()> {
-        socket.write_all(&super::frames::frame_message(self))
+        socket.write_all(&frame_message(self))
     }
 
     /// Waits for it; `None` when the client left without a word.
     ///
     /// # Errors
-    /// What read says; `InvalidData` for a message that does not decode.
-    pub(crate) fn receive(mut socket: &UnixStream) -> io::Result<Option<Go>> {
-        let mut length = [0; 4];
-        match socket.read_exact(&mut length) {
+    /// What read says; that the client sent something else.
+    pub(crate) fn receive(mut socket: &UnixStream) -> Result<Option<Go>, Unreadable> {
+        let mut head = [0; 4];
+        match socket.read_exact(&mut head) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             result => result?,
         }
-        let mut body = vec![0; u32::from_le_bytes(length) as usize];
+        let mut body = vec![0; length_of(head)?];
         match socket.read_exact(&mut body) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             result => result?,
         }
-        Ok(Some(Go::decode(body.as_slice()).map_err(io::Error::from)?))
+        Ok(Some(Go::decode(body.as_slice()).map_err(LinkError::from)?))
     }
 }
 
@@ -58,6 +71,34 @@ impl GoError {
         line.push(b'\n');
         if let Err(error) = socket.write_all(&line) {
             tracing::warn!("cannot tell the client why: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(bytes: &[u8]) -> Result<Option<Go>, Unreadable> {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.write_all(bytes).unwrap();
+        drop(ours);
+        Go::receive(&theirs)
+    }
+
+    #[test]
+    fn a_client_that_leaves_wants_nothing_and_nonsense_is_an_error() {
+        let go = Go {
+            directory: "/there".to_owned(),
+            ..Go::default()
+        };
+        let bytes = frame_message(&go);
+        assert_eq!(received(&bytes).unwrap(), Some(go));
+        assert_eq!(received(&bytes[..7]).unwrap(), None);
+        assert_eq!(received(&[]).unwrap(), None);
+        for bytes in [&[0xff; 4][..], &[1, 0, 0, 0, 1]] {
+            let error = received(bytes).unwrap_err();
+            assert!(matches!(error, Unreadable::Message(_)), "{error}");
         }
     }
 }

@@ -18,18 +18,47 @@ use nix::{
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{
-    keeper::{Keeper, Token},
+    batch,
+    keeper::{Keeper, LEAVE_US, Token},
     runner_link::Runner,
-    runner_process::{RunnerProcess, exec_runner},
+    runner_process::{OWN_IMAGE, RunnerProcess, exec_runner},
     tasks::KeptTask,
 };
 use crate::{
-    engine::ipc::{DISTRUST, Holder, LinkBuffer, frame_message, messages},
+    engine::ipc::{DISTRUST, Holder, LinkBuffer, LinkError, frame_message, messages},
     protocols::dewar::{link as wire, link::command::Kind as Order},
     sys::{clock::now, process, retry::again},
 };
 
 impl Runner {
+    /// Reads what is there; false when nothing will come any more.
+    fn receive(&mut self) -> bool {
+        let mut chunk = [0; 16 << 10];
+        loop {
+            match nix::unistd::read(&self.process.link, &mut chunk) {
+                Ok(0) => return false,
+                Ok(count) => self.inbox.extend(&chunk[..count]),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return true,
+                Err(errno) => {
+                    tracing::warn!("reading from the runner: {errno}");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn batches(&mut self) -> Result<Vec<wire::Batch>, LinkError> {
+        messages(&mut self.inbox)
+    }
+
+    /// Ends it; its pidfd tells when it is dead.
+    pub fn kill(&self) {
+        if let Err(errno) = pidfd_send_signal(&self.process.pidfd, Signal::KILL) {
+            tracing::error!("cannot kill the runner: {errno}");
+        }
+    }
+
     /// A large batch must not cost memory for ever.
     pub fn shrink_to_fit(&mut self) {
         self.inbox.shrink_to_fit();
@@ -40,10 +69,17 @@ impl Runner {
 impl Keeper {
     pub(super) fn start_runner(&mut self) {
         self.runner_due = None;
+        /// After so many broken links in a row it is the program that is broken.
+        const BROKEN: u32 = 2;
         let shared = &self.shared;
+        // The keeper's own image speaks as the keeper does, whatever its file was replaced by.
+        let executable = match self.broken_links {
+            0..BROKEN => &shared.executable,
+            BROKEN.. => OWN_IMAGE,
+        };
         let started = exec_runner(
             shared.runner,
-            &shared.executable,
+            executable,
             &shared.listener,
             &shared.directory,
         )
@@ -51,6 +87,8 @@ impl Keeper {
         .and_then(|process| self.adopt_runner(process));
         if let Err(error) = started {
             tracing::error!("cannot start a runner: {error}");
+            // One that cannot even be started died as young as can be.
+            self.young_deaths += 1;
             self.runner_again();
         }
     }
@@ -69,6 +107,8 @@ impl Keeper {
             outbox: Vec::new(),
             writable: true,
             born: now().boot_us,
+            is_broken: false,
+            leave_by: None,
         });
         // Reports that the last runner did not answer are answered by the replay.
         self.answered = 0;
@@ -133,13 +173,15 @@ impl Keeper {
                 self.to_answer = self.reports;
             }
             let report = std::mem::take(&mut self.report);
-            runner.outbox.extend(frame_message(&report));
+            if !runner.is_broken {
+                runner.outbox.extend(frame_message(&report));
+            }
         }
         self.send_out();
     }
 
     fn send_out(&mut self) {
-        let Some(runner) = &mut self.runner else {
+        let Some(runner) = self.runner.as_mut().filter(|runner| !runner.is_broken) else {
             return;
         };
         while !runner.outbox.is_empty() {
@@ -175,36 +217,48 @@ impl Keeper {
         let Some(runner) = &mut self.runner else {
             return;
         };
-        let mut chunk = [0; 16 << 10];
-        loop {
-            match nix::unistd::read(&runner.process.link, &mut chunk) {
-                // It is leaving: its pidfd tells when it has.
-                Ok(0) => {
-                    let link = runner.process.link.as_fd();
-                    if let Err(errno) = self.epoll.delete(link) {
-                        tracing::debug!("epoll: {errno}");
-                    }
-                    break;
-                }
-                Ok(count) => runner.inbox.extend(&chunk[..count]),
-                Err(Errno::EINTR) => {}
-                Err(_) => break,
-            }
-        }
-        match messages::<wire::Batch>(&mut runner.inbox) {
+        let is_open = runner.receive();
+        match runner.batches() {
             Ok(batches) => {
                 for batch in batches {
+                    if let Err(error) = batch::check(&batch, self.reports) {
+                        return self.replace_runner(&error);
+                    }
                     self.carry_out(batch);
                 }
             }
-            Err(error) => {
-                tracing::error!("the runner talks nonsense ({error}); replacing it");
-                let pidfd = self.runner.as_ref().map(|runner| &runner.process.pidfd);
-                if let Some(Err(errno)) = pidfd.map(|pidfd| pidfd_send_signal(pidfd, Signal::KILL))
-                {
-                    tracing::error!("cannot kill it: {errno}");
-                }
-            }
+            Err(error) => return self.replace_runner(&error),
+        }
+        if !is_open {
+            self.link_closed();
+        }
+    }
+
+    /// The runner closed its end. It is leaving, and its pidfd tells when it has; one that stays
+    /// will never say anything again.
+    fn link_closed(&mut self) {
+        let Some(runner) = &mut self.runner else {
+            return;
+        };
+        runner.leave_by = Some(now().boot_us + LEAVE_US);
+        if let Err(errno) = self.epoll.delete(&runner.process.link) {
+            tracing::debug!("epoll: {errno}");
+        }
+    }
+
+    /// What the runner says cannot be used. It is killed; its successor replays the journal, which is
+    /// as it was.
+    fn replace_runner(&mut self, error: &LinkError) {
+        let Some(runner) = &mut self.runner else {
+            return;
+        };
+        let pid = runner.process.pid;
+        tracing::error!("the link to the runner (pid {pid}) is broken: {error}; replacing it");
+        runner.is_broken = true;
+        runner.outbox.clear();
+        runner.kill();
+        if let Err(errno) = self.epoll.delete(&runner.process.link) {
+            tracing::debug!("epoll: {errno}");
         }
     }
 
@@ -241,6 +295,10 @@ impl Keeper {
         }
         if exit_code(runner.process.pid) == Some(i32::from(DISTRUST)) {
             return self.distrusted();
+        }
+        match runner.is_broken {
+            true => self.broken_links += 1,
+            false => self.broken_links = 0,
         }
         const YOUNG_US: u64 = 1_000_000;
         if now().boot_us - runner.born < YOUNG_US {

@@ -109,10 +109,14 @@ impl Keeper {
             && let Some(runner) = self.runner.take()
         {
             tracing::warn!("the runner did not leave; killing it");
-            let kill = rustix::process::Signal::KILL;
-            if let Err(errno) = rustix::process::pidfd_send_signal(&runner.process.pidfd, kill) {
-                tracing::warn!("cannot kill the runner: {errno}");
-            }
+            runner.kill();
+        }
+        if let Some(runner) = &mut self.runner
+            && runner.leave_by.is_some_and(|by| by <= clock)
+        {
+            tracing::warn!("the runner closed its link and did not leave; killing it");
+            runner.leave_by = None;
+            runner.kill();
         }
         Ok(())
     }
@@ -148,6 +152,7 @@ impl Keeper {
             .chain(self.runner_due)
             .chain(self.memory_looks.iter().map(|(at, _)| *at))
             .chain(self.leave_by.filter(|_| self.runner.is_some()))
+            .chain(self.runner.as_ref().and_then(|runner| runner.leave_by))
             .chain(self.probe_due())
             .min()
     }

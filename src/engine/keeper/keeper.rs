@@ -114,6 +114,8 @@ pub(super) struct Keeper {
     /// When the runner is to be started again, and how often in a row it died young.
     pub runner_due: Option<u64>,
     pub young_deaths: u32,
+    /// How many runners in a row went because what they said could not be used.
+    pub broken_links: u32,
 
     pub tasks: Tasks,
     pub runs: Runs,
@@ -198,6 +200,7 @@ impl Keeper {
             runner: None,
             runner_due: None,
             young_deaths: 0,
+            broken_links: 0,
             tasks: Tasks::default(),
             runs: Runs::default(),
             probes: Vec::new(),

@@ -6,6 +6,7 @@
 //! the journals. The root waits above it and becomes the keeper when that one dies.
 //! This room knows nothing of orders, retries or states of tasks: the runner decides those.
 
+mod batch;
 mod begin;
 mod cgroups;
 mod commands;

@@ -10,4 +10,8 @@ pub(super) struct Runner {
     pub(super) outbox: Vec<u8>,
     pub(super) writable: bool,
     pub(super) born: u64,
+    /// What came over the link could not be used: nothing more is read from it or sent to it.
+    pub(super) is_broken: bool,
+    /// When it is killed, because it has closed its end of the link and goes on living.
+    pub(super) leave_by: Option<u64>,
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{
     clients::{ClientId, Clients, Heard},
+    failure::RunnerError,
     health_check::Outcome,
     overseer::{Members, Overseer, Want},
     probe,
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     engine::{
         history::{Event, Growth},
-        ipc::{Holder, JOURNAL, LIVE, LiveView, Request, frame_message},
+        ipc::{Holder, JOURNAL, LIVE, LinkError, LiveView, Request, frame_message},
         plan,
     },
     journal::{self, Kind, Record, Snapshot},
@@ -111,7 +112,7 @@ impl Engine {
         ended: mpsc::UnboundedSender<Ended>,
         mut overseer: Option<Box<dyn Overseer>>,
         mut welcome: wire::Report,
-    ) -> io::Result<Engine> {
+    ) -> Result<Engine, RunnerError> {
         let mut tasks = Members::new();
         let mut own = None;
         let mut known: HashMap<u32, u64> = HashMap::new();
@@ -128,7 +129,8 @@ impl Engine {
                     own = Some((format!("{}/{JOURNAL}", open.directory), Growth::of(count)));
                 }
                 _ => {
-                    tasks.insert(open.task, begin(open.task, &open.directory, replay, count)?);
+                    let task = Running::new(open.task, &open.directory, replay, count);
+                    tasks.insert(open.task, task.map_err(RunnerError::Header)?);
                 }
             }
         }
@@ -146,7 +148,8 @@ impl Engine {
             LIVE,
             nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC,
             nix::sys::stat::Mode::empty(),
-        )?;
+        )
+        .map_err(io::Error::from)?;
         let mut engine = Engine {
             tasks,
             overseer,
@@ -355,7 +358,7 @@ impl Engine {
     }
 
     /// Lets overseer and plans decide; returns when they want to be asked again.
-    pub fn decide(&mut self) -> io::Result<Option<u64>> {
+    pub fn decide(&mut self) -> Result<Option<u64>, RunnerError> {
         let mut wake_at = self.oversee()?;
         for (number, task) in &mut self.tasks {
             if self.failed && !task.has_ended() {
@@ -411,7 +414,7 @@ impl Engine {
         }
     }
 
-    fn oversee(&mut self) -> io::Result<Option<u64>> {
+    fn oversee(&mut self) -> Result<Option<u64>, RunnerError> {
         let Some(mut overseer) = self.overseer.take() else {
             return Ok(None);
         };
@@ -432,7 +435,7 @@ impl Engine {
         Ok(wake_at)
     }
 
-    fn carry_out(&mut self, want: Want) -> io::Result<()> {
+    fn carry_out(&mut self, want: Want) -> Result<(), RunnerError> {
         match want {
             Want::Note(kind) => note(0, Record::new(now(), *kind), &mut self.batch),
             Want::Open {
@@ -441,7 +444,9 @@ impl Engine {
                 header,
             } => {
                 let replay = journal::Replay::of_header((*header).clone());
-                self.tasks.insert(task, begin(task, &directory, replay, 0)?);
+                let begun = Running::new(task, &directory, replay, 0);
+                self.tasks
+                    .insert(task, begun.map_err(RunnerError::NewTask)?);
                 let open = wire::Open {
                     directory,
                     header: Some(*header),
@@ -489,15 +494,6 @@ impl Engine {
     }
 }
 
-fn begin(
-    number: u32,
-    directory: &str,
-    replay: journal::Replay,
-    count: usize,
-) -> io::Result<Running> {
-    Running::new(number, directory, replay, count).map_err(|error| distrust(error.to_string()))
-}
-
 /// One more record of `task` is told; true when its replay had that already.
 fn is_known(known: &mut HashMap<u32, u64>, task: u32) -> bool {
     let Some(left) = known.get_mut(&task).filter(|left| **left > 0) else {
@@ -516,10 +512,6 @@ fn is_good_end(record: &Record) -> bool {
     state.is_some_and(|state| state.is_terminal() && state != plan::TaskState::Lost)
 }
 
-fn distrust(error: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
 fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }
@@ -535,17 +527,18 @@ fn line_of(event: &Event) -> Arc<str> {
 }
 
 /// A journal; of a task that is just beginning, what the keeper is about to write there.
-fn replay(open: &wire::OpenJournal, welcome: &wire::Report) -> io::Result<journal::Replay> {
+fn replay(
+    open: &wire::OpenJournal,
+    welcome: &wire::Report,
+) -> Result<journal::Replay, RunnerError> {
     if open.replay_to > 0 {
         let path = format!("{}/{JOURNAL}", open.directory);
-        return journal::read(path.as_ref())
-            .map_err(|error| distrust(error.to_string()))?
-            .ok_or_else(|| distrust("the journal is empty".to_owned()));
+        return journal::read(path.as_ref())?.ok_or(RunnerError::EmptyJournal);
     }
     let mut told = welcome.records.iter();
     let first = told.find(|numbered| numbered.task == open.task);
     match first.and_then(|numbered| numbered.record.as_ref()?.kind.as_ref()) {
         Some(Kind::Header(header)) => Ok(journal::Replay::of_header(header.clone())),
-        _ => Err(distrust("there is no header".to_owned())),
+        _ => Err(LinkError::Contradiction("a new journal is told of without its header").into()),
     }
 }

@@ -18,10 +18,11 @@ use tokio::{
 use super::{
     clients::{Clients, may_speak},
     engine::Engine,
+    failure::RunnerError,
     overseer::Overseer,
 };
 use crate::{
-    engine::ipc::{DISTRUST, LinkBuffer, RUNNER_VERB, RunnerKind, RunnerSetup, messages},
+    engine::ipc::{LinkBuffer, RUNNER_VERB, RunnerKind, RunnerSetup, messages},
     protocols::dewar::link as wire,
     sys::{
         clock::now,
@@ -43,29 +44,28 @@ pub const LOCAL: RunnerKind = RunnerKind {
 pub fn runner_main(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> u8 {
     match live(setup, overseer) {
         Ok(()) => 0,
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            tracing::error!("the journal cannot be trusted: {error}");
-            DISTRUST
-        }
         Err(error) => {
-            tracing::error!("the runner cannot go on: {error}");
-            70
+            tracing::error!("{error}");
+            error.exit_code()
         }
     }
 }
 
-fn live(setup: RunnerSetup, overseer: fn() -> Option<Box<dyn Overseer>>) -> io::Result<()> {
+fn live(
+    setup: RunnerSetup,
+    overseer: fn() -> Option<Box<dyn Overseer>>,
+) -> Result<(), RunnerError> {
     // We die with our keeper, even when we are stopped: the next one has its own runner.
     let keeper = nix::unistd::getppid();
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)?;
     if nix::unistd::getppid() != keeper {
         return Ok(());
     }
-    nix::sys::prctl::set_name(c"dewar-runner")?;
+    nix::sys::prctl::set_name(c"dewar-runner").map_err(io::Error::from)?;
     // Clients take descriptors; nothing is ever started from here that could inherit the limit.
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io::Error::from)?;
     if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(io::Error::from)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -85,7 +85,7 @@ const LARGE: usize = 128 << 10;
 /// that comes back into memory.
 static TRIM: AtomicBool = AtomicBool::new(false);
 
-async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> io::Result<()> {
+async fn run(setup: RunnerSetup, overseer: Option<Box<dyn Overseer>>) -> Result<(), RunnerError> {
     let stream = std::os::unix::net::UnixStream::from(setup.link);
     let link = UnixStream::from_std(stream)?;
     let listener = std::os::unix::net::UnixListener::from(setup.listener);
@@ -186,11 +186,14 @@ async fn outside(overseer: &mut Option<Box<dyn Overseer>>) {
 }
 
 /// The keeper's welcome. What came behind it stays in `inbox`.
-async fn first_report(link: &UnixStream, inbox: &mut LinkBuffer) -> io::Result<wire::Report> {
+async fn first_report(
+    link: &UnixStream,
+    inbox: &mut LinkBuffer,
+) -> Result<wire::Report, RunnerError> {
     loop {
         link.readable().await?;
         if !receive(link, inbox)? {
-            return Err(io::ErrorKind::BrokenPipe.into());
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
         }
         if let Some(report) = inbox.first::<wire::Report>()? {
             return Ok(report);

@@ -7,6 +7,7 @@
 mod clients;
 mod disk_watch;
 mod engine;
+mod failure;
 mod health_check;
 mod launch_orders;
 mod main_loop;

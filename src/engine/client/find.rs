@@ -20,7 +20,7 @@ use nix::{
 
 use crate::{
     engine::{
-        ipc::{Go, Request, SOCKET, frame_message},
+        ipc::{Request, SOCKET, StartRequest, frame_message},
         keeper::exec_root,
     },
     journal::Header,
@@ -73,7 +73,7 @@ pub fn launch(
     header: Header,
     request: &Request,
 ) -> io::Result<()> {
-    let go = Go {
+    let go = StartRequest {
         directory: directory.display().to_string(),
         header: Some(header),
         executable: executable(),
@@ -96,7 +96,7 @@ pub fn take_up(
     let executable = executable();
     let root = exec_root(&executable)?;
     prepare(root.pid);
-    Go {
+    StartRequest {
         directory: directory.display().to_string(),
         header,
         executable,

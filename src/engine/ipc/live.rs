@@ -70,22 +70,22 @@ pub(crate) enum Gate {
 
 /// The mapping.
 #[derive(Debug)]
-pub struct Live {
+pub struct SharedState {
     words: NonNull<AtomicU32>,
 }
 
 // SAFETY: the mapping is only reached through atomics and lives until drop.
-unsafe impl Send for Live {}
+unsafe impl Send for SharedState {}
 
-impl Live {
+impl SharedState {
     /// Maps `file`, growing it when it is new.
     ///
     /// # Errors
     /// What fallocate and mmap say.
-    pub fn map(file: &File) -> io::Result<Live> {
+    pub fn map(file: &File) -> io::Result<SharedState> {
         // With its blocks: a mapping of a file with holes ends in SIGBUS when the disk is full.
         nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::empty(), 0, SIZE as i64)?;
-        Ok(Live {
+        Ok(SharedState {
             words: map(file.as_fd(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?,
         })
     }
@@ -199,7 +199,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for SharedState {
     fn drop(&mut self) {
         // SAFETY: mapped by us with this size; no reference outlives `self`.
         if let Err(errno) = unsafe { munmap(self.words.cast(), SIZE) } {
@@ -231,16 +231,16 @@ impl Pass<'_> {
 
 /// Somebody else's mapping, only to look: who is there?
 #[derive(Debug)]
-pub struct LiveView {
+pub struct HoldersView {
     holders: [(u32, u64); 3],
 }
 
-impl LiveView {
+impl HoldersView {
     /// Reads `file`.
     ///
     /// # Errors
     /// What read says.
-    pub fn read(file: &File) -> io::Result<LiveView> {
+    pub fn read(file: &File) -> io::Result<HoldersView> {
         let mut bytes = [0; HEAD * 4];
         std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 0)?;
         let word = |index: usize| {
@@ -254,7 +254,7 @@ impl LiveView {
                 u64::from(word(at + 1)) | u64::from(word(at + 2)) << 32,
             )
         };
-        Ok(LiveView {
+        Ok(HoldersView {
             holders: [
                 holder(Holder::Root),
                 holder(Holder::Keeper),
@@ -310,8 +310,8 @@ mod tests {
         }
     }
 
-    fn live() -> Live {
-        Live::map(&tempfile::tempfile().unwrap()).unwrap()
+    fn live() -> SharedState {
+        SharedState::map(&tempfile::tempfile().unwrap()).unwrap()
     }
 
     #[test]
@@ -346,12 +346,12 @@ mod tests {
     #[test]
     fn a_holder_is_only_shown_while_it_is_the_same_process() {
         let file = tempfile::tempfile().unwrap();
-        let live = Live::map(&file).unwrap();
+        let live = SharedState::map(&file).unwrap();
         let me = std::process::id();
         let ticks = crate::sys::process::stat(me as i32).unwrap().start_ticks;
         live.set_holder(Holder::Keeper, me, ticks);
         live.set_holder(Holder::Root, me, ticks + 1);
-        let view = LiveView::read(&file).unwrap();
+        let view = HoldersView::read(&file).unwrap();
         assert_eq!(view.pid(Holder::Keeper), Some(me));
         assert_eq!(view.pid(Holder::Root), None);
         assert_eq!(view.pid(Holder::Runner), None);

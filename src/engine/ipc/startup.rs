@@ -14,12 +14,12 @@ use thiserror::Error;
 use super::frames::{LinkError, frame_message, length_of};
 use crate::protocols::dewar::link as wire;
 
-pub use wire::Go;
+pub use wire::StartRequest;
 
 /// Why a root did not begin. Sent as one line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename = "refused")]
-pub struct GoError {
+pub struct StartError {
     /// Somebody else already looks after this task.
     pub busy: bool,
     /// What went wrong.
@@ -37,7 +37,7 @@ pub(crate) enum Unreadable {
     Message(#[from] LinkError),
 }
 
-impl Go {
+impl StartRequest {
     /// Sends it.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Go {
     ///
     /// # Errors
     /// What read says; that the client sent something else.
-    pub(crate) fn receive(mut socket: &UnixStream) -> Result<Option<Go>, Unreadable> {
+    pub(crate) fn receive(mut socket: &UnixStream) -> Result<Option<StartRequest>, Unreadable> {
         let mut head = [0; 4];
         match socket.read_exact(&mut head) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -61,11 +61,13 @@ impl Go {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             result => result?,
         }
-        Ok(Some(Go::decode(body.as_slice()).map_err(LinkError::from)?))
+        Ok(Some(
+            StartRequest::decode(body.as_slice()).map_err(LinkError::from)?,
+        ))
     }
 }
 
-impl GoError {
+impl StartError {
     pub(crate) fn send(&self, mut socket: &UnixStream) {
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
@@ -79,18 +81,18 @@ impl GoError {
 mod tests {
     use super::*;
 
-    fn received(bytes: &[u8]) -> Result<Option<Go>, Unreadable> {
+    fn received(bytes: &[u8]) -> Result<Option<StartRequest>, Unreadable> {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         ours.write_all(bytes).unwrap();
         drop(ours);
-        Go::receive(&theirs)
+        StartRequest::receive(&theirs)
     }
 
     #[test]
     fn a_client_that_leaves_wants_nothing_and_nonsense_is_an_error() {
-        let go = Go {
+        let go = StartRequest {
             directory: "/there".to_owned(),
-            ..Go::default()
+            ..StartRequest::default()
         };
         let bytes = frame_message(&go);
         assert_eq!(received(&bytes).unwrap(), Some(go));

@@ -17,7 +17,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    engine::ipc::{GoError, JOURNAL},
+    engine::ipc::{JOURNAL, StartError},
     journal::{Cover, FileStorage, Header, Journal},
 };
 
@@ -52,7 +52,7 @@ impl Keeper {
         let inherited = again().map_err(|error| error.to_string())?;
         let refuse = |what: &str, error: io::Error| {
             let message = format!("cannot {what} in {}: {error}", shared.path);
-            let refusal = GoError {
+            let refusal = StartError {
                 busy: false,
                 message: message.clone(),
             };

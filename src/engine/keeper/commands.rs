@@ -245,7 +245,7 @@ impl Keeper {
 
     pub(super) fn pump_streams(&mut self, key: Key, streams: Vec<super::output::Stream>) {
         if self.pump.is_none() {
-            let started = Pump::start(self.shared.vault.clone()).and_then(|pump| {
+            let started = Pump::start(self.shared.fd_sender.clone()).and_then(|pump| {
                 self.watch(pump.event(), Token::Pump.number(0))?;
                 Ok(pump)
             });
@@ -254,9 +254,9 @@ impl Keeper {
                 Err(error) => return self.notice(format!("no log rotation: {error}"), key),
             }
         }
-        if let Some(vault) = &self.shared.vault {
+        if let Some(fd_sender) = &self.shared.fd_sender {
             for stream in &streams {
-                vault.put(stream.slot, Part::Source, stream.source.as_fd());
+                fd_sender.put(stream.slot, Part::Source, stream.source.as_fd());
             }
         }
         let added = self.pump.as_ref().map(|pump| pump.add(streams));

@@ -68,7 +68,7 @@ impl Keeper {
             Some((Token::Gate, index)) => self.gate_spoke(index),
             Some((Token::Root, _)) => self.root_died(),
             Some((Token::Probe, index)) => self.probe_died(index),
-            Some((Token::Den, serial)) => self.den_died(serial),
+            Some((Token::InitProcess, serial)) => self.den_died(serial),
             Some((Token::Orphan, pid)) => self.orphan_died(pid as i32),
             Some((Token::Memory, index)) => self.memory_spoke(index),
             None => return Err("an event that nobody asked for".to_owned()),

@@ -68,7 +68,7 @@ pub(super) enum Token {
     Gate,
     Root,
     Probe,
-    Den,
+    InitProcess,
     Orphan,
     Memory,
 }
@@ -90,7 +90,7 @@ impl Token {
             Token::Gate,
             Token::Root,
             Token::Probe,
-            Token::Den,
+            Token::InitProcess,
             Token::Orphan,
             Token::Memory,
         ];

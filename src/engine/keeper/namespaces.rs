@@ -11,7 +11,7 @@ use seccompiler::sock_filter;
 use super::spawn::Confinement;
 use crate::{
     protocols::dewar::link as wire,
-    sandbox::private::{Blueprint, Den, Place},
+    sandbox::private::{Blueprint, InitProcess, Place},
     task::Protection,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct KeptDen {
     /// `None` when it has no namespaces of its own, only fewer rights.
-    pub(super) den: Option<Den>,
+    pub(super) den: Option<InitProcess>,
     pub(super) rules: Option<OwnedFd>,
     /// The record that makes the init known; it is confirmed when that is on disk.
     pub(super) known: Option<u64>,
@@ -32,7 +32,7 @@ pub(super) struct KeptDen {
 pub(super) struct Dens {
     pub(super) all: BTreeMap<u32, KeptDen>,
     /// Inits that are dying while their tasks have others already.
-    pub(super) dying: Vec<(usize, Den)>,
+    pub(super) dying: Vec<(usize, InitProcess)>,
     pub(super) serials: usize,
     /// The same for everybody, made when the first one needs it.
     pub(super) filters: Vec<Vec<sock_filter>>,
@@ -40,7 +40,7 @@ pub(super) struct Dens {
 
 /// How a child enters its task's namespaces, and with which rights.
 pub(super) struct Entrance<'a> {
-    pub den: Option<&'a Den>,
+    pub den: Option<&'a InitProcess>,
     pub confinement: Confinement<'a>,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn blueprint(sandbox: &Path, private: &wire::Private) -> Result<Bluep
 pub fn try_private(sandbox: &Path, private: &wire::Private) -> Result<(), String> {
     let blueprint = blueprint(sandbox, private)?;
     if blueprint.namespaces() & !libc::CLONE_NEWUSER != 0 {
-        let den = Den::build(&blueprint).map_err(|error| error.to_string())?;
+        let den = InitProcess::build(&blueprint).map_err(|error| error.to_string())?;
         den.destroy();
     }
     Ok(())

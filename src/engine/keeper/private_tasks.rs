@@ -19,7 +19,7 @@ use super::{
 use crate::{
     journal::{Init, Kind},
     protocols::dewar::link as wire,
-    sandbox::private::{Den, KEPT_CAPABILITIES, filters, landlock_abi, ruleset},
+    sandbox::private::{InitProcess, KEPT_CAPABILITIES, filters, landlock_abi, ruleset},
     sys::{process, retry::again},
     task::Protection,
 };
@@ -46,7 +46,7 @@ impl Keeper {
         if adopted.is_none() {
             let den = match blueprint.namespaces() & !libc::CLONE_NEWUSER {
                 0 => None,
-                _ => Some(Den::build(&blueprint).map_err(|error| error.to_string())?),
+                _ => Some(InitProcess::build(&blueprint).map_err(|error| error.to_string())?),
             };
             self.keep_den(task, den)?;
         }
@@ -62,7 +62,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn keep_den(&mut self, task: u32, den: Option<Den>) -> Result<(), String> {
+    fn keep_den(&mut self, task: u32, den: Option<InitProcess>) -> Result<(), String> {
         self.dens.serials += 1;
         let mut kept = KeptDen {
             den,
@@ -71,7 +71,7 @@ impl Keeper {
             serial: self.dens.serials,
         };
         if let Some(den) = &kept.den {
-            self.watch(den.pidfd.as_fd(), Token::Den.number(kept.serial))
+            self.watch(den.pidfd.as_fd(), Token::InitProcess.number(kept.serial))
                 .map_err(|error| error.to_string())?;
             let init = Init {
                 pid: den.pid as u32,
@@ -126,12 +126,12 @@ impl Keeper {
         let is_it = process::stat(pid)
             .is_some_and(|stat| stat.start_ticks == init.start_ticks && !stat.is_dead());
         if let (Some(Ok(pidfd)), true) = (opened, is_it) {
-            let Some(den) = Den::adopt(pid, pidfd, init.namespaces as i32) else {
+            let Some(den) = InitProcess::adopt(pid, pidfd, init.namespaces as i32) else {
                 return;
             };
             self.dens.serials += 1;
             let serial = self.dens.serials;
-            if let Err(error) = self.watch(den.pidfd.as_fd(), Token::Den.number(serial)) {
+            if let Err(error) = self.watch(den.pidfd.as_fd(), Token::InitProcess.number(serial)) {
                 tracing::error!("cannot watch the init {pid}: {error}");
             }
             let kept = KeptDen {
@@ -171,7 +171,7 @@ impl Keeper {
     /// An init that nobody can enter any more gives way to the next one; true when there was one.
     pub(super) fn set_dying_den_aside(&mut self, task: u32) -> bool {
         let den = self.dens.all.get(&task).and_then(|kept| kept.den.as_ref());
-        if !den.is_some_and(Den::is_over) {
+        if !den.is_some_and(InitProcess::is_over) {
             return false;
         }
         if let Some(kept) = self.dens.all.remove(&task)

@@ -24,16 +24,18 @@ use nix::{
 use super::{
     detach::{become_subreaper, detach, listen_at, prepare, raise_open_files, redirect_stdio},
     keeper::Keeper,
-    output::{self, Holdings},
+    output::{self, FdStore},
     shared::Shared,
 };
 use crate::{
-    engine::ipc::{Go, GoError, Holder, JOURNAL, LIVE, Live, ROOT_VERB, RunnerKind, SOCKET},
+    engine::ipc::{
+        Holder, JOURNAL, LIVE, ROOT_VERB, RunnerKind, SOCKET, SharedState, StartError, StartRequest,
+    },
     journal::{self, Cover, Header},
     sys::process,
 };
 
-/// A root that waits for its [`Go`].
+/// A root that waits for its [`StartRequest`].
 #[derive(Debug)]
 pub struct ForkedRoot {
     /// Where it waits.
@@ -42,7 +44,7 @@ pub struct ForkedRoot {
     pub pid: u32,
 }
 
-/// Forks a root off a young process; it waits for its [`Go`] at the other end of the socket. Only
+/// Forks a root off a young process; it waits for its [`StartRequest`] at the other end of the socket. Only
 /// for a process with one thread, and best before it has touched much memory: root and keeper live
 /// in a copy of it.
 ///
@@ -80,19 +82,19 @@ pub fn exec_root(executable: &str) -> io::Result<ForkedRoot> {
     })
 }
 
-/// The life of a root, from its fork (or exec) to its end. `client` is where [`Go`] comes from.
+/// The life of a root, from its fork (or exec) to its end. `client` is where [`StartRequest`] comes from.
 /// Returns the exit code.
 pub fn root_main(client: UnixStream, runner: &'static RunnerKind) -> u8 {
     if let Err(errno) = detach(&client) {
-        GoError::failed(format!("cannot detach: {errno}")).send(&client);
+        StartError::failed(format!("cannot detach: {errno}")).send(&client);
         return 70;
     }
-    let go = match Go::receive(&client) {
+    let go = match StartRequest::receive(&client) {
         Ok(Some(go)) => go,
         // The client found a mistake, or was killed: nothing has begun.
         Ok(None) => return 0,
         Err(error) => {
-            GoError::failed(format!("unreadable order: {error}")).send(&client);
+            StartError::failed(format!("unreadable order: {error}")).send(&client);
             return 70;
         }
     };
@@ -110,7 +112,7 @@ pub fn root_main(client: UnixStream, runner: &'static RunnerKind) -> u8 {
 ///
 /// # Errors
 /// Why it cannot begin.
-pub fn become_root(go: Go, runner: &'static RunnerKind) -> Result<u8, String> {
+pub fn become_root(go: StartRequest, runner: &'static RunnerKind) -> Result<u8, String> {
     let unable = |errno: Errno| format!("cannot prepare: {}", errno.desc());
     prepare("dewar-root", None).map_err(unable)?;
     let shared = begin(&go, runner, true).map_err(|refusal| refusal.message)?;
@@ -118,15 +120,19 @@ pub fn become_root(go: Go, runner: &'static RunnerKind) -> Result<u8, String> {
 }
 
 /// Opens everything that root and keeper share.
-fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Shared, GoError> {
+fn begin(
+    go: &StartRequest,
+    runner: &'static RunnerKind,
+    keeps_output: bool,
+) -> Result<Shared, StartError> {
     let path = &go.directory;
     let failed = |what: &str, error: &dyn std::fmt::Display| {
-        GoError::failed(format!("cannot {what} in {path}: {error}"))
+        StartError::failed(format!("cannot {what} in {path}: {error}"))
     };
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory =
         open(path.as_str(), flags, Mode::empty()).map_err(|errno| failed("work", &errno.desc()))?;
-    let busy = || GoError {
+    let busy = || StartError {
         busy: true,
         message: "somebody else looks after this task".to_owned(),
     };
@@ -146,7 +152,7 @@ fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Sha
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let live = nix::fcntl::openat(&directory, LIVE, flags, Mode::empty())
         .map_err(io::Error::from)
-        .and_then(|file| Live::map(&File::from(file)))
+        .and_then(|file| SharedState::map(&File::from(file)))
         .map_err(|error| failed("map live", &error))?;
     let listener =
         listen_at(&directory, SOCKET).map_err(|error| failed("listen at socket", &error))?;
@@ -159,7 +165,7 @@ fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Sha
         path: path.clone(),
         runner,
         open_files: raise_open_files().map_err(|error| failed("raise a limit", &error))?,
-        vault: None,
+        fd_sender: None,
         pipes: HashMap::new(),
     })
 }
@@ -199,10 +205,10 @@ fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStre
     }
     let ticks = process::stat(me as i32).map_or(0, |stat| stat.start_ticks);
     shared.live.set_holder(Holder::Root, me, ticks);
-    let holdings = match output::vault() {
-        Ok((vault, holdings)) => {
-            shared.vault = Some(Arc::new(vault));
-            Some(holdings)
+    let fd_store = match output::fd_store() {
+        Ok((fd_sender, fd_store)) => {
+            shared.fd_sender = Some(Arc::new(fd_sender));
+            Some(fd_store)
         }
         Err(error) => {
             tracing::warn!("pipes are held by the keeper alone: {error}");
@@ -212,7 +218,7 @@ fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStre
     // SAFETY: the root has one thread, so the child may run any code.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
-            drop(holdings);
+            drop(fd_store);
             let code = match keep(shared, header, client) {
                 Ok(()) => 0,
                 Err(message) => {
@@ -224,12 +230,12 @@ fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStre
         }
         Ok(ForkResult::Parent { child }) => {
             drop((client, header));
-            shared.vault = None;
-            let (is_over, holdings) = waits_for(child, holdings);
+            shared.fd_sender = None;
+            let (is_over, fd_store) = waits_for(child, fd_store);
             if is_over {
                 return 0;
             }
-            shared.pipes = holdings.map_or_else(HashMap::new, Holdings::into_pipes);
+            shared.pipes = fd_store.map_or_else(HashMap::new, FdStore::into_pipes);
             tracing::warn!("the keeper (pid {child}) died; the root takes its place");
             match Keeper::take_over(shared, None, Cover::Used).and_then(Keeper::run) {
                 Ok(()) => 0,
@@ -240,7 +246,7 @@ fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStre
             }
         }
         Err(errno) => {
-            let refusal = GoError::failed(format!("cannot fork: {}", errno.desc()));
+            let refusal = StartError::failed(format!("cannot fork: {}", errno.desc()));
             tracing::error!("{}", refusal.message);
             if let Some(client) = client {
                 refusal.send(&client);
@@ -263,7 +269,7 @@ fn keep(shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> R
 /// Waits for the keeper and holds what it hands over; true when it left because the task is over. What
 /// memory a busy time took is given back once the keeper has had time to start, or to end: there are
 /// better uses of the processor at that moment.
-fn waits_for(keeper: nix::unistd::Pid, mut holdings: Option<Holdings>) -> (bool, Option<Holdings>) {
+fn waits_for(keeper: nix::unistd::Pid, mut fd_store: Option<FdStore>) -> (bool, Option<FdStore>) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use std::os::fd::AsFd;
@@ -272,8 +278,8 @@ fn waits_for(keeper: nix::unistd::Pid, mut holdings: Option<Holdings>) -> (bool,
     let mut is_restless = true;
     while let Some(Ok(pidfd)) = &pidfd {
         let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        if let Some(holdings) = &holdings {
-            fds.push(PollFd::new(holdings.as_fd(), PollFlags::POLLIN));
+        if let Some(fd_store) = &fd_store {
+            fds.push(PollFd::new(fd_store.as_fd(), PollFlags::POLLIN));
         }
         let timeout = match is_restless {
             true => PollTimeout::from(SETTLE_MS),
@@ -287,11 +293,11 @@ fn waits_for(keeper: nix::unistd::Pid, mut holdings: Option<Holdings>) -> (bool,
             Ok(_) if fds[0].any() == Some(true) => break,
             Ok(_) => {
                 is_restless = true;
-                let is_open = holdings.as_mut().is_some_and(Holdings::receive);
+                let is_open = fd_store.as_mut().is_some_and(FdStore::receive);
                 if !is_open {
                     // The keeper is dying; what it handed over stays.
                     let code = wait(keeper);
-                    return (code, holdings);
+                    return (code, fd_store);
                 }
             }
             Err(Errno::EINTR) => {}
@@ -301,7 +307,7 @@ fn waits_for(keeper: nix::unistd::Pid, mut holdings: Option<Holdings>) -> (bool,
             }
         }
     }
-    (wait(keeper), holdings)
+    (wait(keeper), fd_store)
 }
 
 /// True when the keeper has ended well.
@@ -319,9 +325,9 @@ fn wait(keeper: nix::unistd::Pid) -> bool {
     }
 }
 
-impl GoError {
-    fn failed(message: String) -> GoError {
-        GoError {
+impl StartError {
+    fn failed(message: String) -> StartError {
+        StartError {
             busy: false,
             message,
         }

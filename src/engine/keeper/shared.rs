@@ -8,9 +8,9 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use super::output::{Pipes, Slot, Vault};
+use super::output::{FdSender, Pipes, Slot};
 use crate::{
-    engine::ipc::{Key, Live, RunnerKind},
+    engine::ipc::{Key, RunnerKind, SharedState},
     protocols::dewar::link as wire,
 };
 
@@ -20,14 +20,14 @@ pub(super) struct Shared {
     /// Held by root and keeper as long as either lives: nobody else looks after the task.
     pub _lock: OwnedFd,
     pub listener: OwnedFd,
-    pub live: Live,
+    pub live: SharedState,
     pub executable: String,
     pub path: String,
     pub runner: &'static RunnerKind,
     /// What the user's programs may open, as we found it: we may open more.
     pub open_files: (u64, u64),
     /// Where the root holds what the keeper reads, while there are two of us.
-    pub vault: Option<Arc<Vault>>,
+    pub fd_sender: Option<Arc<FdSender>>,
     /// What a dead keeper was reading.
     pub pipes: HashMap<Slot, Pipes>,
 }

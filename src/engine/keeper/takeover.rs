@@ -25,7 +25,7 @@ use super::{
     tasks::Mark,
 };
 use crate::{
-    engine::ipc::{Gate, GoError, JOURNAL, Key, open_directory},
+    engine::ipc::{Gate, JOURNAL, Key, StartError, open_directory},
     journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay},
     resources::{Group, Site},
     sys::{
@@ -47,7 +47,7 @@ impl Keeper {
     ) -> Result<Keeper, String> {
         let refuse = |message: String| {
             if let Some(client) = &client {
-                GoError {
+                StartError {
                     busy: false,
                     message: message.clone(),
                 }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     engine::{
         history::{Event, Growth},
-        ipc::{Holder, JOURNAL, LIVE, LinkError, LiveView, Request, frame_message},
+        ipc::{Holder, HoldersView, JOURNAL, LIVE, LinkError, Request, frame_message},
         plan,
     },
     journal::{self, Kind, Record, Snapshot},
@@ -348,7 +348,7 @@ impl Engine {
     }
 
     fn pids(&self) -> [Option<u32>; 3] {
-        let view = LiveView::read(&self.live).ok();
+        let view = HoldersView::read(&self.live).ok();
         let pid = |holder| view.as_ref().and_then(|view| view.pid(holder));
         [
             pid(Holder::Root),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::{
-        ipc::{Go, JOURNAL, RunnerKind},
+        ipc::{JOURNAL, RunnerKind, StartRequest},
         keeper::become_root,
         runner::{Overseer, runner_main},
     },
@@ -103,7 +103,7 @@ pub fn begin(wire: Wire, root: Option<&Path>, bounds: Bounds) -> Result<u8, Exec
         }),
         ..Header::default()
     };
-    let go = Go {
+    let go = StartRequest {
         directory,
         header: Some(header),
         executable: crate::engine::client::executable(),

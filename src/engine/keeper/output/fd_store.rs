@@ -49,28 +49,28 @@ const LENGTH: usize = 14;
 
 /// The keeper's end.
 #[derive(Debug)]
-pub(crate) struct Vault(OwnedFd);
+pub(crate) struct FdSender(OwnedFd);
 
 /// The root's end, and what it holds.
 #[derive(Debug)]
-pub(crate) struct Holdings {
+pub(crate) struct FdStore {
     socket: OwnedFd,
     pipes: HashMap<Slot, Pipes>,
 }
 
 /// # Errors
 /// What socketpair says.
-pub(crate) fn vault() -> io::Result<(Vault, Holdings)> {
+pub(crate) fn fd_store() -> io::Result<(FdSender, FdStore)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    let holdings = Holdings {
+    let fd_store = FdStore {
         socket: theirs,
         pipes: HashMap::new(),
     };
-    Ok((Vault(ours), holdings))
+    Ok((FdSender(ours), fd_store))
 }
 
-impl Vault {
+impl FdSender {
     /// Lets the root hold this too; false when it cannot.
     pub fn put(&self, slot: Slot, part: Part, fd: BorrowedFd<'_>) -> bool {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -100,7 +100,7 @@ impl Vault {
     }
 }
 
-impl Holdings {
+impl FdStore {
     /// Takes in what has come; false when the keeper's end is closed.
     pub fn receive(&mut self) -> bool {
         loop {
@@ -163,7 +163,7 @@ impl Holdings {
     }
 }
 
-impl AsFd for Holdings {
+impl AsFd for FdStore {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_pipe_outlives_both_its_ends_in_the_vault_until_it_is_let_go() {
-        let (vault, mut holdings) = vault().unwrap();
+        let (fd_sender, mut fd_store) = fd_store().unwrap();
         let slot = |run, number| Slot {
             key: Key {
                 task: 1,
@@ -193,12 +193,12 @@ mod tests {
             let (read, write) = std::io::pipe().unwrap();
             let mut write = File::from(OwnedFd::from(write));
             write.write_all(b"words").unwrap();
-            assert!(vault.put(slot(run, 1), Part::Source, read.as_fd()));
+            assert!(fd_sender.put(slot(run, 1), Part::Source, read.as_fd()));
         }
-        vault.let_go(slot(7, 1));
-        assert!(holdings.receive());
-        drop(vault);
-        let mut pipes = holdings.into_pipes();
+        fd_sender.let_go(slot(7, 1));
+        assert!(fd_store.receive());
+        drop(fd_sender);
+        let mut pipes = fd_store.into_pipes();
         assert_eq!(pipes.len(), 1);
         let source = pipes.remove(&slot(8, 1)).unwrap().source.unwrap();
         let mut text = String::new();

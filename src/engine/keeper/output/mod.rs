@@ -10,7 +10,7 @@ mod source;
 mod stream;
 mod sync;
 
-pub(crate) use fd_store::{Holdings, Part, Pipes, Slot, Vault, vault};
+pub(crate) use fd_store::{FdSender, FdStore, Part, Pipes, Slot, fd_store};
 pub(crate) use files::{LOGS, directory, open_log};
 pub(crate) use pump::{Pump, PumpEvent};
 pub(crate) use source::Source;

@@ -26,7 +26,7 @@ use nix::{
 };
 
 use super::{
-    fd_store::Vault,
+    fd_store::FdSender,
     source::Source,
     stream::{Moved, Stream, Tools},
 };
@@ -98,8 +98,8 @@ impl Shared {
 }
 
 impl Pump {
-    /// Starts the thread; `vault` is where another hand is kept on what it reads.
-    pub fn start(vault: Option<Arc<Vault>>) -> io::Result<Pump> {
+    /// Starts the thread; `fd_sender` is where another hand is kept on what it reads.
+    pub fn start(fd_sender: Option<Arc<FdSender>>) -> io::Result<Pump> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let shared = Arc::new(Shared {
             mail: Mutex::default(),
@@ -112,7 +112,7 @@ impl Pump {
         thread::Builder::new()
             .name("pump".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || run(&theirs, &epoll, vault.as_deref()))?;
+            .spawn(move || run(&theirs, &epoll, fd_sender.as_deref()))?;
         Ok(Pump { shared })
     }
 
@@ -196,7 +196,7 @@ struct Reading {
 impl Reading {
     /// Moves a turn's worth; `None` at the end of the output. One chatty process must not keep the
     /// others waiting: epoll comes back to it. True when a pause would do it good.
-    fn turn(&mut self, tools: &mut Tools, vault: Option<&Vault>) -> Option<bool> {
+    fn turn(&mut self, tools: &mut Tools, fd_sender: Option<&FdSender>) -> Option<bool> {
         let mut moved = 0;
         let mut is_empty = false;
         // What is on the stage is nobody's business but ours: no event tells of it.
@@ -216,7 +216,7 @@ impl Reading {
         self.last = Instant::now();
         if !is_empty || moved >= SHORT {
             // A pipe that was full takes more from now on.
-            self.is_large = self.is_large || self.stream.expect_much(vault);
+            self.is_large = self.is_large || self.stream.expect_much(fd_sender);
             self.short = CHATTY;
         } else if is_soon {
             self.short = self.short.saturating_add(1);
@@ -224,13 +224,13 @@ impl Reading {
             self.short = 0;
         }
         if self.short == CHATTY && !self.is_large {
-            self.is_large = self.stream.expect_much(vault);
+            self.is_large = self.stream.expect_much(fd_sender);
         }
         Some(self.short >= CHATTY && self.is_large && moved < SHORT)
     }
 }
 
-fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
+fn run(shared: &Shared, epoll: &Epoll, fd_sender: Option<&FdSender>) {
     let mut tools = match Tools::new() {
         Ok(tools) => tools,
         Err(error) => return tracing::error!("the pump cannot start: {error}"),
@@ -255,13 +255,13 @@ fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
             if id != WAKE {
                 let turn = streams
                     .get_mut(&id)
-                    .and_then(|one| one.turn(&mut tools, vault));
+                    .and_then(|one| one.turn(&mut tools, fd_sender));
                 match turn {
                     Some(is_short) => {
                         pauses &= is_short;
                         is_chatty |= is_short;
                     }
-                    None => finish(shared, epoll, &mut streams, id, vault),
+                    None => finish(shared, epoll, &mut streams, id, fd_sender),
                 }
                 continue;
             }
@@ -283,9 +283,9 @@ fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
                     .is_ok();
                 // What a dead keeper left on its way wakes nobody.
                 let is_over =
-                    reading.stream.is_staged() && reading.turn(&mut tools, vault).is_none();
+                    reading.stream.is_staged() && reading.turn(&mut tools, fd_sender).is_none();
                 if !is_watched || is_over {
-                    finish(shared, epoll, &mut streams, next, vault);
+                    finish(shared, epoll, &mut streams, next, fd_sender);
                 }
                 next += 1;
             }
@@ -309,13 +309,13 @@ fn finish(
     epoll: &Epoll,
     streams: &mut HashMap<u64, Reading>,
     id: u64,
-    vault: Option<&Vault>,
+    fd_sender: Option<&FdSender>,
 ) {
     let Some(Reading { stream, .. }) = streams.remove(&id) else {
         return;
     };
-    if let Some(vault) = vault {
-        vault.let_go(stream.slot);
+    if let Some(fd_sender) = fd_sender {
+        fd_sender.let_go(stream.slot);
     }
     // It may never have been added; dropping the descriptor removes it in any case.
     let _ = epoll.delete(&*stream.source);

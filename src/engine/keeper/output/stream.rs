@@ -26,7 +26,7 @@ use nix::{
 };
 
 use super::{
-    fd_store::{Part, Slot, Vault},
+    fd_store::{FdSender, Part, Slot},
     files,
     source::Source,
     sync::Syncer,
@@ -154,10 +154,10 @@ impl Stream {
 
     /// The process writes much. Makes room for what it writes during a pause, and a stage if somebody
     /// holds on to that too; false when the system gives no room.
-    pub fn expect_much(&mut self, vault: Option<&Vault>) -> bool {
-        if let (None, Some(vault)) = (&self.stage, vault)
+    pub fn expect_much(&mut self, fd_sender: Option<&FdSender>) -> bool {
+        if let (None, Some(fd_sender)) = (&self.stage, fd_sender)
             && let Ok((read, write)) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-            && vault.put(self.slot, Part::Stage, read.as_fd())
+            && fd_sender.put(self.slot, Part::Stage, read.as_fd())
             && let Ok(read) = Source::of(read)
         {
             let write = Some(write);
@@ -514,12 +514,13 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out_whole_and_cut_at_newlines() {
         for (copies, has_stage) in [(false, false), (true, false), (false, true), (true, true)] {
-            let (vault, _holdings) = crate::engine::keeper::output::fd_store::vault().unwrap();
+            let (fd_sender, _fd_store) =
+                crate::engine::keeper::output::fd_store::fd_store().unwrap();
             let directory = tempfile::tempdir().unwrap();
             let (mut stream, mut theirs) = stream(directory.path(), 50);
             stream.copies = copies;
             if has_stage {
-                stream.expect_much(Some(&vault));
+                stream.expect_much(Some(&fd_sender));
                 assert!(stream.stage.is_some());
             }
             let mut tools = Tools::new().unwrap();

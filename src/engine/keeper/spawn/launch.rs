@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::{
-        ipc::{Key, Live},
+        ipc::{Key, SharedState},
         keeper::{
             namespaces::Entrance,
             output::{self, Pipes, Policy, Slot, Source, Stream},
@@ -26,7 +26,7 @@ use crate::{
     },
     protocols::dewar::link as wire,
     resources::{Doors, Group},
-    sandbox::private::Den,
+    sandbox::private::InitProcess,
 };
 
 /// A launched child and what its keeper holds of it.
@@ -60,7 +60,7 @@ pub(crate) fn launch(
     key: Key,
     command: &wire::Launch,
     setting: &Setting,
-    live: &Live,
+    live: &SharedState,
     slot: usize,
     bounds: Bounds<'_>,
 ) -> io::Result<Launched> {
@@ -73,7 +73,7 @@ pub(crate) fn launch(
 fn fork_with(
     command: &wire::Launch,
     setting: &Setting,
-    live: &Live,
+    live: &SharedState,
     slot: usize,
     outputs: Outputs,
     bounds: Bounds<'_>,
@@ -118,7 +118,7 @@ fn fork_with(
         doors: doors.others.iter().map(AsRawFd::as_raw_fd).collect(),
         birth: doors.birth.as_ref().map(AsRawFd::as_raw_fd),
         instead: doors.instead.as_ref().map(AsRawFd::as_raw_fd),
-        entry: den.map(Den::entry),
+        entry: den.map(InitProcess::entry),
         arguments: setting.arguments,
         confinement,
         ignored_signals: &setting.ignored_signals,
@@ -143,7 +143,7 @@ fn fork_with(
 pub(crate) fn launch_probe(
     command: &wire::Launch,
     setting: &Setting,
-    live: &Live,
+    live: &SharedState,
     slot: usize,
     output: &File,
     bounds: Bounds<'_>,

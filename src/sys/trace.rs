@@ -7,7 +7,7 @@ pub fn start() {
     start_with(tracing::Level::WARN);
 }
 
-/// As [`start`], with another level where nobody says one.
+/// As [`start`], with another level where DEWAR_LOG says none.
 pub fn start_with(default: tracing::Level) {
     let wanted = std::env::var("DEWAR_LOG").ok();
     let level = wanted.and_then(|level| level.parse().ok());

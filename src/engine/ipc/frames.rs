@@ -1,8 +1,8 @@
 //! The frames of the link between keeper and runner: `length:u32 LE, protobuf`.
 //!
 //! Both sides are ours, and still neither believes the other blindly: a length or a message that
-//! cannot be is a [`LinkError`]. A broken link says nothing about a journal; it costs the runner that
-//! is at its other end. What the messages ask for is not looked at here.
+//! cannot be is a [`LinkError`]. A broken link says nothing about a journal; it costs the runner
+//! that is at its other end. What the messages ask for is not looked at here.
 
 use prost::Message;
 use thiserror::Error;

@@ -1,10 +1,10 @@
 //! The few facts that must be seen in the instant their writer dies: a small shared mapping.
 //!
-//! It holds who root, keeper and runner are, and one slot per launch in flight. A child that passes
-//! its gate turns its slot from GATED to PASSED with one compare-and-swap; a successor that finds a
-//! run without an exec record turns GATED to REVOKED the same way. Whoever wins is right: a revoked
-//! child leaves without effect. The mapping is a file, so it also outlives root and keeper together;
-//! it is never synced, because after a reboot nothing in it means anything.
+//! It holds who root, keeper and runner are, and one slot per launch in flight. A child that
+//! passes its gate turns its slot from GATED to PASSED with one compare-and-swap; a successor that
+//! finds a run without an exec record turns GATED to REVOKED the same way. The one that wins is
+//! right: a revoked child leaves without effect. The mapping is a file, so it also outlives root
+//! and keeper together; it is never synced, because after a reboot nothing in it means anything.
 #![allow(unsafe_code)]
 
 use std::{
@@ -22,17 +22,17 @@ use super::run_key::Key;
 
 const SIZE: usize = 16 << 10;
 const WORDS: usize = SIZE / 4;
-/// Words before the first slot.
+/// How many words are before the first slot.
 const HEAD: usize = 16;
-/// State, task, process, run, error.
+/// The words of a slot: state, task, process, run, error.
 const SLOT_WORDS: usize = 5;
 /// Launches that can be in flight at once.
 pub(super) const SLOTS: usize = (WORDS - HEAD) / SLOT_WORDS;
 
 const ERROR: usize = 4;
 
-/// No run: a health check's script.
-const PROBE: Key = Key {
+/// The key of no run: a slot with it is of a health check's script.
+const SCRIPT: Key = Key {
     task: 0,
     process: u32::MAX,
     run: 0,
@@ -44,14 +44,14 @@ const PASSED: u32 = 2;
 const FAILED: u32 = 3;
 const REVOKED: u32 = 4;
 
-/// One of our own processes.
+/// One of the three processes that look after a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// The one that waits above.
+    /// The root, which waits above the keeper.
     Root,
-    /// The parent of the task's processes.
+    /// The keeper, the parent of the task's processes.
     Keeper,
-    /// The one that decides.
+    /// The runner, which decides.
     Runner,
 }
 
@@ -68,7 +68,7 @@ pub(crate) enum Gate {
     Revoked,
 }
 
-/// The mapping.
+/// The mapping that root, keeper and children share.
 #[derive(Debug)]
 pub struct SharedState {
     words: NonNull<AtomicU32>,
@@ -113,12 +113,12 @@ impl SharedState {
     }
 
     /// Takes a free slot for a health check's script.
-    pub(crate) fn take_probe_slot(&self) -> Option<usize> {
-        self.take_slot(PROBE)
+    pub(crate) fn take_script_slot(&self) -> Option<usize> {
+        self.take_slot(SCRIPT)
     }
 
     /// Which process the script is: pid, and the lower half of its start time.
-    pub(crate) fn set_probe(&self, slot: usize, pid: i32, start_ticks: u64) {
+    pub(crate) fn set_script(&self, slot: usize, pid: i32, start_ticks: u64) {
         self.word(base(slot) + 1)
             .store(pid as u32, Ordering::SeqCst);
         self.word(base(slot) + 3)
@@ -127,16 +127,16 @@ impl SharedState {
 
     /// Frees the slots of a dead keeper's scripts and tells which processes they are: pid, and the
     /// lower half of the start time. One whose slot does not say so never passed its gate.
-    pub(crate) fn forget_probes(&self) -> Vec<(i32, u32)> {
+    pub(crate) fn forget_scripts(&self) -> Vec<(i32, u32)> {
         let word =
             |slot: usize, offset: usize| self.word(base(slot) + offset).load(Ordering::SeqCst);
-        let probes = (0..SLOTS)
-            .filter(|slot| word(*slot, 0) != FREE && word(*slot, 2) == PROBE.process)
+        let scripts = (0..SLOTS)
+            .filter(|slot| word(*slot, 0) != FREE && word(*slot, 2) == SCRIPT.process)
             .map(|slot| {
                 self.free_slot(slot);
                 (word(slot, 1) as i32, word(slot, 3))
             });
-        probes.filter(|(pid, _)| *pid > 0).collect()
+        scripts.filter(|(pid, _)| *pid > 0).collect()
     }
 
     pub(crate) fn has_free_slot(&self) -> bool {
@@ -229,14 +229,14 @@ impl Pass<'_> {
     }
 }
 
-/// Somebody else's mapping, only to look: who is there?
+/// Root, keeper and runner, as the mapping of another process names them.
 #[derive(Debug)]
 pub struct HoldersView {
     holders: [(u32, u64); 3],
 }
 
 impl HoldersView {
-    /// Reads `file`.
+    /// Reads the holders from `file`.
     ///
     /// # Errors
     /// What read says.

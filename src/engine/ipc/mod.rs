@@ -1,7 +1,7 @@
 //! What root, keeper, runner and clients say to each other, and where the files of a task are.
 //!
-//! Field numbers and names of files are for ever: programs of different versions meet here. This room starts
-//! nothing and decides nothing.
+//! Field numbers and names of files are for ever: programs of different versions meet here. This
+//! room starts nothing and decides nothing.
 
 mod frames;
 mod layout;

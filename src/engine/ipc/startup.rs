@@ -20,7 +20,7 @@ pub use wire::StartRequest;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename = "refused")]
 pub struct StartError {
-    /// Somebody else already looks after this task.
+    /// Another root already looks after this task.
     pub busy: bool,
     /// What went wrong.
     pub message: String,
@@ -38,7 +38,7 @@ pub(crate) enum Unreadable {
 }
 
 impl StartRequest {
-    /// Sends it.
+    /// Sends the request to a root.
     ///
     /// # Errors
     /// What write says; `BrokenPipe` when the root is gone.
@@ -46,7 +46,7 @@ impl StartRequest {
         socket.write_all(&frame_message(self))
     }
 
-    /// Waits for it; `None` when the client left without a word.
+    /// Waits for the request; `None` when the client left without a word.
     ///
     /// # Errors
     /// What read says; that the client sent something else.
@@ -68,6 +68,14 @@ impl StartRequest {
 }
 
 impl StartError {
+    /// Something went wrong.
+    pub(crate) fn failed(message: String) -> StartError {
+        StartError {
+            busy: false,
+            message,
+        }
+    }
+
     pub(crate) fn send(&self, mut socket: &UnixStream) {
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');

@@ -225,7 +225,7 @@ impl Launches {
 pub fn check_isolation(task: &Task, sandbox: &Path) -> Result<(), String> {
     match task.isolation.level {
         Level::Directory => Ok(()),
-        Level::Private => try_private(sandbox, &private(task)),
+        Level::Private => try_private(sandbox, &private(task)).map_err(|error| error.to_string()),
     }
 }
 

@@ -108,7 +108,7 @@ pub fn begin(wire: Wire, root: Option<&Path>, bounds: Bounds) -> Result<u8, Exec
         header: Some(header),
         executable: crate::engine::client::executable(),
     };
-    become_root(go, &EXECUTOR_RUNNER).map_err(ExecutorError::Failed)
+    become_root(go, &EXECUTOR_RUNNER).map_err(|error| ExecutorError::Failed(error.to_string()))
 }
 
 fn own_directory(sandbox: &Path) -> std::io::Result<PathBuf> {

@@ -1,8 +1,10 @@
-//! The root keeps a second hand on every pipe that the keeper reads: what is in a pipe when the keeper
-//! dies is still there when the root takes its place, also if the process has ended meanwhile.
+//! A store of file descriptors in the root: a copy of every pipe that the keeper reads. What is in
+//! a pipe when the keeper dies is still there when the root takes its place, also if the process
+//! has ended meanwhile.
 //!
-//! The keeper hands descriptors over as it gets them; the root only holds them. Nothing waits for the
-//! root: when it does not take them fast enough, a pipe has one hand less, and that is logged.
+//! The keeper hands copies over as it gets descriptors; the root only holds them. Nothing waits
+//! for the root: when it does not take copies fast enough, a pipe is held by the keeper alone, and
+//! that is logged.
 
 use std::{
     collections::HashMap,
@@ -29,12 +31,13 @@ pub(crate) struct Slot {
 /// What is held of one output.
 #[derive(Debug, Default)]
 pub(crate) struct Pipes {
-    /// The process writes there.
+    /// The pipe that the process writes to.
     pub source: Option<OwnedFd>,
-    /// On its way from there into the file.
+    /// The pipe between that one and the file, where there is one.
     pub stage: Option<OwnedFd>,
 }
 
+/// Which pipe of an output is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Part {
@@ -42,22 +45,24 @@ pub(crate) enum Part {
     Stage = 2,
 }
 
-/// Nothing is to be held any more.
+/// Says that nothing of an output is to be held any more.
 const LET_GO: u8 = 0;
-/// Part, number, task, process, run.
+/// The length of a message: part, number, task, process, run.
 const LENGTH: usize = 14;
 
-/// The keeper's end.
+/// The keeper's end of the store: what it hands over, and what the root may close.
 #[derive(Debug)]
 pub(crate) struct FdSender(OwnedFd);
 
-/// The root's end, and what it holds.
+/// The root's end of the store, and what it holds.
 #[derive(Debug)]
 pub(crate) struct FdStore {
     socket: OwnedFd,
     pipes: HashMap<Slot, Pipes>,
 }
 
+/// Makes a store and its two ends.
+///
 /// # Errors
 /// What socketpair says.
 pub(crate) fn fd_store() -> io::Result<(FdSender, FdStore)> {
@@ -156,7 +161,7 @@ impl FdStore {
         }
     }
 
-    /// All that is held, for whoever reads on.
+    /// All that is held, for the keeper that reads on.
     pub fn into_pipes(mut self) -> HashMap<Slot, Pipes> {
         self.receive();
         self.pipes
@@ -179,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_outlives_both_its_ends_in_the_vault_until_it_is_let_go() {
+    fn a_pipe_outlives_both_its_ends_in_the_store_until_it_is_let_go() {
         let (fd_sender, mut fd_store) = fd_store().unwrap();
         let slot = |run, number| Slot {
             key: Key {

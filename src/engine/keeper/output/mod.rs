@@ -1,7 +1,7 @@
 //! Output of processes: log files, and the pump that moves it from pipes into rotated ones.
 //!
-//! Invariant: a byte leaves its pipe in the system call that puts it into the file, so no death loses or
-//! doubles one. The thread that pumps neither signals nor reaps.
+//! Invariant: a byte leaves its pipe in the system call that puts it into the file, so no death
+//! loses or doubles one. The thread that pumps neither signals nor reaps.
 
 mod fd_store;
 mod files;

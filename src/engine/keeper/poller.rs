@@ -12,7 +12,7 @@ const KIND_SHIFT: u32 = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(super) enum Token {
-    /// SIGCHLD.
+    /// A pending SIGCHLD.
     Signal = 1,
     /// The socket to the runner.
     Link,

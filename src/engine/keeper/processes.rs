@@ -26,7 +26,7 @@ impl Keeper {
     }
 
     /// All processes of the task: what is below the keeper, and what an earlier one left elsewhere.
-    pub(super) fn everything(&self, task: u32, snapshot: &Snapshot) -> Vec<Stat> {
+    pub(super) fn processes_of(&self, task: u32, snapshot: &Snapshot) -> Vec<Stat> {
         let me = std::process::id() as i32;
         let spared = self.link.pid();
         let ours = (spared, self.namespaces.init_of(task));
@@ -50,25 +50,23 @@ impl Keeper {
                 .tasks
                 .get(task)
                 .is_none_or(|kept| kept.grouped().is_empty())
-            && self
-                .strangers()
-                .is_ok_and(|found| !found.iter().any(is_its))
+            && self.orphans().is_ok_and(|found| !found.iter().any(is_its))
     }
 
     /// Our living children that are neither a run's first process nor the runner: orphans. None is
     /// believed only if no child died during the look: what a dying one leaves behind becomes our
     /// child when the list was read already.
-    pub(super) fn strangers(&self) -> std::io::Result<Vec<Stat>> {
+    pub(super) fn orphans(&self) -> std::io::Result<Vec<Stat>> {
         loop {
             self.take_signals();
-            let found = self.look_for_strangers()?;
+            let found = self.look_for_orphans()?;
             if !found.is_empty() || !self.take_signals() {
                 return Ok(found);
             }
         }
     }
 
-    fn look_for_strangers(&self) -> std::io::Result<Vec<Stat>> {
+    fn look_for_orphans(&self) -> std::io::Result<Vec<Stat>> {
         let runner = self.link.pid();
         let mut found = Vec::new();
         for pid in process::children()? {
@@ -102,9 +100,9 @@ impl Keeper {
 
     /// Waits for the ends of orphans that are not the keeper's children: SIGCHLD does not tell of
     /// them.
-    pub(super) fn watch_orphans(&mut self, strangers: &[Stat]) {
+    pub(super) fn watch_orphans(&mut self, orphans: &[Stat]) {
         let me = std::process::id() as i32;
-        for stat in strangers.iter().filter(|stat| stat.parent != me) {
+        for stat in orphans.iter().filter(|stat| stat.parent != me) {
             if self.namespaces.has_orphan(stat.pid) {
                 continue;
             }

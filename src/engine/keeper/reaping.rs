@@ -29,11 +29,11 @@ impl Keeper {
         if !std::mem::take(&mut self.children_changed) {
             return;
         }
-        let strangers = match self.strangers() {
-            Ok(strangers) => strangers,
+        let orphans = match self.orphans() {
+            Ok(orphans) => orphans,
             Err(error) => give_up(&error),
         };
-        self.reap_ended(&strangers);
+        self.reap_ended(&orphans);
         self.cgroups.remove_left();
         let ending: Vec<u32> = self
             .tasks
@@ -42,12 +42,12 @@ impl Keeper {
             .map(|(task, _)| task)
             .collect();
         for task in ending {
-            self.look_after_ending(task, &strangers);
+            self.look_after_ending(task, &orphans);
         }
     }
 
     /// A task that is being killed, or whose runner waits until nothing of it is left.
-    fn look_after_ending(&mut self, task: u32, strangers: &[process::Stat]) {
+    fn look_after_ending(&mut self, task: u32, orphans: &[process::Stat]) {
         // What hides from all marks is known by its group.
         let grouped = self
             .tasks
@@ -59,18 +59,18 @@ impl Keeper {
                 || grouped.contains(&stat.pid)
                 || init == Some(stat.parent)
         };
-        let has_strangers = strangers.iter().any(is_its);
+        let has_orphans = orphans.iter().any(is_its);
         let has_strays = |keeper: &Keeper| task == 0 && keeper.has_live_strays();
         let kills = self.tasks.get(task).is_some_and(|kept| kept.killing_all);
-        if kills && (has_strangers || has_strays(self)) {
+        if kills && (has_orphans || has_strays(self)) {
             // What was forked while it was being killed.
-            if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
+            if let Err(error) = tree::kill_all(|snapshot| self.processes_of(task, snapshot)) {
                 give_up(&error);
             }
             self.watch_strays();
         }
-        self.watch_orphans(strangers);
-        let is_empty = !has_strangers && self.runs.all_ended(task) && !has_strays(self);
+        self.watch_orphans(orphans);
+        let is_empty = !has_orphans && self.runs.all_ended(task) && !has_strays(self);
         if let Some(kept) = self.tasks.get_mut(task)
             && kept.awaiting_empty
             && is_empty
@@ -82,13 +82,13 @@ impl Keeper {
     }
 
     /// Reaps the runs of whose sessions nothing is left; the rest of each session is killed.
-    fn reap_ended(&mut self, strangers: &[process::Stat]) {
+    fn reap_ended(&mut self, orphans: &[process::Stat]) {
         for index in self.runs.take_lingering() {
             let Some(run) = self.runs.get(index) else {
                 continue;
             };
             let session = run.pid;
-            if !run.stopping && strangers.iter().any(|stat| stat.session == session) {
+            if !run.stopping && orphans.iter().any(|stat| stat.session == session) {
                 let me = std::process::id() as i32;
                 let killed = tree::kill_all(|snapshot: &Snapshot| {
                     let below = snapshot.below(me, None).into_iter();
@@ -96,7 +96,7 @@ impl Keeper {
                 });
                 match killed {
                     Ok(_) => {
-                        self.watch_orphans(strangers);
+                        self.watch_orphans(orphans);
                         self.runs.linger(index);
                         continue;
                     }

@@ -35,7 +35,7 @@ impl Keeper {
                     let mut runs = self.runs.of_task(task);
                     runs.find(|run| run.pid == stat.session || snapshot.is_below(stat.pid, run.pid))
                 };
-                for stat in self.everything(task, &snapshot) {
+                for stat in self.processes_of(task, &snapshot) {
                     let is_first = targets.iter().any(|(target, _)| target.pid == stat.pid);
                     if !is_first && !stat.is_dead() {
                         let signal = owner(&stat)
@@ -83,7 +83,7 @@ impl Keeper {
     /// What is below the first process of a run, or in its session.
     fn tree_of(&self, key: Key, first: i32, snapshot: &Snapshot) -> Vec<Stat> {
         let mut tree = snapshot.below(first, None);
-        let ours = self.everything(key.task, snapshot);
+        let ours = self.processes_of(key.task, snapshot);
         tree.extend(ours.iter().filter(|stat| stat.session == first));
         tree
     }
@@ -118,7 +118,7 @@ impl Keeper {
             kept.kill_grouped();
         }
         self.namespaces.kill(task);
-        if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
+        if let Err(error) = tree::kill_all(|snapshot| self.processes_of(task, snapshot)) {
             give_up(&error);
         }
         self.watch_strays();
@@ -131,7 +131,7 @@ impl Keeper {
         let Ok(snapshot) = Snapshot::take() else {
             return;
         };
-        let mut left = self.everything(task, &snapshot);
+        let mut left = self.processes_of(task, &snapshot);
         left.retain(|stat| !stat.is_dead());
         let runs = self.runs.of_task(task);
         let runs: Vec<(Key, i32)> = runs.map(|run| (run.key, run.pid)).collect();

@@ -43,7 +43,7 @@ pub enum BuildError {
     /// One step failed; all that came before it is undone.
     #[error("cannot {step}: {source}")]
     Step {
-        /// Which.
+        /// The step that failed, in words.
         step: String,
         /// What the system said.
         source: io::Error,
@@ -58,7 +58,7 @@ pub enum BuildError {
 pub struct InitProcess {
     /// The init, as we see it.
     pub pid: i32,
-    /// The same.
+    /// The init, to wait for and to signal.
     pub pidfd: OwnedFd,
     /// Unconfirmed as long as it is there.
     socket: Option<UnixStream>,

@@ -79,7 +79,7 @@ pub enum Place {
     },
     /// Files in memory.
     Tmpfs {
-        /// Where.
+        /// Where the task finds it.
         to: PathBuf,
         /// At most so many bytes.
         size: u64,

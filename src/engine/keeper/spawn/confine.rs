@@ -17,7 +17,7 @@ pub(crate) struct Confinement<'a> {
     /// The capabilities that it may have, as a mask; `None`: whatever it has.
     pub capabilities: Option<u64>,
     pub no_new_privs: bool,
-    /// Landlock's rules.
+    /// Landlock's rules for its paths.
     pub ruleset: Option<BorrowedFd<'a>>,
     /// Filters of system calls, the last one is asked first.
     pub filters: &'a [Vec<seccompiler::sock_filter>],

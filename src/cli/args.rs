@@ -169,7 +169,8 @@ A second one with the same --root waits and takes its place. SIGTERM ends it; ta
     #[command(after_help = "Examples:
   dewar schema > dewar.schema.json
   # then, as the first line of a task file:
-  # yaml-language-server: $schema=./dewar.schema.json")]
+  # yaml-language-server: $schema=./dewar.schema.json
+  dewar schema --output > dewar.output.schema.json")]
     Schema(SchemaArgs),
     /// Print completions for a shell
     #[command(after_help = "Examples:

@@ -61,7 +61,7 @@ pub(crate) fn make_room(task: &Task, id: &str, root: u32) {
 /// is asked for one first.
 fn look(task: &Task, id: &str, root: u32) -> (Survey, Result<(), DelegateError>) {
     let survey = Survey::take();
-    let is_wanted = !survey.problems(task, Whose::Everybodys).is_empty();
+    let is_wanted = !survey.problems(task, Whose::All).is_empty();
     if !is_wanted || !survey.hierarchies.could_be_delegated() {
         return (survey, Ok(()));
     }

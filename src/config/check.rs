@@ -1,4 +1,6 @@
-//! What must hold between the parts of a task.
+//! What must hold between the parts of a task: names, orders, conditions, stages, cycles.
+//!
+//! A field alone is checked where it is decoded.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -143,7 +145,7 @@ fn check_edge(edge: &Edge<'_>, diagnostics: &mut Diagnostics) {
                 edge.span,
                 format!("`{to}` cannot wait for `{from}`, which is ephemeral"),
             )
-            .help("nobody waits for an ephemeral process, except another one");
+            .help("only an ephemeral process can wait for an ephemeral one");
     }
 }
 

@@ -1,13 +1,16 @@
-//! Mistakes, with their place, for people.
+//! Mistakes in a file, each with its place and a hint, and how people are shown them.
+//!
+//! Every stage adds to one list; nothing stops at the first mistake. What is a mistake is
+//! decided elsewhere.
 
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-/// Nobody reads more at a time.
+/// The most mistakes that are shown; the number of the others is added.
 const SHOWN: usize = 100;
 
-/// How bad it is.
+/// How bad a mistake is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The task is refused.
@@ -16,18 +19,18 @@ pub enum Severity {
     Warning,
 }
 
-/// One mistake.
+/// One mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong.
+    /// What is wrong, as one line.
     pub message: String,
-    /// Where, in bytes of the source.
+    /// The place of the mistake, in bytes of the source.
     pub span: Range<usize>,
     /// What is wrong right there, short; may be empty.
     pub label: String,
-    /// What to do.
+    /// What to do about it.
     pub help: Option<String>,
 }
 
@@ -80,13 +83,13 @@ impl Diagnostics {
         self.list.iter().any(|one| one.severity == Severity::Error)
     }
 
-    /// How many errors there are.
+    /// The number of errors; warnings do not count.
     pub fn errors(&self) -> usize {
         let errors = self.list.iter();
         errors.filter(|one| one.severity == Severity::Error).count()
     }
 
-    /// All of them, in the order of the file.
+    /// All mistakes, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }
@@ -96,7 +99,7 @@ impl Diagnostics {
         self.list.dedup();
     }
 
-    /// As a person reads them: message, place with a caret, advice.
+    /// The mistakes as text for people: message, place with a caret, hint. `path` names the file.
     pub fn render(&self, source: &str, path: &str, colours: bool) -> String {
         let renderer = match colours {
             true => Renderer::styled(),

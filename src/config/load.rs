@@ -1,4 +1,7 @@
-//! A task file from its text to tasks.
+//! A task file from its text to tasks: parse, expand templates, decode, check.
+//!
+//! A file may hold several tasks, and a scheduler puts data around a task. What is known only where
+//! the task runs (its id, ports, host) comes as [`Bindings`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,29 +28,29 @@ pub struct Document {
     source: String,
     tasks: Vec<Node>,
     forgives_unknown: bool,
-    /// What stood around the only task.
+    /// The map that stood around the only task.
     outer: Option<Node>,
 }
 
 /// A task that is ready to run, with what to warn about.
 #[derive(Debug)]
 pub struct Resolved {
-    /// The task.
+    /// The task, with every default filled in.
     pub task: Task,
-    /// Warnings only.
+    /// Warnings; there are no errors.
     pub diagnostics: Diagnostics,
 }
 
-/// What a scheduler says around a task.
+/// What a scheduler puts around a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wrapper {
-    /// `mesos.instance`.
+    /// The number of the instance, `{{mesos.instance}}`.
     pub instance: Option<u32>,
     /// The user that runs it.
     pub role: Option<String>,
-    /// Of its job.
+    /// The environment of its job.
     pub environment: Option<String>,
-    /// What else was said and means nothing here.
+    /// Names of other fields around the task; they mean nothing to this executor.
     pub ignored: Vec<String>,
 }
 
@@ -56,7 +59,7 @@ impl Document {
     /// stream of documents is several tasks, as is `{tasks: [...]}`).
     ///
     /// # Errors
-    /// Where it stops being JSON or YAML.
+    /// When it is no JSON or YAML, with the place where that shows.
     pub fn parse(source: &str, is_json: bool) -> Result<Document, Diagnostics> {
         let mut diagnostics = Diagnostics::default();
         let documents = match is_json {
@@ -89,7 +92,7 @@ impl Document {
         }
     }
 
-    /// The one thing that the file has.
+    /// The task of a file that has one only.
     pub(super) fn only(&self) -> Option<&Node> {
         match self.tasks.as_slice() {
             [node] => Some(node),
@@ -139,8 +142,8 @@ impl Document {
         Some(wrapper)
     }
 
-    /// The health check that was given around the task (see [`take_wrapper`](Self::take_wrapper)): a script, or
-    /// GET at the port called `health`, where there is one.
+    /// The health check that was given around the task (see [`take_wrapper`](Self::take_wrapper)):
+    /// a script, or GET at the port called `health`, where there is one.
     pub fn outer_health(&self, bindings: &Bindings) -> Option<Health> {
         let outer = self.outer.as_ref()?;
         let mut ignored = Diagnostics::default();
@@ -179,7 +182,7 @@ impl Document {
     /// The task at `index`, complete and checked.
     ///
     /// # Errors
-    /// Every mistake there is.
+    /// When there are mistakes: all of them, and the warnings too.
     pub fn resolve(&self, index: usize, bindings: &Bindings) -> Result<Resolved, Diagnostics> {
         let mut diagnostics = Diagnostics::default();
         if self.forgives_unknown {

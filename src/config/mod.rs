@@ -1,4 +1,5 @@
-//! Task files: from text to a validated, fully resolved [`Task`](crate::task::Task), or to every mistake at once.
+//! Task files: from text to a validated, fully resolved [`Task`](crate::task::Task), or to every
+//! mistake at once.
 //!
 //! text → `node` tree with places → templates → `decode` → `check`. Every stage collects all
 //! mistakes; the next one works with what is left.

@@ -1,7 +1,7 @@
 //! Job files: how many instances of a task a cluster runs, where, and how they are replaced.
 //!
-//! A job is a map with a `task` in it: the task itself, or the path of a task file (whoever reads the
-//! file reads that too and gives both texts). The vocabulary is Aurora's.
+//! A job is a map with a `task` in it: the task itself, or the path of a task file. This file opens
+//! no files: the caller gives both texts. The vocabulary is Aurora's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::task::{Job, Task, UpdateConfig, is_name};
 
-/// Bytes of a task that is sent to a master, and kept.
+/// Bytes of the largest task: it is sent to a master for every instance, and kept in the journal.
 const LARGEST_TASK: usize = 1 << 20;
 
 /// The texts that a job is read from.
@@ -25,26 +25,26 @@ const LARGEST_TASK: usize = 1 << 20;
 pub struct JobSource<'s> {
     /// The job file.
     pub job: &'s str,
-    /// It is JSON, not YAML.
+    /// True when the job file is JSON, not YAML.
     pub job_is_json: bool,
     /// The task file that it names, and whether that is JSON.
     pub task: Option<(&'s str, bool)>,
-    /// Where the job file says nothing.
+    /// The role of a job file that names none.
     pub role: &'s str,
 }
 
 /// What is wrong with a job, and in which of its texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobMistakes {
-    /// True: in the task file; else in the job file.
+    /// True when they are in the task file; else they are in the job file.
     pub in_task: bool,
-    /// All of them.
+    /// All mistakes of that file.
     pub diagnostics: Diagnostics,
 }
 
 impl Job {
-    /// The path of the task file that a job file names; `None` when the task is in the job itself, or
-    /// there are mistakes that [`read`](Self::read) will tell.
+    /// The path of the task file that a job file names; `None` when the task is in the job itself,
+    /// or there are mistakes that [`read`](Self::read) will tell.
     pub fn task_path(job: &str, is_json: bool) -> Option<String> {
         let document = Document::parse(job, is_json).ok()?;
         match &document.only()?.get("task")?.value {
@@ -56,7 +56,7 @@ impl Job {
     /// Reads and checks a job, its task too; warnings come along.
     ///
     /// # Errors
-    /// Every mistake in the job, or else every mistake in the task.
+    /// When there are mistakes: all mistakes in the job, or else all in the task.
     pub fn read(source: &JobSource<'_>) -> Result<(Job, Diagnostics), JobMistakes> {
         let in_job = |diagnostics| JobMistakes {
             in_task: false,
@@ -125,13 +125,8 @@ impl Job {
         Ok((decoded.job, diagnostics))
     }
 
-    /// `ROLE/ENVIRONMENT/NAME`.
-    pub fn key(&self) -> String {
-        format!("{}/{}/{}", self.role, self.environment, self.name)
-    }
-
-    /// True when an instance of `other` is what one of this job would be: they differ at most in how they
-    /// are written, in how many there are and in how they are updated.
+    /// True when an instance of `other` is what one of this job would be: they differ at most in
+    /// how they are written, in how many there are and in how they are updated.
     pub fn runs_same(&self, other: &Job, instance: u32) -> bool {
         let without = |job: &Job| Job {
             task: String::new(),
@@ -150,7 +145,7 @@ impl Job {
         Some(document.resolve(0, &bindings).ok()?.task)
     }
 
-    /// What the executor of an instance is given.
+    /// The data that the executor of an instance is sent, as JSON.
     pub fn data(&self, instance: u32) -> String {
         let mut text = format!("{{\"task\":{},\"instance\":{instance}", self.task);
         for (name, value) in [("role", &self.role), ("environment", &self.environment)] {
@@ -164,7 +159,7 @@ impl Job {
     }
 }
 
-/// Adds what the task says: its name, ports and resources.
+/// Adds what the task says to the job: its name, ports and resources.
 fn complete(decoded: &mut Decoded, node: &Node, task: &Document) -> Result<(), Diagnostics> {
     let job = &mut decoded.job;
     let mut ports: BTreeSet<String> = task.ports(0);
@@ -223,7 +218,8 @@ fn complete(decoded: &mut Decoded, node: &Node, task: &Document) -> Result<(), D
     }
 }
 
-/// What an executor binds beside its own: the job's `{{role}}` and `{{environment}}`, as Aurora did.
+/// The job's `{{role}}` and `{{environment}}` as bindings, as far as `task` refers to them: Aurora
+/// bound them too.
 pub fn job_sets(task: &str, role: &str, environment: &str) -> BTreeMap<String, String> {
     let all = [("role", role), ("environment", environment)];
     let named = all
@@ -234,6 +230,7 @@ pub fn job_sets(task: &str, role: &str, environment: &str) -> BTreeMap<String, S
         .collect()
 }
 
+/// Bindings in place of those that are known only where an instance runs.
 fn stand_ins(job: &Job, task: &str, instance: u32) -> Bindings {
     let numbered = job.ports.iter().zip(1..);
     Bindings {

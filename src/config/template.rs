@@ -1,4 +1,4 @@
-//! `{{...}}` in strings.
+//! Templates: `{{...}}` in the strings of a task is filled in.
 //!
 //! A reference is looked up in the struct that the string is in, then in those around it, then in
 //! `--set`, then in `thermos` and `mesos`. What it finds may refer on. `{{&x}}` is a literal
@@ -11,27 +11,27 @@ use super::{
     text::node::{Entry, Node, Span, Value},
 };
 
-/// References that refer on, at most.
+/// References in references, at most.
 const DEEPEST: usize = 100;
-/// References of one file, all together: they multiply.
+/// References that are followed in one file: references in references multiply.
 const MOST_STEPS: usize = 100_000;
-/// Bytes that references may add to one file, all together.
+/// Bytes that all references together may add to one file.
 const MOST_BYTES: usize = 16 << 20;
 
-/// What is known of the world when a task begins.
+/// What templates may refer to beside the fields of the task: known when the task begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bindings {
-    /// `thermos.task_id`.
+    /// The id of the task, `{{thermos.task_id}}`.
     pub task_id: String,
-    /// `thermos.user`.
+    /// The user that runs the task, `{{thermos.user}}`.
     pub user: String,
-    /// `mesos.instance`.
+    /// The number of the instance, `{{mesos.instance}}`.
     pub instance: u32,
-    /// `mesos.hostname`.
+    /// The name of the machine, `{{mesos.hostname}}`.
     pub hostname: String,
-    /// `thermos.ports[NAME]`.
+    /// Numbers of ports by name, `{{thermos.ports[NAME]}}`.
     pub ports: BTreeMap<String, u16>,
-    /// `--set NAME=VALUE`.
+    /// Values that the user gives with `--set NAME=VALUE`.
     pub sets: BTreeMap<String, String>,
 }
 
@@ -43,12 +43,13 @@ pub(super) struct Expander<'a> {
     /// Ports that are referred to, with the place of the first reference.
     pub ports: BTreeMap<String, Span>,
     used_sets: BTreeSet<String>,
-    /// What is being looked up right now.
+    /// The names that are being expanded, outermost first: one that refers to itself is in here.
     open: Vec<String>,
     steps: usize,
     bytes: usize,
 }
 
+/// What a reference leads to.
 enum Found {
     Text(String),
     Node(Node),
@@ -124,7 +125,7 @@ impl<'a> Expander<'a> {
                 }
                 (None, Some(path)) => self.reference(whole, &path, at, scopes, depth, out),
                 (None, None) => {
-                    // Not ours: keep the first braces and look again right behind them.
+                    // No reference: keep the first braces and look again right behind them.
                     out.push_str("{{");
                     rest = &from[2..];
                 }
@@ -213,7 +214,7 @@ impl<'a> Expander<'a> {
             if let Some(node) = descend(scope, path) {
                 return Some(match node.text() {
                     Some(_) => Found::Node(node.clone()),
-                    // Its kind is all that anybody wants of it.
+                    // A list or a map is only named in an error: its kind is enough.
                     None => Found::Node(Node::new(empty_like(&node.value), node.span.clone())),
                 });
             }
@@ -263,6 +264,7 @@ fn empty_like(value: &Value) -> Value {
     }
 }
 
+/// The node at `path` below `scope`.
 fn descend<'n>(scope: &'n Node, path: &[&str]) -> Option<&'n Node> {
     let mut node = scope;
     for step in path {

@@ -1,5 +1,5 @@
-//! Every image that a crash may leave of a journal: what was synced is there, of what was not any part
-//! may be, torn at any byte, or none.
+//! Every image that a crash may leave of a journal: what was synced is there, of what was not any
+//! part may be, torn at any byte, or none.
 //!
 //! Short histories are enumerated, long ones drawn at random: DEWAR_IMAGES=100000 for the whole
 //! (SPECIFICATION.md).

@@ -1,5 +1,5 @@
 //! Appending to a journal: space ahead, one frame, one sync; and putting a snapshot in the place of
-//! what is old.
+//! old records.
 //!
 //! Frames overwrite zeros that were written ahead: an overwrite needs no allocation, so the sync
 //! is cheaper, and the last records still fit when the disk is full.
@@ -19,18 +19,18 @@ use super::{
     storage::{FileStorage, Storage},
 };
 
-/// Zeros written ahead at a time.
+/// Bytes of zeros that are written ahead at a time.
 const AHEAD: u64 = 64 << 10;
-/// The first piece is small: most tasks are.
+/// Bytes of the first piece of zeros: small, because most tasks are.
 const FIRST: u64 = 16 << 10;
-/// Space that only the last words of a task may use.
+/// Bytes that only the last records of a task on a full disk may use.
 const RESERVE: u64 = 4 << 10;
 
 /// The file under `directory` named `name`, opened without following links and locked, or `None`
 /// when another process holds it.
 ///
 /// # Errors
-/// What open and flock say.
+/// The error of open or flock.
 pub fn open_locked(directory: &OwnedFd, name: &str) -> io::Result<Option<Flock<OwnedFd>>> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let fd = openat(directory, name, flags, Mode::from_bits_truncate(0o600))?;
@@ -47,8 +47,8 @@ pub struct Journal<S: Storage = FileStorage> {
     storage: S,
     end: u64,
     allocated: u64,
-    /// Not even the preamble is written: it goes with the first frame, in one piece, so that no crash
-    /// leaves the one without the other.
+    /// Not even the preamble is written: it goes with the first frame, in one piece, so that no
+    /// crash leaves the one without the other.
     is_empty: bool,
 }
 
@@ -65,7 +65,7 @@ impl<S: Storage> Journal<S> {
     /// Begins an empty journal and leaves the sync to the first [`append`](Self::append).
     ///
     /// # Errors
-    /// What the system says (a full disk, mostly).
+    /// The error of the system call: a full disk, mostly.
     pub fn create(mut storage: S) -> io::Result<Journal<S>> {
         storage.set_len(0)?;
         storage.write_at(&[0; FIRST as usize], 0)?;
@@ -81,7 +81,7 @@ impl<S: Storage> Journal<S> {
     /// durable: an earlier writer may have died between its write and its sync.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn resume(mut storage: S, end: u64) -> io::Result<Journal<S>> {
         storage.set_len(end)?;
         storage.sync()?;
@@ -106,7 +106,7 @@ impl<S: Storage> Journal<S> {
     pub fn append(&mut self, records: Vec<Record>) -> io::Result<()> {
         let frame = encode(records, self.end);
         if frame.len() - FRAME_HEADER > MAX_PAYLOAD {
-            // No reader would believe it.
+            // A reader would take a longer frame for damage.
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         self.extend(self.end + frame.len() as u64 + RESERVE)?;
@@ -128,7 +128,7 @@ impl<S: Storage> Journal<S> {
     /// space.
     ///
     /// # Errors
-    /// What the system says, or `StorageFull` when not even the reserve is there.
+    /// The error of the system call, or `StorageFull` when not even the reserve is there.
     pub fn last_words(&mut self, records: Vec<Record>) -> io::Result<()> {
         let frame = encode(records, self.end);
         if self.end + frame.len() as u64 > self.allocated {
@@ -140,7 +140,7 @@ impl<S: Storage> Journal<S> {
     /// Gives back the space ahead: nothing will be appended any more.
     ///
     /// # Errors
-    /// What ftruncate says.
+    /// The error of ftruncate.
     pub fn trim(&mut self) -> io::Result<()> {
         self.storage.set_len(self.end)?;
         self.allocated = self.end;
@@ -182,7 +182,7 @@ impl<S: Storage> Journal<S> {
                     journal.put(&frame)?;
                 }
             }
-            // Last words must be possible also on a disk that is full by then.
+            // The last records must fit also on a disk that is full by then.
             journal.extend(journal.end + RESERVE)?;
             journal.storage.sync()?;
             Ok(journal)
@@ -197,7 +197,7 @@ impl<S: Storage> Journal<S> {
         Ok(Compacted::Done)
     }
 
-    /// What it is kept in.
+    /// The storage that holds the journal.
     #[cfg(test)]
     pub(super) fn into_storage(self) -> S {
         self.storage

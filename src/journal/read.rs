@@ -1,7 +1,7 @@
 //! Reading a journal: every record, in order, or the offset of what is wrong.
 //!
 //! A frame that does not check is a torn tail when no whole frame follows it (it was never made
-//! durable, so nobody acted upon it) and corruption otherwise.
+//! durable, so no process acted upon it) and corruption otherwise.
 
 use std::{
     fs::File,
@@ -20,23 +20,23 @@ use super::{
 /// Why a journal cannot be used.
 #[derive(Debug, Error)]
 pub enum JournalError {
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     #[error("cannot read the journal {path}: {source}")]
     Io {
         /// The journal's file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// Somebody else could have written it.
+    /// Another user than its owner could have written it.
     #[error("the journal {path} is not trusted: {why}")]
     Untrusted {
         /// The journal's file.
         path: PathBuf,
-        /// Who could have.
+        /// What lets another user write it.
         why: String,
     },
-    /// It does not begin as a journal does.
+    /// The file does not begin as a journal does.
     #[error("{path} is not a journal: {why}")]
     NotAJournal {
         /// The journal's file.
@@ -44,7 +44,7 @@ pub enum JournalError {
         /// What is wrong with its first bytes.
         why: String,
     },
-    /// Damage that is not a torn tail.
+    /// There is damage that is not a torn tail.
     #[error("the journal {path} is corrupt at offset {offset}: {why}")]
     Corrupt {
         /// The journal's file.
@@ -56,7 +56,7 @@ pub enum JournalError {
     },
 }
 
-/// All that a journal says.
+/// Everything that is in a journal.
 #[derive(Debug)]
 pub struct Replay {
     /// The first record.
@@ -88,9 +88,9 @@ impl Replay {
 /// Records are counted from the journal's beginning, also those that a compaction dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbering {
-    /// What the snapshot stands for.
+    /// The number of records that the snapshot stands for.
     through: u64,
-    /// What is there of that.
+    /// The number of those records that the snapshot kept.
     listed: u64,
 }
 
@@ -127,7 +127,7 @@ pub fn read(path: &Path) -> Result<Option<Replay>, JournalError> {
     read_of(path, nix::unistd::geteuid().as_raw())
 }
 
-/// As [`read`], believing `owner` instead of ourselves.
+/// As [`read`], of a journal that `owner` must own instead of this user.
 ///
 /// # Errors
 /// See [`JournalError`].
@@ -136,8 +136,8 @@ pub fn read_of(path: &Path, owner: u32) -> Result<Option<Replay>, JournalError> 
         path: path.to_path_buf(),
         source,
     })?;
-    // Whoever does not hold the lock may read while the keeper writes, and see a later page before
-    // an earlier one. Damage is only believed when a second look finds the very same.
+    // A reader without the lock may read while the keeper writes, and see a later page before an
+    // earlier one. It believes in damage only when a second look finds the very same.
     const LOOKS: usize = 10;
     let mut before = None;
     let mut result = read_file(&file, path, owner);

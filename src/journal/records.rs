@@ -1,4 +1,4 @@
-//! The record types, generated from `proto/journal.proto`, and what makes them pleasant to build.
+//! The record types, generated from `proto/journal.proto`, and functions that build them.
 
 use crate::sys::clock::Moment;
 

@@ -217,7 +217,8 @@ fn golden_files_stay_readable() {
     }
 }
 
-/// What came with compactions: a snapshot in its place, and the records of restarts, signals, time-outs.
+/// What came with compactions: a snapshot in its place, and the records of restarts, signals,
+/// time-outs.
 fn compacted() -> Vec<u8> {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut journal = Journal::create(storage(file.path())).unwrap();

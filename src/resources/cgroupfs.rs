@@ -1,8 +1,16 @@
 //! Files of the cgroup file system: reading, writing, and what is in them.
+//!
+//! Which files are written, and why, is decided by the callers.
 
 use std::{fs, io, path::Path};
 
 use super::controllers::{Controller, Version};
+
+/// What the names of all groups of tasks begin with.
+pub(super) const PREFIX: &str = "dewar.";
+
+/// The group of dewar's own processes, in v2.
+pub(super) const OWN_LEAF: &str = "dewar.keeper";
 
 /// The controllers that a file of v2 names.
 pub(super) fn listed(file: &Path) -> Vec<Controller> {
@@ -23,16 +31,16 @@ pub(super) fn switch(group: &Path, sign: char, controllers: &[Controller]) -> io
     Ok(())
 }
 
-/// Processes in `base` that are not ours: ours run this very program.
+/// The number of processes in `base` that are not dewar's: dewar's run this very program.
 pub(super) fn strangers(base: &Path) -> usize {
     let own = fs::read_link("/proc/self/exe").ok();
     let is_ours = |pid: &i32| {
-        // 0 is one that we cannot see: of another pid namespace.
+        // 0 is a process of another pid namespace, which cannot be seen from here.
         if *pid == 0 {
             return false;
         }
         let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
-        // One that died meanwhile is nobody's.
+        // A process that died meanwhile is in no group any more.
         exe == own || !Path::new(&format!("/proc/{pid}")).exists()
     };
     processes(base).iter().filter(|pid| !is_ours(pid)).count()
@@ -51,21 +59,22 @@ pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
     fs::write(path, value).map_err(|error| at(path, error))
 }
 
+/// Adds the path to an error of the kernel.
 pub(super) fn at(path: &Path, error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        // Kept as it is for whoever looks at the number.
+        // Callers look at these numbers, so they are kept.
         Some(libc::ESRCH | libc::EBUSY | libc::ENOENT) => error,
         _ => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
     }
 }
 
-/// Groups of tasks below `base`.
+/// True when there are groups of tasks below `base`.
 pub(super) fn has_groups(base: &Path) -> bool {
     let mut entries = fs::read_dir(base).into_iter().flatten().flatten();
     entries.any(|entry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        name.starts_with(super::cgroupfs::PREFIX) && name != OWN_LEAF
+        name.starts_with(PREFIX) && name != OWN_LEAF
     })
 }
 
@@ -80,9 +89,3 @@ pub(super) fn knows_weights(version: Version) -> bool {
     };
     schedulers.any(|text| text.contains("[bfq]")) || (version == Version::V2 && costs())
 }
-
-/// How the groups of tasks are called.
-pub(super) const PREFIX: &str = "dewar.";
-
-/// Our own processes' group, in v2.
-pub(super) const OWN_LEAF: &str = "dewar.keeper";

@@ -3,29 +3,29 @@
 /// The version of a hierarchy of cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// One hierarchy a controller.
+    /// Version 1: one hierarchy a controller.
     V1,
-    /// One for all.
+    /// Version 2: one hierarchy for all controllers.
     V2,
 }
 
 /// What governs one kind of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Controller {
-    /// Time of the processor.
+    /// Limits time of the processor.
     Cpu,
     /// Counts that time; a controller of its own in v1 only.
     CpuAcct,
-    /// Memory.
+    /// Limits and counts memory.
     Memory,
-    /// Processes and threads.
+    /// Limits and counts processes and threads.
     Pids,
-    /// Disks.
+    /// Shares time of the disks.
     Io,
 }
 
 impl Controller {
-    /// All of them.
+    /// All controllers of v1.
     pub const ALL: [Controller; 5] = [
         Controller::Cpu,
         Controller::CpuAcct,
@@ -42,7 +42,7 @@ impl Controller {
         Controller::Io,
     ];
 
-    /// As the files of its hierarchy call it.
+    /// The name of the controller in the files of its hierarchy.
     pub fn name(self, version: Version) -> &'static str {
         match (self, version) {
             (Controller::Cpu, _) => "cpu",

@@ -1,7 +1,7 @@
 //! How much space a sandbox takes: a walk that costs little.
 //!
-//! Blocks are counted, not lengths; a file with several names counts once; links are not followed and
-//! other file systems not entered.
+//! Blocks are counted, not lengths; a file with several names counts once; links are not followed
+//! and other file systems not entered.
 
 use std::{
     collections::HashSet,

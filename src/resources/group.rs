@@ -1,8 +1,8 @@
 //! A group of processes: the same directory in every hierarchy of cgroups that is used.
 //!
-//! A run has a group below the group of its task (`task_group.rs`). It is made before the run's process is,
-//! and removed when the run is over and nothing is left in it. This file makes, limits, measures,
-//! kills and removes groups; it does not know which process is in which group and why.
+//! A run has a group below the group of its task (`task_group.rs`). It is made before the run's
+//! process is, and removed when the run is over and nothing is left in it. This file makes, limits,
+//! measures, kills and removes groups; it does not know which process is in which group and why.
 
 use std::{
     fs::{self, File},
@@ -30,13 +30,14 @@ pub struct Group {
 
 /// The open files through which a process gets into a group.
 ///
-/// A process that is cloned into a group (v2), or that moves its only thread (v1), is in it at once. A
-/// process that is moved as a whole waits for all forks on the machine: some milliseconds.
+/// A process that is cloned into a group (v2), or that moves its only thread (v1), is in it at
+/// once. A process that is moved as a whole waits for all forks on the machine: some milliseconds.
 #[derive(Debug, Default)]
 pub struct Doors {
     /// The directory of the group of v2, for CLONE_INTO_CGROUP.
     pub birth: Option<OwnedFd>,
-    /// Where a process writes `0` if it could not be cloned into the group of v2 (before Linux 5.7).
+    /// Where a process writes `0` if it could not be cloned into the group of v2 (before Linux
+    /// 5.7).
     pub instead: Option<OwnedFd>,
     /// Where every process writes `0`: the files `tasks` of v1.
     pub others: Vec<OwnedFd>,
@@ -74,8 +75,8 @@ impl Group {
         }
     }
 
-    /// The group of these directories and inode numbers, which a record of the journal has. A directory
-    /// with another inode number was made anew since, and is left out.
+    /// The group of these directories and inode numbers, which a record of the journal has. A
+    /// directory with another inode number was made anew since, and is left out.
     pub fn known(hierarchies: &Hierarchies, known: &[(String, u64)]) -> Group {
         let is_same = |(directory, inode): &&(String, u64)| {
             fs::metadata(directory).is_ok_and(|meta| meta.ino() == *inode)
@@ -117,8 +118,8 @@ impl Group {
         }
     }
 
-    /// Makes the group of a run of `process` below this one; returns its name. A group that is left by
-    /// that name is removed, if no process is in it.
+    /// Makes the group of a run of `process` below this one; returns its name. A group that is left
+    /// by that name is removed, if no process is in it.
     ///
     /// # Errors
     /// What the kernel says; no directory is left then.
@@ -183,7 +184,8 @@ impl Group {
                 let opened = File::open(&dir.path).map_err(|error| at(&dir.path, error))?;
                 doors.birth = Some(opened.into());
             }
-            // A thread that moves itself need not wait (Linux 5.9), and a process that enters has only one.
+            // A thread that moves itself need not wait (Linux 5.9), and a process that enters has
+            // only one.
             let path = dir.path.join(match dir.version {
                 Version::V1 => "tasks",
                 Version::V2 => "cgroup.procs",
@@ -240,8 +242,8 @@ impl Group {
         found
     }
 
-    /// Sends SIGKILL to all processes in it at once, also to those that are being forked; false where the
-    /// kernel cannot do that (v1 alone, or before Linux 5.14).
+    /// Sends SIGKILL to all processes in it at once, also to those that are being forked; false
+    /// where the kernel cannot do that (v1 alone, or before Linux 5.14).
     pub fn kill(&self) -> bool {
         let mut dirs = self.dirs.iter();
         let Some(dir) = dirs.find(|dir| dir.version == Version::V2) else {

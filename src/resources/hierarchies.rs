@@ -1,8 +1,10 @@
-//! Where cgroups can be made: the hierarchies of this machine and our own place in each.
+//! Where cgroups can be made: the hierarchies of this machine, and the group of this process in
+//! each.
 //!
-//! Everything is made below the group that we were started in (a container's, a systemd scope's), so
-//! nothing escapes what holds for us. In v2 a group with processes cannot have groups with
-//! controllers below it: our own move to the leaf `dewar.keeper` first, and nobody else's is moved.
+//! Everything is made below the group that dewar was started in (a container's, a systemd scope's),
+//! so no process escapes the limits of that group. In v2 a group with processes cannot have groups
+//! with controllers below it: dewar's own processes move to the leaf `dewar.keeper` first.
+//! Processes of others are never moved.
 
 use std::{
     collections::HashMap,
@@ -25,17 +27,17 @@ use super::{
 
 /// Where v2 is mounted beside v1.
 const HYBRID: &str = "/sys/fs/cgroup/unified";
-/// Where it is mounted alone.
+/// Where v2 is mounted alone.
 const UNIFIED: &str = "/sys/fs/cgroup";
 
 /// A hierarchy in which groups can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
-    /// Which kind.
+    /// The version of cgroups.
     pub version: Version,
     /// What it governs; empty for a v2 that only knows who is in which group.
     pub controllers: Vec<Controller>,
-    /// The group below which ours are made.
+    /// The directory of the group below which groups are made.
     pub base: PathBuf,
 }
 
@@ -58,7 +60,7 @@ impl Hierarchies {
         Hierarchies::of_groups(&groups_of(&pid.to_string()))
     }
 
-    /// True when all that is missing is a place of our own: v2 is there.
+    /// True when v2 is there, and only a group that is delegated to this user is missing.
     pub fn could_be_delegated(&self) -> bool {
         is_cgroup2_unified_mode() && !self.missing.is_empty()
     }
@@ -170,9 +172,10 @@ impl Hierarchies {
     }
 }
 
+/// Why weights of disks cannot be enforced.
 const NO_WEIGHTS: &str = "no disk's scheduler knows weights (bfq does, or io.cost of cgroup v2)";
 
-/// A group in a hierarchy that enforces nothing costs time for nothing.
+/// True when a group in the hierarchy of this controller would enforce nothing here.
 fn is_useless(controller: Controller, version: Version) -> bool {
     controller == Controller::Io && !knows_weights(version)
 }
@@ -196,7 +199,8 @@ pub(super) fn group_of(pid: u32) -> Option<String> {
     groups_of(&pid.to_string()).remove("")
 }
 
-/// The groups of a process by controller; v2's is under the empty name. See cgroups(7), /proc/PID/cgroup.
+/// The groups of a process by controller; v2's is under the empty name. See cgroups(7),
+/// /proc/PID/cgroup.
 fn groups_of(process: &str) -> HashMap<String, String> {
     let text = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
     let mut groups = HashMap::new();
@@ -211,7 +215,7 @@ fn groups_of(process: &str) -> HashMap<String, String> {
     groups
 }
 
-/// The directory of our group in a hierarchy that is mounted at `mount` from `root` on.
+/// The directory of this process' group in a hierarchy that is mounted at `mount` from `root` on.
 fn base_in(mount: &Path, root: &Path, own: Option<&String>) -> Result<PathBuf, String> {
     let own = own.ok_or("the kernel does not say in which cgroup we are")?;
     let below = Path::new(own).strip_prefix(root).map_err(|_| {
@@ -267,10 +271,10 @@ fn lacks(base: &Path, controllers: &[Controller]) -> Vec<Controller> {
 }
 
 impl Hierarchy {
-    /// Lets the groups below the base have controllers; our own processes make room.
+    /// Lets the groups below the base have controllers; dewar's own processes make room.
     ///
     /// # Errors
-    /// What the system says, and of which file.
+    /// What the kernel says, and of which file.
     pub(super) fn prepare(&self) -> io::Result<()> {
         if self.version == Version::V1 || self.controllers.is_empty() {
             return Ok(());
@@ -292,7 +296,7 @@ impl Hierarchy {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made.map_err(|error| at(&leaf, error))?,
         }
-        // What one of ours forks meanwhile is seen by the next look.
+        // A process that one of dewar's forks meanwhile is seen by the next look.
         const LOOKS: usize = 10;
         for _ in 0..LOOKS {
             let left = processes(&self.base);
@@ -309,7 +313,7 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// Undoes [`prepare`](Self::prepare) when nobody of ours needs it any more.
+    /// Undoes [`prepare`](Self::prepare) when no group of a task is left.
     pub(super) fn restore(&self) {
         let leaf = self.base.join(OWN_LEAF);
         if self.version == Version::V1 || !leaf.exists() || has_groups(&self.base) {

@@ -1,4 +1,4 @@
-//! Limits of a group: what is asked for, whether this machine can give it, and setting it.
+//! Limits of a group: which are asked for, whether this machine can enforce them, and setting them.
 
 use std::{fs, path::Path};
 
@@ -17,27 +17,27 @@ use crate::task::Resources;
 /// What a group of processes may use together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Cores; 0: no limit.
+    /// Cores, as a share of time; 0: no limit.
     pub cpu: f64,
-    /// 1 to 10 000; `None`: as everybody.
+    /// The share of the CPU, 1 to 10 000; `None`: 100, as all groups have.
     pub cpu_weight: Option<u32>,
-    /// Bytes; 0: no limit.
+    /// Bytes of memory; 0: no limit.
     pub ram: u64,
-    /// Bytes from which on it is slowed down.
+    /// Bytes of memory from which on the group is slowed down.
     pub ram_high: Option<u64>,
     /// Bytes of swap space.
     pub swap: Option<u64>,
-    /// Processes and threads.
+    /// Processes and threads at a time.
     pub pids: Option<u32>,
-    /// 1 to 10 000; `None`: as everybody.
+    /// The share of the disks, 1 to 10 000; `None`: 100, as all groups have.
     pub io_weight: Option<u32>,
 }
 
-/// A limit that cannot be had.
+/// A limit that cannot be enforced here.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("`{what}` cannot be enforced: {why}")]
 pub struct LimitError {
-    /// As task files call it.
+    /// The name of the limit in task files.
     pub what: &'static str,
     /// What is missing.
     pub why: String,
@@ -85,7 +85,7 @@ impl Limits {
             .collect()
     }
 
-    /// What of these limits this machine cannot give.
+    /// Those of these limits that this machine cannot enforce.
     pub fn problems(&self, hierarchies: &Hierarchies) -> Vec<LimitError> {
         let given = self.given().into_iter();
         given
@@ -99,7 +99,7 @@ impl Limits {
             .collect()
     }
 
-    /// Why one limit cannot be had although its controller can.
+    /// Why one limit cannot be enforced although its controller is there.
     fn cannot(&self, what: &str, version: Version, base: &Path) -> Option<String> {
         let v1 = version == Version::V1;
         let why = match what {
@@ -174,7 +174,7 @@ impl Limits {
             _ => return self.set_io(path, v2),
         };
         match set {
-            // A group above has less: that is what is enforced.
+            // v1 refuses a quota above that of a group above, which is enforced anyway.
             Err(_) if what == "cpu" && !v2 && has_less(path.parent(), self.cpu) => Ok(()),
             set => set.map_err(|error| plain(&error)),
         }
@@ -221,7 +221,7 @@ fn quota(cores: f64) -> Option<(i64, u64)> {
     Some((of(period).round() as i64, period))
 }
 
-/// v1 has shares from 2 to 262144, and 1024 for everybody.
+/// A weight as v1 has it: shares from 2 to 262144, by default 1024.
 fn shares(weight: u32, version: Version) -> u64 {
     match version {
         Version::V1 => (u64::from(weight) * 1024 / 100).clamp(2, 262_144),
@@ -229,7 +229,7 @@ fn shares(weight: u32, version: Version) -> u64 {
     }
 }
 
-/// BFQ has weights from 1 to 1000, and 100 for everybody.
+/// A weight as BFQ has it: from 1 to 1000, by default 100.
 fn bfq_weight(weight: u32) -> u32 {
     match weight {
         0..=100 => weight.max(1),
@@ -237,7 +237,7 @@ fn bfq_weight(weight: u32) -> u32 {
     }
 }
 
-/// What the library says, with the system's own word at the end.
+/// The error of the library, with the error of the system call at the end.
 fn plain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,6 @@
-//! Being told when the kernel kills for memory: an eventfd in cgroup v1, inotify in v2.
+//! The kernel's OOM event: an eventfd in cgroup v1, inotify in v2.
+//!
+//! The descriptors only say that something happened; the usage of the group says what.
 
 use std::{
     fs::File,
@@ -14,11 +16,11 @@ use nix::sys::{
 
 use super::{cgroupfs::write, controllers::Version};
 
-/// A descriptor that is readable when something has happened to the memory of the group in `path`; what, its
-/// usage tells.
+/// A descriptor that is readable when memory of the group in `path` has run out, or the kernel has
+/// killed one of its processes.
 ///
 /// # Errors
-/// What the system says.
+/// What the kernel says.
 pub(super) fn watch(version: Version, path: &Path) -> io::Result<OwnedFd> {
     match version {
         Version::V1 => {

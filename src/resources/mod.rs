@@ -2,8 +2,8 @@
 //! much was used.
 //!
 //! A limit is enforced or refused, never skipped. Groups are made below the group that dewar was
-//! started in, so limits of that group hold for the tasks' processes too. This room knows nothing of
-//! tasks' plans. It kills no process but those in groups that it made itself.
+//! started in, so limits of that group hold for the tasks' processes too. This room knows nothing
+//! of tasks' plans. It kills no process but those in groups that it made itself.
 
 mod cgroupfs;
 mod controllers;

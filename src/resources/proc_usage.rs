@@ -1,9 +1,10 @@
-//! What processes without a group use: added up from /proc, as far as a look tells.
+//! What processes without a group use, added up from /proc: only of those that live now.
 
 use super::usage::Usage;
 use crate::sys::stat::ProcessStat;
 
-/// The usage of these processes together. Time of children that were waited for is in their parents'.
+/// The usage of these processes together. Time of children that were waited for is part of their
+/// parents'.
 pub fn usage_of_processes(pids: &[i32]) -> Usage {
     let ticks = match nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK) {
         Ok(Some(ticks)) if ticks > 0 => ticks as u64,

@@ -1,15 +1,15 @@
-//! The kernel's own limits, per process of the system: setrlimit(2), nice(2), oom_score_adj.
+//! Limits that the kernel has for every single process: setrlimit(2), nice(2), oom_score_adj.
 
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use crate::task::{Resources, Rlimits};
 
-/// A limit that we may not set.
+/// A limit that this user may not set.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("`{what}` cannot be set: {why}")]
 pub struct RlimitError {
-    /// As task files call it.
+    /// The name of the limit in task files.
     pub what: String,
     /// What stands against it.
     pub why: String,
@@ -47,7 +47,8 @@ pub fn rlimit_numbers(limits: &Rlimits) -> Vec<(u32, u64, u64)> {
         .collect()
 }
 
-/// What of these we may not set: only root raises a hard limit, a priority, or protects from being killed.
+/// Those of these limits that this user may not set: only root raises a hard limit or a priority,
+/// or protects a process from being killed for memory.
 pub fn check_rlimits(resources: &Resources) -> Vec<RlimitError> {
     let mut errors = Vec::new();
     if nix::unistd::geteuid().is_root() {

@@ -1,4 +1,4 @@
-//! What this machine can enforce, as which user, by which mechanism.
+//! What this machine can enforce for this user, and by which mechanism.
 
 use super::{
     controllers::{Controller, Version},
@@ -11,36 +11,36 @@ use crate::task::{Process, Resources, Task};
 /// What a limit is enforced by, or why it cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mechanism {
-    /// By this.
+    /// This mechanism enforces it.
     By(String),
-    /// What is missing.
+    /// It cannot be enforced, because this is missing.
     Missing(String),
 }
 
 /// One line of what this machine can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// As task files call it.
+    /// The name of the limit in task files.
     pub what: &'static str,
-    /// How.
+    /// What enforces it here.
     pub mechanism: Mechanism,
 }
 
-/// Of a resource that is only a reservation.
+/// Why `gpu` of a task or process is refused.
 pub const NO_GPU: &str = "`gpu` cannot be enforced: devices are the container's";
 
 /// Whose limits are asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// Of those who must have them.
+    /// Those of tasks and processes that must have them.
     Strict,
-    /// Also of those who take what they get (`best_effort`).
-    Everybodys,
+    /// Also those that are `best_effort`.
+    All,
 }
 
 impl Whose {
     fn includes(self, resources: &Resources) -> bool {
-        self == Whose::Everybodys || !resources.best_effort
+        self == Whose::All || !resources.best_effort
     }
 }
 
@@ -52,14 +52,14 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks. Changes nothing.
+    /// Looks at this machine. Changes nothing.
     pub fn take() -> Survey {
         Survey {
             hierarchies: Hierarchies::find(),
         }
     }
 
-    /// What of the limits of `task` cannot be had, each with whose it is.
+    /// The limits of `task` that cannot be enforced, each with the process that has it.
     pub fn problems(&self, task: &Task, whose: Whose) -> Vec<String> {
         let mut problems = Vec::new();
         for process in &task.processes {
@@ -138,7 +138,7 @@ impl Survey {
     }
 }
 
-/// What of `resources` cannot be enforced here.
+/// The limits in `resources` that cannot be enforced here.
 pub(super) fn unenforced(
     resources: &Resources,
     hierarchies: &Hierarchies,

@@ -1,10 +1,12 @@
-//! A scope of systemd's, delegated to us: where a person may make cgroups on a desktop.
+//! A transient scope of systemd that is delegated to dewar: where a user may make cgroups on a
+//! desktop.
 //!
-//! systemd owns the tree of cgroups; what a shell was started in is not ours to divide. A transient scope with
-//! `Delegate=yes` is, and it lives as long as a process is in it. See org.freedesktop.systemd1(5).
+//! systemd owns the tree of cgroups, and dewar may not divide the group that a shell was started
+//! in. It may divide a transient scope with `Delegate=yes`, which lives as long as a process is in
+//! it. See org.freedesktop.systemd1(5).
 //!
-//! systemd's own programs do the talking: a D-Bus library for one call is a third of a build. None of them outlives
-//! its call, whatever happens.
+//! systemd's own programs do the talking: a D-Bus library for one call is a third of a build. None
+//! of them outlives its call, whatever happens.
 
 use std::{
     ffi::OsStr,
@@ -26,22 +28,22 @@ use thiserror::Error;
 
 use super::hierarchies::group_of;
 
-/// How long systemd may think before a task goes on without it.
+/// How long systemd may take to answer; after that a task goes on without a scope.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no scope.
 #[derive(Debug, Error)]
 pub enum DelegateError {
-    /// Nobody to ask.
+    /// There is no systemd on this machine, or none for this user.
     #[error("there is no systemd to ask for a scope")]
     Absent,
-    /// It refused, or cannot be talked to: its own words.
+    /// systemd refused the request, or cannot be reached; in its own words.
     #[error("systemd gives no scope: {0}")]
     Bus(String),
-    /// Nobody answers.
+    /// systemd does not answer in time.
     #[error("systemd gives no scope: it has not answered for {PATIENCE:?}")]
     Silent,
-    /// The job ended in another way than well.
+    /// The job that starts the scope failed.
     #[error("systemd could not make the scope {scope}: {result}")]
     Job {
         /// The scope's name.
@@ -51,8 +53,8 @@ pub enum DelegateError {
     },
 }
 
-/// Moves `pid`, a process of ours that has not begun yet, into a scope of its own: of the system's systemd
-/// for root, else of the user's. `scope` ends in `.scope`. Returns when it is there.
+/// Moves `pid`, a process of dewar that has not begun yet, into a scope of its own: of the systemd
+/// of the system for root, else of the user's. `scope` ends in `.scope`. Returns when it is there.
 ///
 /// # Errors
 /// See [`DelegateError`].
@@ -105,19 +107,20 @@ fn request(whose: &str, scope: &str, pid: u32) -> Command {
     busctl
 }
 
-/// Waits for the job: to start what is being started is the same job, and to start what runs is none.
+/// Waits for the job: to start what is being started is the same job, and to start what runs is
+/// none.
 fn end_of_job(whose: &str, scope: &str) -> Command {
     let mut systemctl = Command::new("systemctl");
     systemctl.args([whose, "--no-ask-password", "start", scope]);
     systemctl
 }
 
-/// Why a program did not do what it should.
+/// Why a program of systemd did not do what it was asked.
 #[derive(Debug)]
 enum Refusal {
-    /// It had no time left, and was killed.
+    /// The program had no time left, and was killed.
     Late,
-    /// It said why.
+    /// The program failed; its words.
     Said(String),
 }
 
@@ -125,7 +128,8 @@ enum Refusal {
 fn carry_out(command: &mut Command, until: Instant) -> Result<(), Refusal> {
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |error: io::Error| Refusal::Said(format!("cannot run `{name}`: {error}"));
-    // A file holds what is said without somebody to read it meanwhile, and has an end whoever else holds it.
+    // A file, unlike a pipe, takes what the program says without a reader, and has an end also
+    // while a process that the program left behind holds it open.
     let mut words = memfd_create(c"words", MFdFlags::MFD_CLOEXEC)
         .map(File::from)
         .map_err(|errno| failed(errno.into()))?;
@@ -184,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_answer_holds_nobody_up_and_is_killed() {
+    fn a_program_that_does_not_answer_holds_nothing_up_and_is_killed() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("pid");
         let began = Instant::now();
         let mut silent = shell("echo $$ > \"$0\"; exec sleep 1000");
         silent.arg(&file);
-        // It may be late even before it has said who it is: then there is nobody to look for.
+        // It may be killed before it has written its pid: then there is no process to look for.
         let result = carry_out(&mut silent, began + Duration::from_millis(100));
         assert!(matches!(result, Err(Refusal::Late)), "{result:?}");
         assert!(began.elapsed() < Duration::from_secs(100));

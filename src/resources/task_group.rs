@@ -39,9 +39,9 @@ pub struct TaskGroup {
 }
 
 impl TaskGroup {
-    /// Makes a group called `name`, or `name` with a number when there is one, with `limits` for all
-    /// that is in it. Groups in the same place whose keepers died are removed. Limits that cannot be
-    /// had are returned if this is `best_effort`.
+    /// Makes a group called `name`, or `name` with a number when there is one, with `limits` for
+    /// all that is in it. Groups in the same place whose keepers died are removed. Limits that
+    /// cannot be had are returned if this is `best_effort`.
     ///
     /// # Errors
     /// See [`GroupError`]; no group is left then.

@@ -27,10 +27,12 @@ pub struct Usage {
     pub pids_refused: Option<u64>,
 }
 
-/// What a look is for: the figures that change all the time, or all of them.
+/// Which figures are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
+    /// Time, memory and processes at the moment.
     Now,
+    /// Also peaks, limits and what was refused.
     All,
 }
 

@@ -1,4 +1,4 @@
-//! Who a process runs as.
+//! Accounts of this machine that processes run as.
 
 use nix::unistd::{Uid, User, getgrouplist};
 use std::ffi::CString;
@@ -9,13 +9,13 @@ use thiserror::Error;
 pub struct Account {
     /// Its name, or the number of a uid that has none.
     pub name: String,
-    /// User id.
+    /// The user id of the account.
     pub uid: u32,
-    /// Primary group.
+    /// The id of its primary group.
     pub gid: u32,
 }
 
-/// Why a task cannot run as somebody.
+/// Why a task cannot run as an account.
 #[derive(Debug, Error)]
 pub enum AccountError {
     /// There is no such account.
@@ -24,13 +24,13 @@ pub enum AccountError {
     /// The account cannot be looked up.
     #[error("cannot look up user {0:?}: {1}")]
     Lookup(String, nix::errno::Errno),
-    /// Only root may become somebody else.
+    /// Only root may run processes as another user.
     #[error("running as {0:?} needs root (this is {1:?})")]
     NeedsRoot(String, String),
 }
 
 impl Account {
-    /// Who we are.
+    /// The account that runs this process.
     pub fn own() -> Account {
         let uid = nix::unistd::geteuid();
         let gid = nix::unistd::getegid().as_raw();
@@ -61,7 +61,7 @@ impl Account {
         }
     }
 
-    /// Checks that we may run processes as this account.
+    /// Checks that this process may run processes as the account.
     ///
     /// # Errors
     /// [`AccountError::NeedsRoot`].

@@ -1,4 +1,5 @@
-//! Opening what is in a place that somebody else may write: no link is followed, and nothing outside is reached.
+//! Opening files in directories that other users may write: no link is followed, and nothing
+//! outside is reached.
 
 use std::{
     fs::{self, File},
@@ -8,11 +9,12 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-/// Opens `path` for reading. When it leads through one of `tops`, under whatever name, it is reached from there without
-/// any link, so that whoever writes there cannot lead us elsewhere. A FIFO hangs nobody.
+/// Opens `path` for reading. When it leads through one of `tops`, under whatever name, it is
+/// reached from there without any link, so that a user who writes there cannot lead the caller
+/// elsewhere. Opening a FIFO does not block.
 ///
 /// # Errors
-/// What the system says: ELOOP for a link, EXDEV for a way out.
+/// The error of openat2: ELOOP for a link, EXDEV for a way out.
 pub fn open_beneath(path: &Path, tops: &[PathBuf]) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let Some((top, rest)) = entry(path, tops) else {

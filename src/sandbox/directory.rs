@@ -39,7 +39,7 @@ pub fn prepare(path: &Path, owner: &Account) -> Result<PathBuf, SandboxError> {
     }
 }
 
-/// One that is there: can its owner's processes use it?
+/// A directory that is there already: can processes of `owner` use it?
 fn find(path: &Path, owner: &Account) -> Result<PathBuf, SandboxError> {
     let real = fs::canonicalize(path).map_err(|error| fail("find", path, plain(&error)))?;
     let all = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
@@ -86,7 +86,7 @@ fn make(path: &Path, owner: &Account) -> Result<PathBuf, SandboxError> {
     let result = make_all(path, owner, &mut made);
     if result.is_err() {
         for path in made.iter().rev() {
-            // Somebody else may use it by now.
+            // Another process may use it by now.
             if let Err(error) = fs::remove_dir(path) {
                 tracing::info!("{} is left: {error}", path.display());
             }

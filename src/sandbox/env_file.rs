@@ -1,8 +1,8 @@
 //! Files of variables: `NAME=VALUE` a line, as shells, systemd and compose read them.
 //!
-//! `#` begins a comment, `export` in front is allowed, values may be quoted: 'as it is', or "with \\n,
-//! \\t, \\\" and \\\\". Nothing is expanded. A file is read as the user that will get it, so nobody sees
-//! more than they could read themselves.
+//! `#` begins a comment, `export` in front is allowed, values may be quoted: 'as it is', or "with
+//! \\n, \\t, \\\" and \\\\". Nothing is expanded. A file is read with the rights of
+//! the user that its variables are for: users see no more through dewar than without it.
 
 use std::{
     io::{self, Read},
@@ -25,19 +25,19 @@ pub enum EnvFileError {
     /// It cannot be read.
     #[error("cannot read the variables in {path}: {}", plain(.source))]
     Io {
-        /// The file.
+        /// The file of variables.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
     /// A line is none of a file of variables.
     #[error("{path}:{line}:{column}: {why}")]
     Line {
-        /// The file.
+        /// The file of variables.
         path: PathBuf,
-        /// From 1.
+        /// The line, counted from 1.
         line: usize,
-        /// In characters, from 1.
+        /// The column in characters, counted from 1.
         column: usize,
         /// What was expected there.
         why: &'static str,
@@ -52,14 +52,14 @@ fn plain(error: &io::Error) -> String {
         .to_owned()
 }
 
-/// Whose rights are used for reading, if not ours.
+/// The user with whose rights a file is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
-    /// User id.
+    /// The user id of the reader.
     pub uid: u32,
-    /// Primary group.
+    /// The id of the reader's primary group.
     pub gid: u32,
-    /// All groups.
+    /// The ids of all groups of the reader.
     pub groups: &'a [u32],
 }
 

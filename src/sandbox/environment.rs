@@ -1,8 +1,9 @@
-//! What every process of a task gets, and names that are safe for files.
+//! The variables that every process of a task gets, and names that are safe for files.
 
 use std::collections::BTreeMap;
 
-/// HOME, LOGNAME, USER and PATH of a task's processes; PATH is ours, or `default_path`.
+/// HOME, LOGNAME, USER and PATH of a task's processes; PATH is that of this process, or else
+/// `default_path`.
 pub fn own_variables(sandbox: &str, user: &str, default_path: &str) -> BTreeMap<String, String> {
     let path = std::env::var("PATH").unwrap_or_else(|_| default_path.to_owned());
     let own = [
@@ -16,7 +17,7 @@ pub fn own_variables(sandbox: &str, user: &str, default_path: &str) -> BTreeMap<
         .collect()
 }
 
-/// As exec takes them: NAME=VALUE.
+/// Variables as exec takes them: NAME=VALUE.
 pub fn assignments(variables: BTreeMap<String, String>) -> Vec<String> {
     let variables = variables.into_iter();
     variables
@@ -24,8 +25,8 @@ pub fn assignments(variables: BTreeMap<String, String>) -> Vec<String> {
         .collect()
 }
 
-/// What of `text` can name a file: at most 100 characters, none of them special, no leading dot. It
-/// may be empty.
+/// The part of `text` that can name a file: at most 100 characters, none of them special, no
+/// leading dot. It may be empty.
 pub fn file_name(text: &str) -> String {
     let safe: String = text
         .chars()

@@ -1,5 +1,5 @@
-//! The sandbox of a task: its directory, the accounts its processes run as, and how far it is kept from the
-//! machine (`private`).
+//! The sandbox of a task: its directory, the accounts its processes run as, and how far it is kept
+//! from the machine (`private`).
 //!
 //! This room knows nothing of plans.
 

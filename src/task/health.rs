@@ -10,13 +10,13 @@ pub struct Health {
     /// What is tried.
     #[serde(flatten)]
     pub probe: Probe,
-    /// Before the first attempt.
+    /// The time before the first attempt.
     pub delay: Period,
     /// Attempts within this time are a grace: their failures are ignored.
     pub initial_interval: Period,
-    /// Between the end of an attempt and the next.
+    /// The time between the end of an attempt and the next.
     pub interval: Period,
-    /// What an attempt may take.
+    /// The time that an attempt may take.
     pub timeout: Period,
     /// One failure in a row more than these is the end.
     pub max_consecutive_failures: u32,
@@ -28,7 +28,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Attempts by `probe`, as often as a task file has them by default: Aurora's HealthCheckConfig.
+    /// Attempts by `probe`, as often as a task file has them by default: Aurora's
+    /// HealthCheckConfig.
     pub fn of(probe: Probe) -> Health {
         Health {
             probe,
@@ -58,9 +59,9 @@ pub enum Probe {
 /// What is asked, and which answer is right.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HttpProbe {
-    /// Of 127.0.0.1.
+    /// A port of 127.0.0.1.
     pub port: u16,
-    /// With its query.
+    /// The path, with its query.
     pub path: String,
     /// The right status; 0: any from 200 to 399.
     pub status: u16,
@@ -83,22 +84,22 @@ impl HttpProbe {
 /// What is connected to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TcpProbe {
-    /// Of 127.0.0.1.
+    /// A port of 127.0.0.1.
     pub port: u16,
 }
 
 /// Ending a task over HTTP: POST at 127.0.0.1, twice, each with its time to work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lifecycle {
-    /// Of 127.0.0.1.
+    /// A port of 127.0.0.1.
     pub port: u16,
-    /// Asked first.
+    /// The path that is asked first.
     pub graceful_shutdown_endpoint: String,
-    /// Asked when the first has not helped.
+    /// The path that is asked when the task has not ended after the first.
     pub shutdown_endpoint: String,
-    /// What the first is given.
+    /// The time that the task has after the first request.
     pub graceful_shutdown_wait: Period,
-    /// What the second is given.
+    /// The time that the task has after the second request.
     pub shutdown_wait: Period,
 }
 

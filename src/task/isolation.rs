@@ -1,5 +1,7 @@
 //! How much a task sees of its machine, as types.
 
+use std::{fmt, str::FromStr};
+
 use serde::{Deserialize, Serialize};
 
 use super::units::Bytes;
@@ -7,9 +9,9 @@ use super::units::Bytes;
 /// How far a task is kept from its machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Isolation {
-    /// How far.
+    /// The level of isolation.
     pub level: Level,
-    /// What a private task does without.
+    /// Protections that a private task does without.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<Protection>,
 }
@@ -37,7 +39,36 @@ pub enum Level {
     Private,
 }
 
-/// What makes a private task private; each can be done without, for a program that cannot live with it.
+impl Level {
+    /// All levels, the weakest first.
+    pub const ALL: [Level; 2] = [Level::Directory, Level::Private];
+
+    /// The name of the level in task files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Directory => "directory",
+            Level::Private => "private",
+        }
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Level, String> {
+        let found = Level::ALL.into_iter().find(|level| level.name() == text);
+        found.ok_or_else(|| format!("there are: {}", Level::ALL.map(Level::name).join(", ")))
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What makes a private task private. A task can do without each of them, if one of its programs
+/// does not work with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protection {
@@ -55,7 +86,7 @@ pub enum Protection {
     NoNewPrivs,
     /// System calls that no service needs are refused.
     Seccomp,
-    /// A second line, by paths.
+    /// A second line of defence behind `Mounts`: which paths may be read or written.
     Landlock,
 }
 
@@ -72,7 +103,7 @@ impl Protection {
         Protection::Landlock,
     ];
 
-    /// As task files spell it.
+    /// The name of the protection in task files.
     pub fn name(self) -> &'static str {
         match self {
             Protection::Mounts => "mounts",
@@ -93,7 +124,7 @@ impl Protection {
 pub struct Volume {
     /// Where the task finds it.
     pub container_path: String,
-    /// What is there.
+    /// The kind of volume.
     pub kind: VolumeKind,
 }
 
@@ -122,12 +153,12 @@ pub enum VolumeKind {
     Host {
         /// Its path on the machine.
         host_path: String,
-        /// The task may write it.
+        /// True when the task may write it.
         writable: bool,
     },
     /// Files in memory, gone with the task.
     Tmpfs {
-        /// At most so much.
+        /// The most that the files may take.
         size: Bytes,
     },
 }

@@ -6,23 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{Bytes, Period};
 
-/// Instances of one job; more is a mistake more often than a wish.
+/// The most instances that a job may have: more is likely to be a typing error.
 pub const MOST_INSTANCES: u32 = 100_000;
 
 /// Instances of one task, and how a cluster is to run them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Whose it is: the user that runs it (where executors are root), and whose quota it counts against.
+    /// The role: the user that runs the job where executors are root, and whose quota it counts
+    /// against.
     pub role: String,
-    /// `devel`, `test`, `staging1`, `prod`, ...
+    /// The environment, as in `devel`, `test`, `staging1` or `prod`.
     pub environment: String,
-    /// The task's name by default.
+    /// The name of the job; by default that of its task.
     pub name: String,
     /// How many there are when the job is created.
     pub instances: u32,
     /// Run again whenever it ends; else only until it ends well.
     pub service: bool,
-    /// Of a job that is no service: failures after which an instance is failed for good; 0: no limit.
+    /// Of a job that is no service: failures after which an instance is failed for good; 0: no
+    /// limit.
     pub max_task_failures: u32,
     /// Higher ones are placed first.
     pub priority: i32,
@@ -30,7 +32,7 @@ pub struct Job {
     pub constraints: Vec<Placement>,
     /// How instances are replaced.
     pub update: UpdateConfig,
-    /// What becomes of instances on agents that nobody hears of.
+    /// What becomes of instances on unreachable agents.
     pub partition: PartitionPolicy,
     /// Cores of each instance.
     pub cpu: f64,
@@ -47,6 +49,13 @@ pub struct Job {
     /// What stands around the task for its executor (`health_check_config`, `lifecycle`), as JSON.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub around: BTreeMap<String, String>,
+}
+
+impl Job {
+    /// The key of the job in its cluster, `ROLE/ENVIRONMENT/NAME`.
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}", self.role, self.environment, self.name)
+    }
 }
 
 /// Where instances of a job may run.
@@ -81,9 +90,9 @@ pub struct UpdateConfig {
     pub max_per_instance_failures: u32,
     /// Failed instances that are forgiven.
     pub max_total_failures: u32,
-    /// An update that fails is undone.
+    /// True when an update that fails is undone.
     pub rollback_on_failure: bool,
-    /// The next batch begins when the whole of this one is done.
+    /// True when a batch begins only after the whole batch before it is done.
     pub wait_for_batch: bool,
 }
 
@@ -100,12 +109,12 @@ impl Default for UpdateConfig {
     }
 }
 
-/// What becomes of instances on agents that nobody hears of.
+/// What becomes of instances on unreachable agents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionPolicy {
-    /// They are replaced.
+    /// True when they are replaced.
     pub reschedule: bool,
-    /// After so long.
+    /// How long an agent must have been unreachable before.
     pub delay: Period,
 }
 
@@ -118,7 +127,7 @@ impl Default for PartitionPolicy {
     }
 }
 
-/// True for what may stand in a job's key, and so in a task's id.
+/// True when `name` may be a part of a job's key, and so of a task's id.
 pub fn is_name(name: &str) -> bool {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     !name.is_empty() && name.len() <= 64 && name.chars().all(is_good) && !name.starts_with('.')

@@ -7,7 +7,7 @@ use super::units::Bytes;
 /// Where output goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Logger {
-    /// Which readers.
+    /// The readers of the output.
     pub destination: Destination,
     /// How the files grow.
     pub mode: LogMode,
@@ -20,19 +20,19 @@ pub struct Logger {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Destination {
-    /// Files only.
+    /// It goes to files only.
     #[default]
     File,
-    /// Shown by whoever follows the task; locally there are files too.
+    /// It is shown by clients that follow the task; locally there are files too.
     Console,
-    /// Files, and shown.
+    /// It goes to files, and is shown too.
     Both,
-    /// Nobody.
+    /// It is thrown away.
     None,
 }
 
 impl Destination {
-    /// Followers show it.
+    /// True when clients that follow the task show it.
     pub fn is_shown(self) -> bool {
         matches!(self, Destination::Console | Destination::Both)
     }
@@ -54,7 +54,7 @@ pub enum LogMode {
 pub struct Rotate {
     /// A file that has reached this size becomes a backup.
     pub log_size: Bytes,
-    /// Old files kept.
+    /// The number of old files that are kept.
     pub backups: u32,
 }
 

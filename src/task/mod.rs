@@ -1,6 +1,8 @@
 //! What a task and a job *are*: plain types, units and signals.
 //!
-//! Nothing here reads text or decides anything; it serialises to the JSON that journals and people have.
+//! These types serialise to the JSON that journals have and `dewar inspect` prints. Nothing here
+//! reads files or decides anything. The defaults of task files are constructed here (`Task::of`,
+//! `Process::named`, ...).
 
 mod health;
 mod isolation;

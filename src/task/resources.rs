@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::units::Bytes;
 
 /// What a process may use: enforced by the kernel, or refused. For a task: a reservation, unless
-/// [`Task::enforce`](super::Task::enforce) is set. 0 is no limit in the first four, as Thermos had them.
+/// [`Task::enforce`](super::Task::enforce) is set. 0 is no limit in the first four, as Thermos had
+/// them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
     /// Cores, as a share of time: 0.5 is half a core's.
@@ -18,7 +19,8 @@ pub struct Resources {
     pub disk: Bytes,
     /// Devices; never enforced here.
     pub gpu: u32,
-    /// The share of the CPU when there is not enough for everybody, 1 to 10 000; 100 is the default.
+    /// The share of the CPU when processes want more than there is, 1 to 10 000; 100 is the
+    /// default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_weight: Option<u32>,
     /// Memory from which on the process is slowed down and its pages are reclaimed.
@@ -30,13 +32,13 @@ pub struct Resources {
     /// Processes and threads at a time; at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
-    /// The share of the disks' time when there is not enough for everybody, 1 to 10 000.
+    /// The share of the disks' time when processes want more than there is, 1 to 10 000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_weight: Option<u32>,
     /// Limits of the kernel's own kind, per process of the system.
     #[serde(default, skip_serializing_if = "Rlimits::is_empty")]
     pub rlimits: Rlimits,
-    /// -20 (first) to 19 (last).
+    /// The priority, from -20 (first) to 19 (last).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
     /// -1000 (never) to 1000 (first) to be killed when the machine is out of memory.
@@ -82,7 +84,7 @@ impl Rlimits {
 /// One limit; `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
-    /// What holds.
+    /// The limit that holds.
     #[serde(with = "bound")]
     pub soft: Option<u64>,
     /// How far the process may raise it itself.

@@ -1,6 +1,6 @@
-//! Sizes for people.
+//! Sizes as text for people: rounded, unlike those that files have (`units.rs`).
 
-/// `64 MiB`, `1.5 GiB`: rounded, for people.
+/// The size with three digits at most, as in `64 MiB` or `1.5 GiB`.
 pub fn shown_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;

@@ -10,15 +10,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 pub struct StopSignal(Signal);
 
 impl StopSignal {
-    /// SIGTERM.
+    /// The signal that stops a process by default, SIGTERM.
     pub const TERM: StopSignal = StopSignal(Signal::SIGTERM);
 
-    /// The kernel's number.
+    /// The number that the kernel has for it.
     pub fn number(self) -> u32 {
         self.0 as u32
     }
 
-    /// All names, for suggestions.
+    /// The names of all signals, for suggestions.
     pub fn names() -> impl Iterator<Item = &'static str> {
         Signal::iterator().map(Signal::as_str)
     }

@@ -1,4 +1,4 @@
-//! The task as everything else sees it: resolved, validated, every default filled in.
+//! The task as all other rooms see it: resolved, validated, every default filled in.
 //!
 //! This is also what the journal's header holds, as JSON. Fields are only ever added, with a
 //! default that means what their absence meant.
@@ -44,7 +44,7 @@ pub struct Task {
     pub max_concurrency: u32,
     /// Budget of CLEANING and FINALIZING together.
     pub finalization_wait: Period,
-    /// Who runs the processes; the default is who runs dewar.
+    /// The user that runs the processes; by default the user that runs dewar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// How to tell whether the task as a whole works.
@@ -94,7 +94,8 @@ pub struct Process {
     /// What asks it to stop; SIGTERM by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<StopSignal>,
-    /// How long its tree has after the stop signal; at most the task's budget, which is the default.
+    /// How long its tree has after the stop signal; at most the task's budget, which is the
+    /// default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<Period>,
     /// Instead of the task's user.
@@ -126,11 +127,11 @@ pub struct Process {
     pub resources: Option<Resources>,
 }
 
-/// How the pause between runs grows: `min_duration` times `factor` to the power of the runs in a row
-/// that were neither successful nor long.
+/// How the pause between runs grows: `min_duration` times `factor` to the power of the runs in a
+/// row that were neither successful nor long.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backoff {
-    /// At least 1.
+    /// By how much the pause grows from one run to the next; at least 1.
     pub factor: f64,
     /// It grows no further than this.
     pub max: Period,
@@ -163,7 +164,7 @@ pub enum Condition {
     Succeeded,
     /// It is over, well or not.
     Completed,
-    /// It failed for good. If it ends well, whoever waits for this is not needed and is skipped.
+    /// It failed for good. If it ends well, a process that waits for this is skipped.
     Failed,
 }
 
@@ -174,7 +175,7 @@ pub struct Constraint {
     pub order: Vec<String>,
 }
 
-/// Masks are octal for everybody, also in what `inspect` prints.
+/// Masks are octal in task files, in the journal and in what `inspect` prints.
 mod octal {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

@@ -39,12 +39,12 @@ impl Period {
         Period::new(Duration::try_from_secs_f64(seconds).ok()?)
     }
 
-    /// Microseconds.
+    /// The number of whole microseconds.
     pub fn as_micros(self) -> u64 {
         self.0.as_micros() as u64
     }
 
-    /// As the standard library knows it.
+    /// The same as the standard library's type.
     pub fn duration(self) -> Duration {
         self.0
     }

@@ -109,7 +109,7 @@ impl Progress {
                 let update = view.update.as_ref();
                 match update.filter(|update| update.is_active) {
                     Some(_) => None,
-                    None => Some(match update.map(|update| update.state.as_str()) {
+                    None => Some(match update.map(|update| update.state.name()) {
                         Some("ROLLED_FORWARD") | None => Code::Success,
                         Some(_) => Code::Failed,
                     }),
@@ -191,7 +191,7 @@ fn update_words(update: &UpdateView) -> String {
         true => "restart",
         false => "update",
     };
-    let state = harmless(&update.state.to_ascii_lowercase().replace('_', " "));
+    let state = update.state.name().to_ascii_lowercase().replace('_', " ");
     let mut words = format!("{what} {state} {}/{}", update.done, update.total);
     if update.is_active && update.working > 0 {
         words += &format!(", {} in hand", update.working);

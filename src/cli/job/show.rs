@@ -11,7 +11,7 @@ use crate::{
         failure::Failure,
         terminal::{Colour, Style, harmless, print},
     },
-    mesos::scheduler::core::{AgentView, InstanceView, JobView, QuotaView},
+    mesos::scheduler::core::{AgentView, InstanceState, InstanceView, JobView, QuotaView},
 };
 
 /// Printed above what may be out of date.
@@ -44,7 +44,10 @@ pub(super) fn job(answer: &Value) -> Result<(), Failure> {
     print(&format!("{}  {}", harmless(&job.key), words(&job)));
     for one in &job.instances {
         print(&instance(one, job.current, style));
-        let last = one.last.as_ref().filter(|_| one.state != "RUNNING");
+        let last = one
+            .last
+            .as_ref()
+            .filter(|_| one.state != InstanceState::RUNNING);
         if let Some(why) = &one.why {
             print(&format!("        {}", harmless(why)));
         }
@@ -59,14 +62,16 @@ pub(super) fn job(answer: &Value) -> Result<(), Failure> {
 }
 
 fn instance(one: &InstanceView, current: u32, style: Style) -> String {
-    let colour = match one.state.as_str() {
-        "RUNNING" => Colour::Cyan,
-        "FINISHED" => Colour::Green,
-        "FAILED" | "UNHEALTHY" | "UNREACHABLE" => Colour::Red,
-        "KILLING" | "BACKING_OFF" => Colour::Yellow,
-        _ => Colour::Grey,
+    let colour = match one.state {
+        InstanceState::RUNNING => Colour::Cyan,
+        InstanceState::Finished => Colour::Green,
+        InstanceState::Failed | InstanceState::Unhealthy | InstanceState::Unreachable => {
+            Colour::Red
+        }
+        InstanceState::Killing | InstanceState::BackingOff => Colour::Yellow,
+        InstanceState::Pending | InstanceState::Task(_) => Colour::Grey,
     };
-    let state = style.paint(colour, &format!("{:11}", harmless(&one.state)));
+    let state = style.paint(colour, &format!("{:11}", one.state));
     let mut text = format!("  {:>4}  {state}", one.instance);
     if let Some(version) = one.version {
         // The mark says that the instance has another version than those that are added later.
@@ -82,7 +87,7 @@ fn instance(one: &InstanceView, current: u32, style: Style) -> String {
     if one.failures > 0 {
         text += &format!("  {} failures", one.failures);
     }
-    if one.short_runs > 1 && one.state != "RUNNING" {
+    if one.short_runs > 1 && one.state != InstanceState::RUNNING {
         text += &format!("  {} short runs in a row", one.short_runs);
     }
     if let Some(until) = one.until {

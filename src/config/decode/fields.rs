@@ -16,7 +16,7 @@ use crate::{
     task::{Bytes, Period},
 };
 
-/// Larger whole numbers are no sensible limit of anything.
+/// Larger numbers are refused: no count and no limit of a task is meant to be that large.
 const ABSURD: f64 = 1_000_000_000.0;
 
 /// A map being decoded.

@@ -10,28 +10,7 @@ use crate::{
     task::{Isolation, Level, Protection, Volume, VolumeKind},
 };
 
-const LEVELS: [(&str, Level); 2] = [("directory", Level::Directory), ("private", Level::Private)];
-
-/// A level by its name, as the command line has it too.
-impl std::str::FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Level, String> {
-        let found = LEVELS.iter().find(|(name, _)| *name == text);
-        found
-            .map(|(_, level)| *level)
-            .ok_or_else(|| format!("there are: {}", LEVELS.map(|(name, _)| name).join(", ")))
-    }
-}
-
-impl std::fmt::Display for Level {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let known = LEVELS.iter().find(|(_, level)| level == self);
-        f.write_str(known.map_or("", |(name, _)| name))
-    }
-}
-
-/// A level, or `{level, without}`.
+/// Decodes a level, or `{level, without}`.
 pub(super) fn isolation(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Isolation {
     let Some(node) = fields.take("isolation") else {
         return Isolation::default();
@@ -95,13 +74,13 @@ fn level(node: &Node, diagnostics: &mut Diagnostics) -> Level {
             diagnostics
                 .error(&node.span, format!("unknown isolation `{text}`"))
                 .help(why)
-                .did_you_mean(&text, LEVELS.iter().map(|(name, _)| *name));
+                .did_you_mean(&text, Level::ALL.into_iter().map(Level::name));
             Level::default()
         }
     }
 }
 
-/// What a private task has of the machine beside its sandbox.
+/// Decodes the places of the machine that a private task has beside its sandbox.
 pub(super) fn volumes(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Vec<Volume> {
     let Some(node) = fields.take("volumes") else {
         return Vec::new();

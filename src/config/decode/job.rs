@@ -1,4 +1,5 @@
-//! From nodes to a [`Job`]: types, defaults, required and unknown fields. Its task is left as it is.
+//! From nodes to a [`Job`]: types, defaults, required and unknown fields. Its task is left as it
+//! is.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use crate::{
     },
 };
 
-/// Aurora's word for no limit.
+/// The number of failures that stands for no limit, in Aurora.
 const UNLIMITED: &str = "-1";
 
 /// A job without what its task says.
@@ -58,7 +59,7 @@ pub(crate) fn decode(node: &Node, role: &str, diagnostics: &mut Diagnostics) -> 
     let role = name("role", role, diagnostics);
     let environment = name("environment", "devel", diagnostics);
     let name = name("name", "", diagnostics);
-    // Which cluster it is for is said by where it is sent.
+    // A job is for the cluster whose scheduler it is sent to.
     fields.take("cluster");
     let instances = instances(&mut fields, diagnostics);
     let max_task_failures = failures(&mut fields, diagnostics);
@@ -245,7 +246,7 @@ fn partition(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Partitio
     policy
 }
 
-/// Seconds, as Aurora's names say, with a fraction or a unit if one likes.
+/// Seconds, as the `_secs` in Aurora's names says; a fraction or a unit may be written too.
 fn period(
     fields: &mut Fields<'_>,
     name: &str,

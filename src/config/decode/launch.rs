@@ -12,7 +12,7 @@ use crate::{
     task::{Backoff, StopSignal},
 };
 
-/// Octal, as everybody writes masks: `022`, `0o022` or `"022"`.
+/// A mask in octal: `022`, `0o022` or `"022"`.
 pub(super) fn umask(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Option<u32> {
     let node = fields.take("umask")?;
     let text = node.text().unwrap_or_default();
@@ -28,7 +28,7 @@ pub(super) fn umask(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> O
     }
 }
 
-/// Names and values.
+/// Variables by name; null is an empty value.
 pub(super) fn env(
     fields: &mut Fields<'_>,
     diagnostics: &mut Diagnostics,
@@ -63,7 +63,7 @@ pub(super) fn env(
     env
 }
 
-/// One file or a list of them.
+/// The path of one file, or a list of paths.
 pub(super) fn env_file(fields: &mut Fields<'_>, diagnostics: &mut Diagnostics) -> Vec<String> {
     let is_list = fields.is_list("env_file");
     let files = match is_list {

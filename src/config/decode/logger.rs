@@ -6,7 +6,7 @@ use crate::{
     task::{Destination, LogMode, Logger, Rotate},
 };
 
-/// What is wrong or missing has its default.
+/// Decodes where output goes; what is wrong or missing has its default.
 pub(super) fn logger(node: &Node, diagnostics: &mut Diagnostics) -> Logger {
     let Some(mut fields) = Fields::of(node, &table::task::LOGGER, diagnostics) else {
         return Logger::default();

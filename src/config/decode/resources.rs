@@ -12,7 +12,7 @@ use crate::{
     task::{Bytes, Resources, Rlimit, Rlimits},
 };
 
-/// The kernel's, for the weights of cgroup v2.
+/// The range that cgroup v2 has for weights.
 const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
 
 /// Decodes the `resources` of a process (which may have more) or of a task.
@@ -72,7 +72,7 @@ fn weight(
     if !WEIGHTS.contains(&weight) {
         diagnostics
             .error(&fields.place(name), format!("`{name}` is out of range"))
-            .label("from 1 to 10000; 100 is everybody's");
+            .label("from 1 to 10000; 100 is the default");
     }
     Some(weight)
 }
@@ -166,7 +166,7 @@ fn rlimit(node: &Node, name: &str, diagnostics: &mut Diagnostics) -> Option<Rlim
     Some(Rlimit { soft, hard })
 }
 
-/// `Some(None)` is `unlimited`.
+/// A bound of a limit; `Some(None)` is `unlimited`.
 fn bound(node: &Node, name: &str, diagnostics: &mut Diagnostics) -> Option<Option<u64>> {
     let text = node.text().unwrap_or_default();
     if matches!(text.as_str(), "unlimited" | "infinity") {

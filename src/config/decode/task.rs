@@ -1,7 +1,8 @@
 //! From nodes to a [`Task`]: types, defaults, required and unknown fields.
 //!
-//! The defaults are those of [`Task::of`]. Places of names and orders are kept for `config/check.rs`,
-//! which knows what must hold between processes; here every field is looked at alone.
+//! The defaults are those of [`Task::of`]. Places of names and orders are kept for
+//! `config/check.rs`, which knows what must hold between processes; here every field is looked at
+//! alone.
 
 use std::collections::BTreeMap;
 

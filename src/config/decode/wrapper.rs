@@ -1,7 +1,7 @@
 //! What Aurora puts around a task: `health_check_config` and `lifecycle`.
 //!
-//! It is looked at twice. In a job file every mistake is refused (`check_*`), so that a user learns of
-//! it before anything runs. In the data that a scheduler sends, the executor takes what it
+//! It is looked at twice. In a job file every mistake is refused (`check_*`), so that a user learns
+//! of it before anything runs. In the data that a scheduler sends, the executor takes what it
 //! understands (`read_*`): what is wrong there counts as absent.
 
 use super::fields::{Fields, wrong_type};
@@ -135,8 +135,8 @@ pub(crate) fn read_health(node: Option<&Node>, port: Option<u16>) -> Option<Heal
     })
 }
 
-/// Takes the requests out of `lifecycle`: `port` gives the number of a port by its name, and without
-/// that port there is no lifecycle.
+/// Takes the requests out of `lifecycle`: `port` gives the number of a port by its name, and
+/// without that port there is no lifecycle.
 pub(crate) fn read_lifecycle(
     node: Option<&Node>,
     port: impl Fn(&str) -> Option<u16>,

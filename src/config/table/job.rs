@@ -2,7 +2,7 @@
 
 use super::row::{Absent, Kind, Row, Table};
 
-/// A job.
+/// A job: the whole file.
 pub(crate) static JOB: Table = Table {
     what: "a job",
     words: "Instances of a task on a cluster.",

@@ -1,11 +1,11 @@
 //! A table of fields: what a map of a task or job file may have.
 //!
-//! The tables are the only list of names. `decode` reads no field that is in none of them, and takes
-//! its hints about unknown names from them; the JSON Schemas are made of them. The values that
-//! absent fields have are constructed in `task/`: a test compares the two, and the field tables of
-//! README.md and docs/ with both. Tables say nothing about what must hold between fields.
+//! The tables are the only list of names. `decode` reads no field that is in none of them, and
+//! takes its hints about unknown names from them; the JSON Schemas are made of them. The values
+//! that absent fields have are constructed in `task/`: a test compares the two, and the field
+//! tables of README.md and docs/ with both. Tables say nothing about what must hold between fields.
 
-/// One field.
+/// One field of a map.
 pub(crate) struct Row {
     /// As files spell it.
     pub name: &'static str,
@@ -37,7 +37,7 @@ pub(crate) struct Table {
 /// number or a boolean.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
-    /// A string.
+    /// Any string, which may hold templates.
     Text,
     /// A list of strings.
     Texts,
@@ -105,7 +105,7 @@ pub(crate) enum Absent {
 }
 
 impl Table {
-    /// All fields.
+    /// All fields of the map.
     pub fn rows(&self) -> impl Iterator<Item = &'static Row> + use<> {
         self.groups.iter().copied().flatten()
     }

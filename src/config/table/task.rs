@@ -7,7 +7,7 @@ use super::{
     row::{Absent, Kind, Row, Table},
 };
 
-/// A task.
+/// A task: the whole file, or one of its `tasks`.
 pub(crate) static TASK: Table = Table {
     what: "a task",
     words: "A DAG of processes in one sandbox.",

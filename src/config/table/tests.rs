@@ -36,35 +36,28 @@ enum File {
 }
 
 fn samples() -> Vec<Sample> {
-    let sample = |table, file, text, at| Sample {
+    let mut samples = samples_of_tasks();
+    samples.extend(samples_of_processes());
+    samples.extend(samples_of_jobs());
+    samples.extend(samples_of_data());
+    samples
+}
+
+fn samples_of_tasks() -> Vec<Sample> {
+    let task = |table, text, at| Sample {
         table,
-        file,
+        file: File::Task,
         text,
         at,
     };
-    let task = |table, text, at| sample(table, File::Task, text, at);
-    // One process with this in it.
-    let process = |table, name: &str, value: Value, at| {
-        let mut text = json!({"processes": [{"name": "a", "cmdline": "x"}]});
-        text["processes"][0][name] = value;
-        sample(table, File::Task, text, at)
-    };
-    let whole = json!({
-        "resources": {"cpu": 1, "ram": "64MB", "disk": "64MB"},
-        "processes": [{"name": "a", "cmdline": "x {{thermos.ports[health]}}"}]
-    });
-    let job = |table, name: &str, value: Value, at| {
-        let mut text = json!({"task": whole});
-        text[name] = value;
-        sample(table, File::Job, text, at)
-    };
-    let data = |table, name: &str, value: Value, at| {
-        let mut text = json!({"task": whole});
-        text[name] = value;
-        sample(table, File::Data, text, at)
-    };
     let two = json!([{"name": "b", "cmdline": "x"}, {"name": "a", "cmdline": "x"}]);
-    let volumes = json!([{"container_path": "/a", "host_path": "/b"}]);
+    let order = json!({"processes": two, "constraints": [{"order": ["a"]}]});
+    let lifecycle = json!({"processes": [], "lifecycle": {"http": {"port": 1}}});
+    let private = json!({
+        "processes": [],
+        "isolation": {"level": "private"},
+        "volumes": [{"container_path": "/a", "host_path": "/b"}]
+    });
     vec![
         task(
             &TASK,
@@ -72,21 +65,45 @@ fn samples() -> Vec<Sample> {
             "",
         ),
         task(&PROCESS, json!({"processes": two}), "/processes/1"),
-        task(
-            &CONSTRAINT,
-            json!({"processes": two, "constraints": [{"order": ["a"]}]}),
-            "/constraints/0",
-        ),
+        task(&CONSTRAINT, order, "/constraints/0"),
         task(
             &RESOURCES,
             json!({"processes": [], "resources": {}}),
             "/resources",
         ),
+        task(&LIFECYCLE, lifecycle.clone(), "/lifecycle"),
+        task(&HTTP_LIFECYCLE, lifecycle, "/lifecycle/http"),
+        task(
+            &ISOLATION,
+            json!({"processes": [], "isolation": {"level": "private"}}),
+            "/isolation",
+        ),
+        task(&VOLUME, private, "/volumes/0"),
+    ]
+}
+
+fn samples_of_processes() -> Vec<Sample> {
+    // One process with this in it, and where the map is in that.
+    let process = |table, name: &str, value: Value, at| {
+        let mut text = json!({"processes": [{"name": "a", "cmdline": "x"}]});
+        text["processes"][0][name] = value;
+        Sample {
+            table,
+            file: File::Task,
+            text,
+            at,
+        }
+    };
+    let rlimits = json!({"rlimits": {"nofile": {"soft": 2, "hard": 9}}});
+    let http = json!({"http": {"port": 1}});
+    let tcp = json!({"tcp": {"port": 1}});
+    let shell = json!({"shell": "x"});
+    vec![
         process(&LIMITS, "resources", json!({}), "/processes/0/resources"),
         process(
             &RLIMIT,
             "resources",
-            json!({"rlimits": {"nofile": {"soft": 2, "hard": 9}}}),
+            rlimits,
             "/processes/0/resources/rlimits/nofile",
         ),
         process(&LOGGER, "logger", json!({}), "/processes/0/logger"),
@@ -97,44 +114,36 @@ fn samples() -> Vec<Sample> {
             "/processes/0/logger/rotate",
         ),
         process(&BACKOFF, "backoff", json!({}), "/processes/0/backoff"),
-        process(
-            &HEALTH,
-            "health",
-            json!({"shell": "x"}),
-            "/processes/0/health",
-        ),
-        process(
-            &HTTP_PROBE,
-            "health",
-            json!({"http": {"port": 1}}),
-            "/processes/0/health/http",
-        ),
-        process(
-            &TCP_PROBE,
-            "health",
-            json!({"tcp": {"port": 1}}),
-            "/processes/0/health/tcp",
-        ),
-        task(
-            &LIFECYCLE,
-            json!({"processes": [], "lifecycle": {"http": {"port": 1}}}),
-            "/lifecycle",
-        ),
-        task(
-            &HTTP_LIFECYCLE,
-            json!({"processes": [], "lifecycle": {"http": {"port": 1}}}),
-            "/lifecycle/http",
-        ),
-        task(
-            &ISOLATION,
-            json!({"processes": [], "isolation": {"level": "private"}}),
-            "/isolation",
-        ),
-        task(
-            &VOLUME,
-            json!({"processes": [], "isolation": "private", "volumes": volumes}),
-            "/volumes/0",
-        ),
+        process(&HEALTH, "health", shell, "/processes/0/health"),
+        process(&HTTP_PROBE, "health", http, "/processes/0/health/http"),
+        process(&TCP_PROBE, "health", tcp, "/processes/0/health/tcp"),
+    ]
+}
+
+/// A file that has this beside its task.
+fn around_task(
+    table: &'static Table,
+    file: File,
+    (name, value): (&str, Value),
+    at: &'static str,
+) -> Sample {
+    let mut text = json!({"task": {
+        "resources": {"cpu": 1, "ram": "64MB", "disk": "64MB"},
+        "processes": [{"name": "a", "cmdline": "x {{thermos.ports[health]}}"}]
+    }});
+    text[name] = value;
+    Sample {
+        table,
+        file,
+        text,
+        at,
+    }
+}
+
+fn samples_of_jobs() -> Vec<Sample> {
+    let job =
+        |table, name: &'static str, value, at| around_task(table, File::Job, (name, value), at);
+    vec![
         job(&JOB, "instances", json!(1), ""),
         job(&UPDATE, "update_config", json!({}), "/update_config"),
         job(
@@ -143,41 +152,45 @@ fn samples() -> Vec<Sample> {
             json!({}),
             "/partition_policy",
         ),
+    ]
+}
+
+fn samples_of_data() -> Vec<Sample> {
+    let data =
+        |table, name: &'static str, value, at| around_task(table, File::Data, (name, value), at);
+    let check = |table, value, at| data(table, "health_check_config", value, at);
+    let http = json!({"health_checker": {"http": {}}});
+    let shell = json!({"health_checker": {"shell": {"shell_command": "x"}}});
+    let checker = "/health_check_config/health_checker";
+    let lifecycle = json!({"http": {}});
+    vec![
         data(&wrapper::AROUND_TASK, "instance", json!(1), ""),
-        data(
-            &wrapper::HEALTH_CHECK,
-            "health_check_config",
-            json!({}),
-            "/health_check_config",
-        ),
-        data(
+        check(&wrapper::HEALTH_CHECK, json!({}), "/health_check_config"),
+        check(
             &wrapper::HEALTH_CHECKER,
-            "health_check_config",
             json!({"health_checker": {}}),
-            "/health_check_config/health_checker",
+            checker,
         ),
-        data(
+        check(
             &wrapper::HTTP_CHECKER,
-            "health_check_config",
-            json!({"health_checker": {"http": {}}}),
+            http,
             "/health_check_config/health_checker/http",
         ),
-        data(
+        check(
             &wrapper::SHELL_CHECKER,
-            "health_check_config",
-            json!({"health_checker": {"shell": {"shell_command": "x"}}}),
+            shell,
             "/health_check_config/health_checker/shell",
         ),
         data(
             &wrapper::LIFECYCLE,
             "lifecycle",
-            json!({"http": {}}),
+            lifecycle.clone(),
             "/lifecycle",
         ),
         data(
             &wrapper::HTTP_LIFECYCLE,
             "lifecycle",
-            json!({"http": {}}),
+            lifecycle,
             "/lifecycle/http",
         ),
     ]
@@ -210,7 +223,6 @@ fn changed(sample: &Sample, row: &Row) -> Map<String, Value> {
         ("`http`", "path") => with("/other".into()),
         ("`http`", "status") => with(json!(204)),
         ("`http`", "graceful_shutdown_endpoint" | "shutdown_endpoint") => with("/other".into()),
-        // A scheduler's data names a port: there, without a known one, is no lifecycle at all.
         ("a volume", "host_path" | "container_path") => with("/other".into()),
         ("a volume", "tmpfs") => alone(json!({"container_path": "/a", "tmpfs": "1MB"})),
         ("a job" | "data", "task") => with(json!({
@@ -410,7 +422,7 @@ fn a_field_that_is_in_no_table_is_refused_with_the_names_there_are() {
     }
 }
 
-/// The tables that the field tables of the documentation are about, by the heads of their first columns.
+/// The tables by the head of the first column of the documentation's field tables about them.
 fn documented() -> [(&'static str, &'static Table); 9] {
     [
         ("task", &TASK),

@@ -48,7 +48,7 @@ pub(crate) static AROUND_TASK: Table = Table {
     later: &[],
 };
 
-/// Aurora's `health_check_config`.
+/// Aurora's `health_check_config` around a task.
 pub(crate) static HEALTH_CHECK: Table = Table {
     what: "`health_check_config`",
     words: "How to tell whether a task works.",

@@ -1,4 +1,4 @@
-//! JSON into nodes.
+//! JSON becomes a tree of nodes. Only strict JSON is taken.
 
 use jsonc_parser::{
     ParseOptions,
@@ -10,7 +10,7 @@ use jsonc_parser::{
 use super::node::{Entry, Node, Span, Value};
 use crate::config::diagnostic::Diagnostics;
 
-/// Parses `source`; `None` (and a diagnostic) when it is no JSON.
+/// Parses `source`; `None` (and a diagnostic) when it is not JSON.
 pub(crate) fn parse(source: &str, diagnostics: &mut Diagnostics) -> Option<Node> {
     let strict = ParseOptions {
         allow_comments: false,

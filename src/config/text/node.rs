@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// Bytes of the source.
+/// A range of bytes of the source.
 pub(crate) type Span = Range<usize>;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Null,
     Bool(bool),
-    /// As written.
+    /// A number as it is written: its digits are kept.
     Number(String),
     String(String),
     List(Vec<Node>),
@@ -54,7 +54,7 @@ impl Node {
         entries.iter().map(|entry| entry.key.as_str())
     }
 
-    /// What a scalar says, as text.
+    /// The text of a scalar; `None` for null, a list or a map.
     pub fn text(&self) -> Option<String> {
         match &self.value {
             Value::Bool(value) => Some(value.to_string()),
@@ -63,7 +63,7 @@ impl Node {
         }
     }
 
-    /// What it is, for messages.
+    /// The kind of its value, for messages.
     pub fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",

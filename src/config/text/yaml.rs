@@ -1,4 +1,7 @@
-//! YAML into nodes, one a document. Anchors, aliases and merge keys (`<<`) are resolved.
+//! YAML becomes trees of nodes, one a document. Anchors, aliases and merge keys (`<<`) are
+//! resolved.
+//!
+//! A small hostile file must not become a large tree: depth, nodes and bytes are limited.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,14 +10,14 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as YamlSpan, Str
 use super::node::{Entry, Node, Span, Value};
 use crate::config::diagnostic::Diagnostics;
 
-/// Nothing sensible is nested deeper; deeper input would exhaust the stack.
+/// The deepest nesting that is read: deeper input could exhaust the stack.
 const DEEPEST: usize = 64;
-/// Aliases multiply: a small file must not become a large tree.
+/// The most nodes that are built: aliases multiply.
 const MOST_NODES: usize = 1_000_000;
-/// The same for the bytes of its texts, those that anchors keep and aliases repeat.
+/// The most bytes of texts that anchors keep and aliases repeat.
 const MOST_BYTES: usize = 32 << 20;
 
-/// Parses `source`; `None` (and a diagnostic) when it is no YAML.
+/// Parses `source`; `None` (and a diagnostic) when it is not YAML.
 pub(crate) fn parse(source: &str, diagnostics: &mut Diagnostics) -> Option<Vec<Node>> {
     let mut builder = Builder {
         parser: Parser::new_from_str(source),

@@ -1,4 +1,4 @@
-//! What happened to one task, from its records alone.
+//! The history of one task, from its records alone.
 //!
 //! Pure: records in (`apply.rs`), a status for programs out. The history knows only records that
 //! are on disk, so a client is never told what a crash could take back.
@@ -22,7 +22,7 @@ pub(super) const LISTED: usize = 100;
 /// Notices that are listed.
 pub(super) const NOTICES: usize = 100;
 
-/// What happened to one task.
+/// The history of one task.
 #[derive(Debug)]
 pub struct History {
     pub(super) task_id: String,
@@ -50,7 +50,7 @@ pub(super) struct Entry {
     pub reason: String,
 }
 
-/// What happened to one process.
+/// The history of one process.
 #[derive(Debug)]
 pub(super) struct ProcessHistory {
     pub name: String,
@@ -93,12 +93,12 @@ impl History {
         }
     }
 
-    /// What the last verdict about the task as a whole was; `None` before the first one.
+    /// The last verdict about the task as a whole; `None` before the first one.
     pub fn healthy(&self) -> Option<bool> {
         self.healthy
     }
 
-    /// What the last report of `check` said: an exit code, a status, 1 or 0 for a connection, or
+    /// The value of the last report of `check`: an exit code, a status, 1 or 0 for a connection, or
     /// that there is no result. `None` before the first report.
     pub fn checked(&self) -> Option<Option<i32>> {
         self.checked

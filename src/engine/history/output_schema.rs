@@ -8,8 +8,8 @@ use super::{
     status::{Event, StatusList},
 };
 
-/// What dewar prints about tasks: `dewar status` a list of tasks, `dewar run` and `dewar attach` an
-/// event a line, `dewar explain` a list of explanations.
+/// The output of dewar about tasks: a list of tasks (`dewar status`), one event a line (`dewar run`
+/// and `dewar attach`), or a list of explanations (`dewar explain`).
 #[derive(JsonSchema)]
 #[schemars(untagged, title = "What dewar prints about tasks with --format json")]
 #[expect(dead_code, reason = "its schema is wanted, never a value")]

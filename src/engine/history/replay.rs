@@ -20,7 +20,7 @@ pub struct Model {
     pub task: Task,
     /// The plan, which decides what happens next.
     pub plan: Plan,
-    /// What happened, as far as it is on disk.
+    /// The history, as far as it is on disk.
     pub history: History,
     boot_id: Option<String>,
 }
@@ -61,7 +61,7 @@ impl Model {
     }
 }
 
-/// What a record means to the plan, and when it happened.
+/// The facts for the plan that a record stands for, each with its time.
 pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
     let at = record.boot_us;
     let one = |fact| vec![(fact, at)];

@@ -9,7 +9,7 @@ use crate::{
     journal::{How, Start, Usage},
 };
 
-/// What the records of one run say. Times are microseconds since 1970, 0 while there is none.
+/// One run, as its records tell it. Times are microseconds since 1970, 0 while there is none.
 #[derive(Debug)]
 pub(super) struct Run {
     pub number: u32,
@@ -19,7 +19,7 @@ pub(super) struct Run {
     pub healthy_us: u64,
     pub end: Option<(How, u64)>,
     pub group: Option<Box<str>>,
-    /// What it used; known once it is over.
+    /// The measured usage; known once the run is over.
     pub usage: Option<Box<Usage>>,
     pub out_of_memory: bool,
     /// Why the run has to end, and the state that it then counts as, whatever its exit code says.

@@ -87,83 +87,96 @@ fn life() -> impl Strategy<Value = Life> {
         )
 }
 
-/// The records of a task whose processes lived such lives; processes that failed for good are
-/// started again all the same, after a restart.
-fn history(lives: &[Life], last_lives: bool) -> Vec<Record> {
-    let task = task();
-    let mut model = Plan::new(&task, 0);
-    let mut clock = 1_000_000u64;
-    let mut records: Vec<Record> = Vec::new();
-    let mut say = |clock: &mut u64, model: &mut Plan, kind: Kind| {
-        *clock += 1_000;
+/// Writes the records of a task, with a clock and a plan that know of each.
+struct Recorder {
+    clock: u64,
+    plan: Plan,
+    records: Vec<Record>,
+}
+
+impl Recorder {
+    /// A task that has become ACTIVE.
+    fn begin(task: &Task) -> Recorder {
+        let mut recorder = Recorder {
+            clock: 1_000_000,
+            plan: Plan::new(task, 0),
+            records: Vec::new(),
+        };
+        recorder.say(Kind::Header(Header {
+            version: 1,
+            task_id: "t".to_owned(),
+            task: serde_json::to_string(task).unwrap(),
+            ..Header::default()
+        }));
+        recorder.tenure(Cover::Whole);
+        recorder.say(Kind::Stage(Stage {
+            state: TaskState::Active.into(),
+            outcome: TaskState::Success.into(),
+            ..Stage::default()
+        }));
+        recorder
+    }
+
+    fn say(&mut self, kind: Kind) {
+        self.clock += 1_000;
         let at = Moment {
-            boot_us: *clock,
-            wall_us: 1_790_000_000_000_000 + *clock,
+            boot_us: self.clock,
+            wall_us: 1_790_000_000_000_000 + self.clock,
         };
         let record = Record::new(at, kind);
         for (fact, at) in facts_of(&record) {
-            model.apply(&fact, at);
+            self.plan.apply(&fact, at);
         }
-        records.push(record);
-    };
-    let header = Header {
-        version: 1,
-        task_id: "t".to_owned(),
-        task: serde_json::to_string(&task).unwrap(),
-        ..Header::default()
-    };
-    say(&mut clock, &mut model, Kind::Header(header));
-    let tenure = |boot: &str, cover: Cover| {
-        Kind::Tenure(Tenure {
-            boot_id: boot.to_owned(),
+        self.records.push(record);
+    }
+
+    fn tenure(&mut self, cover: Cover) {
+        self.say(Kind::Tenure(Tenure {
+            boot_id: "one".to_owned(),
             keeper_pid: 1,
             cover: cover.into(),
-        })
-    };
-    say(&mut clock, &mut model, tenure("one", Cover::Whole));
-    let active = Stage {
-        state: TaskState::Active.into(),
-        outcome: TaskState::Success.into(),
-        ..Stage::default()
-    };
-    say(&mut clock, &mut model, Kind::Stage(active));
-    let mut next = [0u32; 3];
-    for (index, life) in lives.iter().enumerate() {
-        let (process, run) = (life.process, next[life.process as usize]);
-        next[life.process as usize] += 1;
-        let restart = Kind::Restart(Restart { process });
-        let is_over = !model.may_start(process as usize);
+        }));
+    }
+
+    /// The records of one run, except its end.
+    fn run(&mut self, index: usize, run: u32, life: &Life) {
+        let process = life.process;
+        let is_over = !self.plan.may_start(process as usize);
         if life.restart_after || is_over {
-            say(&mut clock, &mut model, restart.clone());
+            self.say(Kind::Restart(Restart { process }));
         }
         if life.tenure {
-            let cover = if index % 2 == 0 {
-                Cover::Whole
-            } else {
-                Cover::Used
-            };
-            say(&mut clock, &mut model, tenure("one", cover));
+            self.tenure(match index % 2 {
+                0 => Cover::Whole,
+                _ => Cover::Used,
+            });
         }
-        let start = Start {
+        self.say(Kind::Start(Start {
             process,
             run,
             pid: 100 + run,
-            start_ticks: clock,
+            start_ticks: self.clock,
             ..Start::default()
-        };
-        say(&mut clock, &mut model, Kind::Start(start));
+        }));
+        self.during(index, run, life);
+        self.clock += life.seconds * 1_000_000;
+    }
+
+    /// The records between a run's start and its end.
+    fn during(&mut self, index: usize, run: u32, life: &Life) {
+        let process = life.process;
         if life.again {
             let again = Again {
                 process,
                 run,
                 pid: 200 + run,
-                start_ticks: clock,
+                start_ticks: self.clock,
                 ..Again::default()
             };
-            say(&mut clock, &mut model, Kind::Again(again));
+            self.say(Kind::Again(again));
         }
         if life.exec {
-            say(&mut clock, &mut model, Kind::Exec(Exec { process, run }));
+            self.say(Kind::Exec(Exec { process, run }));
         }
         if let Some(healthy) = life.healthy {
             let health = Health {
@@ -172,16 +185,16 @@ fn history(lives: &[Life], last_lives: bool) -> Vec<Record> {
                 healthy,
                 reason: "no".to_owned(),
             };
-            say(&mut clock, &mut model, Kind::Health(health));
+            self.say(Kind::Health(health));
             let health = Health {
                 process: None,
                 run: 0,
                 healthy: true,
                 reason: String::new(),
             };
-            say(&mut clock, &mut model, Kind::Health(health));
+            self.say(Kind::Health(health));
             let value = Some(index as i32);
-            say(&mut clock, &mut model, Kind::Checked(Checked { value }));
+            self.say(Kind::Checked(Checked { value }));
         }
         if life.signalled {
             let signal = Signal {
@@ -189,7 +202,7 @@ fn history(lives: &[Life], last_lives: bool) -> Vec<Record> {
                 run,
                 signal: 1,
             };
-            say(&mut clock, &mut model, Kind::Signal(signal));
+            self.say(Kind::Signal(signal));
         }
         if life.late {
             let late = TimedOut {
@@ -197,10 +210,10 @@ fn history(lives: &[Life], last_lives: bool) -> Vec<Record> {
                 run,
                 after_us: 5,
             };
-            say(&mut clock, &mut model, Kind::TimedOut(late));
+            self.say(Kind::TimedOut(late));
         }
         if life.restart_within {
-            say(&mut clock, &mut model, restart);
+            self.say(Kind::Restart(Restart { process }));
         }
         if life.notice {
             let notice = Notice {
@@ -208,28 +221,37 @@ fn history(lives: &[Life], last_lives: bool) -> Vec<Record> {
                 process: Some(process),
                 run: Some(run),
             };
-            say(&mut clock, &mut model, Kind::Notice(notice));
+            self.say(Kind::Notice(notice));
         }
-        clock += life.seconds * 1_000_000;
+    }
+}
+
+/// The records of a task whose processes lived such lives; processes that failed for good are
+/// started again all the same, after a restart.
+fn history(lives: &[Life], last_lives: bool) -> Vec<Record> {
+    let mut recorder = Recorder::begin(&task());
+    let mut next = [0u32; 3];
+    for (index, life) in lives.iter().enumerate() {
+        let (process, run) = (life.process, next[life.process as usize]);
+        next[life.process as usize] += 1;
+        recorder.run(index, run, life);
         if !(last_lives && index + 1 == lives.len()) {
-            let end = End {
+            recorder.say(Kind::End(End {
                 process,
                 run,
                 how: Some(How::Exited(life.code)),
                 ..End::default()
-            };
-            say(&mut clock, &mut model, Kind::End(end));
+            }));
         }
     }
     if !last_lives && lives.len().is_multiple_of(3) {
-        let kill = KillRequest {
+        recorder.say(Kind::Kill(KillRequest {
             now: false,
             budget_us: Some(5),
             reason: String::new(),
-        };
-        say(&mut clock, &mut model, Kind::Kill(kill));
+        }));
     }
-    records
+    recorder.records
 }
 
 /// The journal of `records` on a disk, compacted after each of `points` records.

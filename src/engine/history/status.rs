@@ -1,4 +1,5 @@
-//! What programs see: the objects of `status --format json` and the events of `run --format json`.
+//! The types that programs read: the objects of `status --format json` and the events of
+//! `run --format json`.
 //!
 //! Scripts depend on these names and on the order of the fields: fields are only ever added. Times
 //! are RFC 3339 with milliseconds; facts that are absent are null. The comments here are what
@@ -14,7 +15,7 @@ use thiserror::Error;
 use super::{signal::Signal, usage_status::UsageStatus, wall_time::WallTime};
 use crate::engine::plan::{RunState, TaskState, Totals};
 
-/// What `status --format json` prints: the tasks of this machine, or the one that was asked for.
+/// The output of `status --format json`: the tasks of this machine, or the one that was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusList {
     /// In the order of their ids.
@@ -178,7 +179,7 @@ pub struct RunStatus {
     /// The name of its cgroup below the task's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
-    /// What it uses, or used (of a run that is over: only if it had a cgroup).
+    /// Its usage of the machine; of a run that is over, only if it had a cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Box<UsageStatus>>,
 }
@@ -195,7 +196,7 @@ impl RunStatus {
     }
 }
 
-/// What followers get, and what `run --format json` prints: one event a line.
+/// An event for a follower; `run --format json` prints one a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {

@@ -1,12 +1,12 @@
-//! What a run has used, as people and programs read it.
+//! The usage of a run, as people and programs read it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{journal, task::shown_bytes};
 
-/// What a run uses or used; null means that it is not known. Without a cgroup it is the sum over
-/// the run's living processes.
+/// The usage of the machine by one run; null means that it is not known. Without a cgroup it is the
+/// sum over the run's living processes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UsageStatus {
     /// Time on the processor, in seconds.

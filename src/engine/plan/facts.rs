@@ -1,4 +1,4 @@
-//! What a plan is told and what it wants: facts in, decisions out.
+//! The facts that a plan is told, and the decisions that it makes.
 
 use super::{
     member::Past,
@@ -148,7 +148,7 @@ pub enum Command {
     Close,
 }
 
-/// What [`decide`](super::task::Plan::decide) wants.
+/// The result of [`decide`](super::task::Plan::decide).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// To be recorded before the commands are carried out.

@@ -88,7 +88,7 @@ pub enum Ending {
     },
 }
 
-/// What the past runs of a process came to: all that the plan has to know of them when they are no
+/// The result of a process' past runs: all that the plan has to know of them when they are no
 /// longer listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Past {

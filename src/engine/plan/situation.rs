@@ -1,4 +1,4 @@
-//! What a process does or waits for, and why it cannot be restarted: answers for people.
+//! The situation of a process, and why it cannot be restarted: answers for people.
 //!
 //! Nothing here changes a plan.
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::task::Condition;
 
-/// What a process does or waits for.
+/// The situation of a process: what it does or waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Situation {
     /// A condition that it waits for is not true yet.

@@ -29,7 +29,7 @@ pub enum RunState {
 pub enum TaskState {
     /// The regular processes run.
     Active,
-    /// What still runs is asked to stop.
+    /// The processes that still run are asked to stop.
     Cleaning,
     /// The final processes run.
     Finalizing,

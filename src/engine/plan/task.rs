@@ -169,7 +169,7 @@ impl Plan {
         self.members[process].past.totals
     }
 
-    /// What the ended runs of a process came to.
+    /// The result of the ended runs of a process.
     pub fn past(&self, process: usize) -> Past {
         self.members[process].past
     }
@@ -265,7 +265,7 @@ impl Plan {
         self.empty = true;
     }
 
-    /// What to do at `now` (microseconds of CLOCK_BOOTTIME).
+    /// The notes and commands that are due at `now` (microseconds of CLOCK_BOOTTIME).
     pub fn decide(&mut self, now: u64) -> Decision {
         let mut decision = Decision::default();
         while self.advance(now, &mut decision) {}

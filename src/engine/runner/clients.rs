@@ -25,7 +25,7 @@ const MOST: usize = 256;
 /// A client's number.
 pub(super) type ClientId = u64;
 
-/// What a client sent or did.
+/// A message of one client, or its leaving.
 #[derive(Debug)]
 pub(super) enum ClientMessage {
     Request(ClientId, Request),

@@ -1,4 +1,4 @@
-//! What can go wrong in a runner: for the keeper, for the client that asked, and for the log.
+//! The errors of a runner: those that end it, and refusals of clients' requests.
 
 use std::io;
 

@@ -10,7 +10,7 @@ use std::fmt;
 
 use crate::task::Health;
 
-/// What is checked.
+/// The subject of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     /// Whether the task as a whole works.
@@ -58,10 +58,11 @@ impl AttemptResult {
     }
 }
 
-/// What follows from an attempt.
+/// The conclusion from an attempt and those before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Healthy,
+    /// With the reason.
     Unhealthy(String),
 }
 

@@ -13,7 +13,6 @@ use nix::sys::{
     signal::Signal,
 };
 use tokio::{
-    io::Interest,
     net::{UnixListener, UnixStream},
     sync::mpsc,
 };
@@ -22,23 +21,16 @@ use super::{
     clients::{Clients, is_allowed},
     engine::Engine,
     error::RunnerError,
+    keeper_link::KeeperLink,
     steering::Steering,
 };
 use crate::{
-    engine::ipc::{DISTRUST, LinkBuffer, RUNNER_VERB, RunnerKind, RunnerSetup, messages},
-    protocols::dewar::link as wire,
-    sys::{
-        clock::now,
-        memory::{trim_code, trim_heap},
-        timer::BootTimer,
-    },
+    engine::ipc::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup},
+    sys::{clock::now, memory::trim_code, timer::BootTimer},
 };
 
 /// After a pause of this length the runner gives memory back, microseconds: it mostly waits again.
 const SETTLE_US: u64 = 100_000;
-
-/// An outbox that was larger than this for a moment gives its memory back, bytes.
-const LARGE: usize = 128 << 10;
 
 /// Memory is to be given back as the very last thing before the next long wait: code that runs
 /// after that comes back into memory.
@@ -59,7 +51,7 @@ pub fn runner_main(setup: RunnerSetup, steering: fn() -> Option<Box<dyn Steering
     exit_code(&error)
 }
 
-/// What the runner's exit tells the keeper: whether another runner could do better.
+/// The exit code, from which the keeper learns whether another runner could do better.
 fn exit_code(error: &RunnerError) -> u8 {
     match error {
         RunnerError::Distrust(_) => DISTRUST,
@@ -95,17 +87,15 @@ fn start(
 }
 
 async fn run(setup: RunnerSetup, steering: Option<Box<dyn Steering>>) -> Result<(), RunnerError> {
-    let stream = std::os::unix::net::UnixStream::from(setup.link);
-    let link = UnixStream::from_std(stream)?;
+    let mut link = KeeperLink::new(setup.link)?;
     let listener = std::os::unix::net::UnixListener::from(setup.listener);
     let listener = UnixListener::from_std(listener)?;
-    let mut inbox = LinkBuffer::default();
     let (sender, mut requests) = mpsc::channel(64);
     let clients = Clients::new(sender);
     let (outcomes, mut ended) = mpsc::unbounded_channel();
-    let welcome = first_report(&link, &mut inbox).await?;
+    let welcome = link.first_report().await?;
     let mut engine = Engine::new(&setup.directory, clients, outcomes, steering, welcome)?;
-    take_reports(&mut engine, &mut inbox)?;
+    take_reports(&mut engine, &mut link)?;
     let timer = BootTimer::new()?;
     if let Some(client) = setup.client {
         let client = std::os::unix::net::UnixStream::from(client);
@@ -115,40 +105,28 @@ async fn run(setup: RunnerSetup, steering: Option<Box<dyn Steering>>) -> Result<
     // After an error (mostly: no descriptors left) the runner accepts no client until something
     // happens.
     let mut accepts = true;
-    let mut outbox: Vec<u8> = Vec::new();
     let mut is_restless = true;
     loop {
         let wake_at = engine.decide()?;
-        outbox.extend(engine.take_batch());
-        send(&link, &mut outbox)?;
-        if outbox.is_empty() && outbox.capacity() > LARGE {
-            // A snapshot was in it, for which the whole journal was read.
-            outbox = Vec::new();
-            trim_heap();
-        }
+        link.send(engine.take_batch())?;
         if engine.is_over() {
             break;
         }
         let rest_at = is_restless.then(|| now().boot_us + SETTLE_US);
         timer.set(wake_at.into_iter().chain(rest_at).min())?;
-        let interest = match outbox.is_empty() {
-            true => Interest::READABLE,
-            false => Interest::READABLE | Interest::WRITABLE,
-        };
         tokio::select! {
-            ready = link.ready(interest) => {
-                if ready?.is_readable() && !receive(&link, &mut inbox)? {
+            ready = link.ready() => {
+                if ready?.is_readable() && !link.receive()? {
                     // The keeper is gone, and its successor has a runner of its own.
                     return Ok(());
                 }
-                take_reports(&mut engine, &mut inbox)?;
+                take_reports(&mut engine, &mut link)?;
             }
             fired = timer.fired() => {
                 fired?;
                 if rest_at.is_some_and(|at| at <= now().boot_us) {
                     engine.undurable.shrink_to_fit();
-                    outbox.shrink_to_fit();
-                    inbox.shrink_to_fit();
+                    link.shrink_to_fit();
                     TRIM.store(true, Ordering::Relaxed);
                     is_restless = false;
                     continue;
@@ -192,56 +170,9 @@ async fn steering_event(steering: &mut Option<Box<dyn Steering>>) {
 }
 
 /// Tells the engine of every whole report that has arrived.
-fn take_reports(engine: &mut Engine, inbox: &mut LinkBuffer) -> Result<(), RunnerError> {
-    for report in messages::<wire::Report>(inbox).map_err(RunnerError::Link)? {
+fn take_reports(engine: &mut Engine, link: &mut KeeperLink) -> Result<(), RunnerError> {
+    for report in link.reports()? {
         engine.on_report(report);
-    }
-    Ok(())
-}
-
-/// The keeper's first report. The bytes behind it stay in `inbox`.
-async fn first_report(
-    link: &UnixStream,
-    inbox: &mut LinkBuffer,
-) -> Result<wire::Report, RunnerError> {
-    loop {
-        link.readable().await?;
-        if !receive(link, inbox)? {
-            let ended = io::ErrorKind::BrokenPipe;
-            return Err(RunnerError::Link(ended.into()));
-        }
-        let first = inbox.first::<wire::Report>();
-        if let Some(report) = first.map_err(RunnerError::Link)? {
-            return Ok(report);
-        }
-    }
-}
-
-/// Reads the bytes that have arrived; false at the end of the link.
-fn receive(link: &UnixStream, inbox: &mut LinkBuffer) -> io::Result<bool> {
-    let mut chunk = [0; 16 << 10];
-    loop {
-        match link.try_read(&mut chunk) {
-            Ok(0) => return Ok(false),
-            Ok(count) => inbox.extend(&chunk[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Writes as much of `outbox` as the link takes.
-fn send(link: &UnixStream, outbox: &mut Vec<u8>) -> io::Result<()> {
-    while !outbox.is_empty() {
-        match link.try_write(outbox) {
-            Ok(count) => {
-                outbox.drain(..count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // The keeper died; reading finds the end.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => outbox.clear(),
-            Err(error) => return Err(error),
-        }
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod disk_watch;
 mod engine;
 mod error;
 mod health_check;
+mod keeper_link;
 mod launch_orders;
 mod main_loop;
 mod probe;

@@ -1,6 +1,6 @@
 //! One task of a runner: its model, and its plan's decisions as notes and orders for the keeper.
 //!
-//! What clients ask of it is in `task_requests.rs`, what is watched about it in `task_checks.rs`.
+//! The requests of clients are in `task_requests.rs`, health checks and disk in `task_checks.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -17,7 +17,7 @@ use crate::{
     task::Probe,
 };
 
-/// What a piece of work came to, with the number of its task.
+/// The outcome of a piece of work, with the number of its task.
 pub(super) enum Outcome {
     /// An attempt of a health check is over.
     Attempt(u32, Subject, AttemptResult),

@@ -1,4 +1,4 @@
-//! What is watched about one task: the health checks of its runs and of itself, and its disk.
+//! The health checks of one task and of its runs, and the watch over its disk.
 //!
 //! The rules are in `health_check.rs` and `disk_watch.rs`; here they meet the task's plan and
 //! history, and their findings become notes for the journal.

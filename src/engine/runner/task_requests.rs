@@ -1,4 +1,4 @@
-//! What clients and the steering ask of one task: its end, a process anew, a signal to a process.
+//! Requests of clients and of the steering to one task: kill it, restart or signal a process.
 //!
 //! Each request becomes a note for the journal and, for a signal, an order for the keeper.
 

@@ -14,7 +14,7 @@ use crate::{
     protocols::dewar::link as wire,
 };
 
-/// What the journals that a welcome names come to.
+/// The tasks and the group's journal, as the journals of a welcome tell them.
 pub(super) struct Welcomed {
     pub tasks: Members,
     /// The group's own journal, if a steering has one: its path, and how it grows.

@@ -60,7 +60,7 @@ pub enum StoreError {
     Header {
         /// The journal's file.
         path: PathBuf,
-        /// What the decoder says.
+        /// The decoder's error.
         source: serde_json::Error,
     },
 }
@@ -113,7 +113,7 @@ impl Store {
     /// Makes the directory of a task; fine if it exists.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn make_directory(&self, id: &str) -> Result<PathBuf, StoreError> {
         let path = self.directory(id)?;
         let made = fs::DirBuilder::new()
@@ -137,7 +137,7 @@ impl Store {
     /// directories that are gone are removed.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn point(&self, id: &str, directory: &Path) -> Result<(), StoreError> {
         let path = self.directory(id)?;
         let tasks = self.tasks();
@@ -179,7 +179,7 @@ impl Store {
     /// The ids of all tasks, sorted.
     ///
     /// # Errors
-    /// What the system says; a root that does not exist is empty.
+    /// The system's error; a root that does not exist has no tasks.
     pub fn ids(&self) -> Result<Vec<String>, StoreError> {
         let path = self.tasks();
         let fail = |source| StoreError::Io {

@@ -1,6 +1,6 @@
-//! What living runs use, measured on this machine: by their cgroups, else by their processes.
+//! The usage of living runs, measured on this machine: by their cgroups, else by their processes.
 //!
-//! What a run used that is over is in its end's record, and is left as it is.
+//! The usage of a run that is over comes from its end's record, and is left as it is.
 
 use std::{collections::HashMap, fs};
 

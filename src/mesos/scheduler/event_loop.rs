@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     core::{Answer, Decision, Event, Key, Kind, Refusal, Request, SchedulerCore},
-    journal::{Store, StoreError, Written},
+    journal::{FactJournal, FactJournalError, Written},
     master_link::{LinkEvent, Outgoing},
     metrics::Metrics,
     translate::{Incoming, Translator},
@@ -45,7 +45,7 @@ const BEAT: Duration = Duration::from_secs(15);
 pub enum SchedulerError {
     /// The journal cannot be used.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Unusable(#[from] FactJournalError),
     /// The journal cannot be written any more.
     #[error("the journal cannot be written: {0}")]
     Journal(String),
@@ -88,7 +88,7 @@ struct Waiting {
 pub(super) struct EventLoop {
     core: SchedulerCore,
     translator: Translator,
-    store: Store,
+    journal: FactJournal,
     metrics: Metrics,
     clock: Clock,
     /// The number of the stream that the scheduler is subscribed on.
@@ -137,14 +137,14 @@ impl EventLoop {
     pub fn new(
         core: SchedulerCore,
         translator: Translator,
-        store: Store,
+        journal: FactJournal,
         clock: Clock,
         calls: mpsc::UnboundedSender<Outgoing>,
     ) -> EventLoop {
         EventLoop {
             core,
             translator,
-            store,
+            journal,
             metrics: Metrics::new(),
             clock,
             stream: 0,
@@ -196,9 +196,9 @@ impl EventLoop {
         let calls = calls
             .map(|call| (stream, self.translator.call(call, &self.core)))
             .collect();
-        let ticket = self.store.push(decision.facts, now);
-        if self.store.wants_snapshot() {
-            self.store.compact(self.core.state(), now);
+        let ticket = self.journal.push(decision.facts, now);
+        if self.journal.wants_snapshot() {
+            self.journal.compact(self.core.state(), now);
         }
         self.changed.extend(self.core.take_changed());
         self.waiting.push_back(Waiting {

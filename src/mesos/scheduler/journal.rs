@@ -26,7 +26,7 @@ use thiserror::Error;
 use super::core::{Fact, Flapping, Kind as FactKind, State};
 use crate::{
     journal::{
-        Compacted, FileStorage, Header, Journal, JournalError, Kind, Record, Snapshot, read,
+        Compacted, FileStorage, Header, Journal, JournalError, Kind, Record, Replay, Snapshot, read,
     },
     protocols::dewar::scheduler::Serial,
     sys::clock::Moment,
@@ -43,7 +43,7 @@ const LARGE_FRAME: usize = 8 << 20;
 
 /// Why the journal cannot be used.
 #[derive(Debug, Error)]
-pub enum StoreError {
+pub enum FactJournalError {
     /// A system call failed.
     #[error("cannot {what} {path}: {source}")]
     Io {
@@ -79,7 +79,7 @@ pub enum Written {
 }
 
 /// The open journal, written by a thread of its own.
-pub struct Store {
+pub struct FactJournal {
     orders: mpsc::Sender<Order>,
     /// Facts ever handed to the thread.
     pushed: u64,
@@ -109,10 +109,10 @@ pub struct Locked {
 ///
 /// # Errors
 /// If the directory cannot be made or locked.
-pub fn lock(path: &Path, waits: impl FnOnce()) -> Result<Locked, StoreError> {
+pub fn lock(path: &Path, waits: impl FnOnce()) -> Result<Locked, FactJournalError> {
     let fail = |what| {
         let path = path.to_path_buf();
-        move |source| StoreError::Io { what, path, source }
+        move |source| FactJournalError::Io { what, path, source }
     };
     let made = fs::DirBuilder::new()
         .recursive(true)
@@ -162,70 +162,31 @@ impl Locked {
         now: Moment,
         flapping: &Flapping,
         tell: impl Fn(Written) + Send + 'static,
-    ) -> Result<(Store, State), StoreError> {
+    ) -> Result<(FactJournal, State), FactJournalError> {
         let path = self.path.join(JOURNAL);
         let fail = |what| {
             let path = path.clone();
-            move |source| StoreError::Io { what, path, source }
+            move |source| FactJournalError::Io { what, path, source }
         };
         let copy = self.directory.as_fd().try_clone_to_owned();
         let storage = copy.and_then(|directory| FileStorage::open(directory, JOURNAL));
         let storage = storage.map_err(fail("open"))?;
-        let mut state = State::default();
-        let replay = read(&path)?;
-        let (journal, records, fresh) = match replay {
-            None => {
-                let mut journal = Journal::create(storage).map_err(fail("write"))?;
-                let header = Header {
-                    version: 1,
-                    task_id: NAME.to_owned(),
-                    ..Header::default()
-                };
-                let header = Record::new(now, Kind::Header(header));
-                // Two schedulers of one cluster must not give the same ids.
-                let serial = Serial {
-                    serial: first_serial(),
-                };
-                let begun = Fact {
-                    kind: Some(FactKind::Serial(serial)),
-                };
-                state.apply(&begun, now.wall_us / 1000, flapping);
-                let begun = Record::new(now, Kind::Fact(begun));
-                let records = vec![header, begun];
-                journal.append(records).map_err(fail("write"))?;
-                (journal, 2, 0)
-            }
+        let opened = match read(&path)? {
+            None => Opened::new(storage, now, flapping).map_err(fail("write"))?,
             Some(replay) => {
-                if let Some((offset, why)) = replay.torn {
-                    tracing::warn!("the journal's end is cut at byte {offset}: {why}");
-                }
-                if replay.header.task_id != NAME || replay.header.version != 1 {
-                    let what = format!("it is the journal of {:?}", replay.header.task_id);
-                    return Err(StoreError::Unreadable(what));
-                }
-                for record in &replay.records {
-                    match &record.kind {
-                        Some(Kind::Fact(fact)) => {
-                            state.apply(fact, record.wall_us / 1000, flapping);
-                        }
-                        Some(Kind::Header(_) | Kind::Snapshot(_)) => {}
-                        _ => {
-                            state.unreadable = Some("a record of a later version".to_owned());
-                        }
-                    }
-                }
-                if let Some(why) = state.unreadable {
-                    return Err(StoreError::Unreadable(why));
-                }
+                let state = replayed(&replay, flapping)?;
                 let total = replay.total();
-                let fresh = total - replay.compacted_through();
-                let journal = Journal::resume(storage, replay.end).map_err(fail("write"))?;
-                (journal, total, fresh)
+                Opened {
+                    state,
+                    records: total,
+                    fresh: total - replay.compacted_through(),
+                    journal: Journal::resume(storage, replay.end).map_err(fail("write"))?,
+                }
             }
         };
         let (orders, receive) = mpsc::channel();
         let writer = Writer {
-            journal,
+            journal: opened.journal,
             durable: 0,
             tell: Box::new(tell),
             _lock: self.lock,
@@ -234,18 +195,81 @@ impl Locked {
             .name("journal".to_owned())
             .spawn(move || writer.run(&receive))
             .map_err(fail("start a thread for"))?;
-        let store = Store {
+        let store = FactJournal {
             orders,
             pushed: 0,
-            records,
-            fresh,
+            records: opened.records,
+            fresh: opened.fresh,
             needed: 0,
         };
-        Ok((store, state))
+        Ok((store, opened.state))
     }
 }
 
-impl Store {
+/// A journal with the state that its facts make.
+struct Opened {
+    journal: Journal<FileStorage>,
+    state: State,
+    /// Records in the journal, with the header and all records that snapshots stand for.
+    records: u64,
+    /// Records since the last snapshot.
+    fresh: u64,
+}
+
+impl Opened {
+    /// Creates the journal.
+    fn new(storage: FileStorage, now: Moment, flapping: &Flapping) -> io::Result<Opened> {
+        let mut journal = Journal::create(storage)?;
+        let header = Header {
+            version: 1,
+            task_id: NAME.to_owned(),
+            ..Header::default()
+        };
+        // Two schedulers of one cluster must not give the same ids.
+        let serial = Serial {
+            serial: first_serial(),
+        };
+        let first = Fact {
+            kind: Some(FactKind::Serial(serial)),
+        };
+        let mut state = State::default();
+        state.apply(&first, now.wall_us / 1000, flapping);
+        let header = Record::new(now, Kind::Header(header));
+        let first = Record::new(now, Kind::Fact(first));
+        journal.append(vec![header, first])?;
+        Ok(Opened {
+            journal,
+            state,
+            records: 2,
+            fresh: 0,
+        })
+    }
+}
+
+/// The state that the facts of a journal make.
+fn replayed(replay: &Replay, flapping: &Flapping) -> Result<State, FactJournalError> {
+    if let Some((offset, why)) = &replay.torn {
+        tracing::warn!("the journal's end is cut at byte {offset}: {why}");
+    }
+    if replay.header.task_id != NAME || replay.header.version != 1 {
+        let what = format!("it is the journal of {:?}", replay.header.task_id);
+        return Err(FactJournalError::Unreadable(what));
+    }
+    let mut state = State::default();
+    for record in &replay.records {
+        match &record.kind {
+            Some(Kind::Fact(fact)) => state.apply(fact, record.wall_us / 1000, flapping),
+            Some(Kind::Header(_) | Kind::Snapshot(_)) => {}
+            _ => state.unreadable = Some("a record of a later version".to_owned()),
+        }
+    }
+    match state.unreadable {
+        Some(why) => Err(FactJournalError::Unreadable(why)),
+        None => Ok(state),
+    }
+}
+
+impl FactJournal {
     /// Hands facts of `now` over. They are durable when [`Written::Durable`] reaches the number
     /// that is returned.
     pub fn push(&mut self, facts: Vec<Fact>, now: Moment) -> u64 {
@@ -389,7 +413,7 @@ mod tests {
 
     type Shared = Arc<(Mutex<u64>, Condvar)>;
 
-    fn opened(path: &Path, durable: &Shared) -> (Store, State) {
+    fn opened(path: &Path, durable: &Shared) -> (FactJournal, State) {
         let durable = Arc::clone(durable);
         let tell = move |written| match written {
             Written::Durable(count) => {

@@ -11,7 +11,7 @@ use super::{
     api,
     core::{SchedulerCore, Settings, State},
     event_loop::{Clock, EventLoop, SchedulerError, Sources},
-    journal::{self, Store},
+    journal::{self, FactJournal},
     master_link::MasterLink,
     translate::{ExecutorCommand, Framework, Translator},
 };
@@ -91,7 +91,7 @@ async fn start(
     options: Options,
     directory: PathBuf,
     clock: Clock,
-    store: Store,
+    store: FactJournal,
     mut state: State,
     written: mpsc::UnboundedReceiver<journal::Written>,
     tell: impl Fn(StartupNotice),

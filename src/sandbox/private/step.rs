@@ -1,7 +1,7 @@
 //! One step of building a private task's namespaces.
 //!
-//! A step holds everything that its system calls need, allocated beforehand: `init.rs` carries it out
-//! in a child of a process with threads, where nothing may allocate. It decides nothing.
+//! A step holds everything that its system calls need, allocated beforehand: `init.rs` carries it
+//! out in a child of a process with threads, where nothing may allocate. It decides nothing.
 
 use std::ffi::CString;
 

@@ -1,8 +1,8 @@
 //! What a private task's file system is built of, as a list of steps.
 //!
 //! Everything that the task is shown is taken from the old root before that goes, then put into the
-//! new one. This file looks at what is there to be shown, and changes nothing: `init.rs` carries the
-//! steps out.
+//! new one. This file looks at what is there to be shown, and changes nothing: `init.rs` carries
+//! the steps out.
 
 use std::{
     fs, io,
@@ -44,7 +44,7 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "/dev/stderr"),
     ("pts/ptmx", "/dev/ptmx"),
 ];
-/// What of /proc is not the processes' own, and could be written by root.
+/// Parts of /proc that belong to no process, and that root could write.
 const PROC_READ_ONLY: [&str; 5] = [
     "/proc/sys",
     "/proc/sysrq-trigger",
@@ -52,23 +52,25 @@ const PROC_READ_ONLY: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
 ];
-/// What of it tells of other processes' memory or secrets.
+/// Parts of /proc that tell other processes' memory or secrets.
 const PROC_HIDDEN: [&str; 4] = [
     "/proc/kcore",
     "/proc/keys",
     "/proc/kmsg",
     "/proc/timer_list",
 ];
-/// Directories in memory, with how large they may get: what is in them outlives the run that wrote it.
+/// Directories in memory, with how large they may get: what is in them outlives the run that wrote
+/// it.
 const MEMORY: [(&str, &str); 3] = [
     ("/tmp", "mode=1777,size=512m"),
     ("/var/tmp", "mode=1777,size=512m"),
     ("/run", "mode=755,size=64m"),
 ];
-/// What of /sys is nothing for a task, where it is mounted.
+/// Parts of /sys that no task needs, where they are mounted.
 const SYS_COVERED: [&str; 3] = ["/sys/kernel/debug", "/sys/kernel/tracing", "/sys/firmware"];
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-/// A device can be written on a file system that cannot: only its name, owner and mode are the machine's.
+/// A device can be written on a file system that cannot: only its name, owner and mode are the
+/// machine's.
 const DEVICE: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
 const WRITABLE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 /// Where the new root is made: a directory that is always there.
@@ -79,18 +81,18 @@ const STAGING: &str = "/proc";
 pub enum Place {
     /// A directory or a file.
     Bound {
-        /// On the machine.
+        /// The path on the machine.
         from: PathBuf,
-        /// Where the task finds it.
+        /// The path where the task finds it.
         to: PathBuf,
-        /// May be written.
+        /// True when the task may write it.
         writable: bool,
     },
     /// Files in memory.
     Tmpfs {
-        /// Where.
+        /// The path where the task finds them.
         to: PathBuf,
-        /// At most so many bytes.
+        /// The most bytes that they may take.
         size: u64,
     },
 }
@@ -103,20 +105,20 @@ pub struct BlueprintError {
     source: io::Error,
 }
 
-/// All that is needed for building.
+/// Everything that is needed to build a private task's namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blueprint {
     pub(super) steps: Vec<Step>,
     pub(super) slots: usize,
-    /// What the init is cloned with.
+    /// The flags that the init is cloned with.
     pub(super) namespaces: i32,
-    /// What the task may write, in its own view.
+    /// Paths that the task may write, as the task sees them.
     writable: Vec<PathBuf>,
 }
 
 impl Blueprint {
-    /// A blueprint for a task whose sandbox is `sandbox`, with these namespaces (`CLONE_NEW*`, without the user
-    /// namespace, which is added when we are not root).
+    /// A blueprint for a task whose sandbox is `sandbox`, with these namespaces (`CLONE_NEW*`,
+    /// without the user namespace, which is added when we are not root).
     ///
     /// # Errors
     /// When something that is to be shown is not there.
@@ -177,13 +179,14 @@ impl Blueprint {
         self.namespaces
     }
 
-    /// What the task may write, as it sees it.
+    /// The paths that the task may write, as the task sees them.
     pub fn writable(&self) -> &[PathBuf] {
         &self.writable
     }
 }
 
-/// A volume must not lie where the task itself could put something else in its place: neither what is shown, nor where.
+/// A volume must not lie where the task itself could put something else in its place: neither what
+/// is shown, nor where.
 fn check(sandbox: &Path, places: &[Place]) -> Result<(), BlueprintError> {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let own = real(sandbox);
@@ -217,7 +220,7 @@ fn check(sandbox: &Path, places: &[Place]) -> Result<(), BlueprintError> {
             if is_below(to, top_to) {
                 return Err(refuse(to));
             }
-            // The same directory twice is nobody's trick.
+            // The same directory may be shown twice.
             if let Some(from) = from.as_deref().filter(|from| *from != top_from.as_path())
                 && is_below(from, top_from)
             {

@@ -25,6 +25,8 @@ mod request;
 mod requests;
 mod retries;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod state;
 mod status_updates;
@@ -34,6 +36,7 @@ mod tests;
 mod timers;
 mod touched;
 mod updates;
+mod view_states;
 mod views;
 mod waiting;
 
@@ -45,4 +48,5 @@ pub use request::{Answer, Refusal, RefusalKind, Request};
 pub use settings::Settings;
 pub use state::{Fact, Flapping, Key, Kind, State, Task, Version};
 pub use task_ids::task_id;
+pub use view_states::{EndState, InstanceState, UpdateState};
 pub use views::{AgentView, InstanceView, JobView, QuotaView, Totals, UpdateView};

@@ -105,10 +105,10 @@ impl Play {
         self.handle(Event::Update(heard))
     }
 
-    fn state(&self, instance: usize) -> String {
+    fn state(&self, instance: usize) -> &'static str {
         self.core.job(KEY).expect("the job").instances[instance]
             .state
-            .clone()
+            .name()
     }
 }
 
@@ -415,7 +415,10 @@ fn a_restart_after_a_canary_and_its_whole() {
         .expect("a restart");
     calm_down(&mut play);
     let view = play.core.job(KEY).expect("the job");
-    assert_eq!(view.update.expect("an update").state, "ROLLED_FORWARD");
+    assert_eq!(
+        view.update.expect("an update").state.name(),
+        "ROLLED_FORWARD"
+    );
     assert_eq!(view.totals.running, 3);
 }
 
@@ -440,8 +443,8 @@ fn a_batch_instance_that_failed_for_good_fails_its_update() {
     play.news(2, TaskState::TaskFailed);
     let view = play.core.job(KEY).expect("the job");
     // An instance that was over is over again: it is not run twice.
-    assert_eq!(view.update.expect("an update").state, "ROLLED_BACK");
-    assert_eq!(view.instances[0].state, "FINISHED");
+    assert_eq!(view.update.expect("an update").state.name(), "ROLLED_BACK");
+    assert_eq!(view.instances[0].state.name(), "FINISHED");
     assert_eq!(play.core.pending(), 0);
 }
 

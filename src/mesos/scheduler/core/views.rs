@@ -10,6 +10,7 @@ use super::{
     quotas::job_amounts,
     state::{Change, Ended, Instance, JobState, Outcome, Step, Task, Update, UpdateStage, Version},
     task_ids::{id_of, task_id},
+    view_states::{EndState, InstanceState, UpdateState},
     waiting::needs_place,
 };
 use crate::mesos::protocol::messages::TaskState;
@@ -105,7 +106,7 @@ pub struct InstanceView {
     pub instance: u32,
     /// PENDING, BACKING_OFF, STAGING, STARTING, RUNNING, UNHEALTHY, KILLING, UNREACHABLE, FINISHED
     /// or FAILED.
-    pub state: String,
+    pub state: InstanceState,
     /// Since when it is in this state, or waits.
     pub since: u64,
     /// The version that it is to run; absent when it is to be removed.
@@ -134,7 +135,7 @@ pub struct Latest {
     /// The task's id: `dewar tail` on the agent's machine shows its output.
     pub task_id: String,
     /// The task's last state: FINISHED, FAILED, KILLED, LOST and so on.
-    pub state: String,
+    pub state: EndState,
     /// What the update said about the end.
     pub message: String,
     /// The name of Mesos' reason.
@@ -150,7 +151,7 @@ pub struct Latest {
 pub struct UpdateView {
     /// ROLLING_FORWARD, ROLL_FORWARD_PAUSED, ROLLING_BACK, ROLL_BACK_PAUSED, ROLLED_FORWARD,
     /// ROLLED_BACK, ABORTED or FAILED.
-    pub state: String,
+    pub state: UpdateState,
     /// Why it failed, was rolled back or was aborted.
     pub reason: String,
     /// True when it only restarts.
@@ -244,7 +245,7 @@ impl SchedulerCore {
             why: self.first_obstacle(job),
             trouble: trouble.map(|(number, last)| {
                 let message = last.message.lines().next().unwrap_or_default();
-                let state = short(last.state());
+                let state = EndState(last.state());
                 format!("instance {number} {state} on {}: {message}", last.hostname)
             }),
             instances: Vec::new(),
@@ -310,7 +311,7 @@ impl SchedulerCore {
             .and_then(|serial| Some((serial, self.state.tasks.get(&serial)?)));
         let mut view = InstanceView {
             instance: number,
-            state: self.state_of(instance).to_owned(),
+            state: self.state_of(instance),
             since: instance.since,
             version: instance.wanted,
             task_id: task.map(|(serial, task)| task_id(serial, task)),
@@ -322,7 +323,7 @@ impl SchedulerCore {
             until: None,
             last: instance.last.as_ref().map(|last| Latest {
                 task_id: id_of(key, number, last.serial),
-                state: short(last.state()).to_owned(),
+                state: EndState(last.state()),
                 message: last.message.clone(),
                 reason: last.reason.clone(),
                 host: last.hostname.clone(),
@@ -346,16 +347,16 @@ impl SchedulerCore {
         view
     }
 
-    fn state_of(&self, instance: &Instance) -> &'static str {
+    fn state_of(&self, instance: &Instance) -> InstanceState {
         let task = instance.task;
         if let Some(task) = task.and_then(|serial| self.state.tasks.get(&serial)) {
             return state_of(task);
         }
         match instance.outcome {
-            Outcome::Finished => "FINISHED",
-            Outcome::Failed => "FAILED",
-            Outcome::Open if instance.not_before > self.now => "BACKING_OFF",
-            Outcome::Open => "PENDING",
+            Outcome::Finished => InstanceState::Finished,
+            Outcome::Failed => InstanceState::Failed,
+            Outcome::Open if instance.not_before > self.now => InstanceState::BackingOff,
+            Outcome::Open => InstanceState::Pending,
         }
     }
 
@@ -415,17 +416,25 @@ impl Totals {
         ]
     }
 
-    fn count(&mut self, is_wanted: bool, state: &str) {
+    fn count(&mut self, is_wanted: bool, state: InstanceState) {
         self.wanted += u32::from(is_wanted);
         let counter = match state {
-            "RUNNING" => &mut self.running,
-            "STAGING" | "STARTING" | "UNHEALTHY" => &mut self.starting,
-            "KILLING" => &mut self.killing,
-            "UNREACHABLE" => &mut self.unreachable,
-            "FINISHED" => &mut self.finished,
-            "FAILED" => &mut self.failed,
-            "BACKING_OFF" => &mut self.backing_off,
-            _ => &mut self.pending,
+            InstanceState::Unhealthy => &mut self.starting,
+            InstanceState::Killing => &mut self.killing,
+            InstanceState::Unreachable => &mut self.unreachable,
+            InstanceState::Finished => &mut self.finished,
+            InstanceState::Failed => &mut self.failed,
+            InstanceState::BackingOff => &mut self.backing_off,
+            InstanceState::Pending => &mut self.pending,
+            InstanceState::Task(EndState(state)) => match state {
+                TaskState::TaskRunning => &mut self.running,
+                TaskState::TaskStaging | TaskState::TaskStarting => &mut self.starting,
+                TaskState::TaskKilling => &mut self.killing,
+                TaskState::TaskUnreachable => &mut self.unreachable,
+                TaskState::TaskFinished => &mut self.finished,
+                TaskState::TaskFailed => &mut self.failed,
+                _ => &mut self.pending,
+            },
         };
         *counter += 1;
     }
@@ -441,10 +450,7 @@ impl Update {
             changes.filter(|change| change.step == step).count() as u32
         };
         UpdateView {
-            state: match self.stage {
-                UpdateStage::UpdateFailed => "FAILED".to_owned(),
-                stage => stage.as_str_name().to_owned(),
-            },
+            state: UpdateState(self.stage),
             reason: self.reason.clone(),
             is_restart: self.is_restart,
             is_active: self.is_active(),
@@ -456,22 +462,17 @@ impl Update {
     }
 }
 
-fn state_of(task: &Task) -> &'static str {
+fn state_of(task: &Task) -> InstanceState {
     if !task.is_reachable() {
-        return "UNREACHABLE";
+        return InstanceState::Unreachable;
     }
     if task.kill_requested {
-        return "KILLING";
+        return InstanceState::Killing;
     }
     match task.state {
-        TaskState::TaskRunning if task.healthy == Some(false) => "UNHEALTHY",
-        state => short(state),
+        TaskState::TaskRunning if task.healthy == Some(false) => InstanceState::Unhealthy,
+        state => InstanceState::Task(EndState(state)),
     }
-}
-
-/// Mesos' name of a state, without `TASK_`.
-fn short(state: TaskState) -> &'static str {
-    state.as_str_name().trim_start_matches("TASK_")
 }
 
 impl Ended {

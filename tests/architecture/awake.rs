@@ -246,6 +246,15 @@ fn a_pure_room_borrows_no_io() {
         Rule::Arrows,
         &["clock::now", "std::time::Instant", "pure"],
     );
+    for number in [
+        "use nix::sys::signal; fn f(s: signal::Signal) {}",
+        "use nix::errno::Errno;",
+    ] {
+        assert_eq!(with_also("src/engine/plan/plan.rs", number), []);
+    }
+    let kill = "use nix::sys::signal; fn f() { signal::kill(1, None); }";
+    let found = with_also("src/engine/plan/plan.rs", kill);
+    assert_one(&found, Rule::Arrows, &["nix::sys::signal::kill"]);
     let moment = with_also(
         "src/engine/plan/plan.rs",
         "fn f() { crate::sys::clock::Moment(1); }",

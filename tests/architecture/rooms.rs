@@ -266,15 +266,19 @@ impl Rooms {
     }
 }
 
-/// True for a path that reaches out of the process. A constant is only a number.
+/// True for a path that reaches out of the process. A constant is only a number, and a module on the
+/// way to one does nothing by itself: paths that begin with its name are looked at in full.
 fn is_outside(path: &str) -> bool {
-    let is_in = |name: &&str| {
-        let rest = path.strip_prefix(*name);
+    let is_below = |path: &str, name: &str| {
+        let rest = path.strip_prefix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     };
     let last = path.rsplit("::").next().unwrap_or_default();
     let is_constant = last.chars().all(|letter| !letter.is_lowercase());
-    !is_constant && OUTSIDE.iter().any(is_in) && !NUMBERS.iter().any(is_in)
+    let is_number = |name: &&str| is_below(path, name) || is_below(name, path);
+    !is_constant
+        && OUTSIDE.iter().any(|name| is_below(path, name))
+        && !NUMBERS.iter().any(is_number)
 }
 
 /// True when a name of the table means this room: itself or its wing, `mesos/*`.

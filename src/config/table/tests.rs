@@ -14,7 +14,7 @@ use super::{
     wrapper,
 };
 use crate::{
-    config::{Bindings, Diagnostics, Document, JobSource},
+    config::{diagnostic::Diagnostics, load::Document, read_job::JobSource, template::Bindings},
     task::{Job, StopSignal},
 };
 

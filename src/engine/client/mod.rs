@@ -3,7 +3,7 @@
 //!
 //! It knows no terminal. It touches no process but the root that it starts.
 
-mod find;
+mod find_or_begin;
 mod log_chain;
 mod log_events;
 mod log_file;

@@ -15,7 +15,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::{
-    find::{Connection, Vigil, connect, launch, take_up},
+    find_or_begin::{Connection, Vigil, connect, launch, take_up},
     session_error::SessionError,
 };
 use crate::{

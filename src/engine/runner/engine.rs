@@ -13,14 +13,14 @@ use std::{
 };
 
 use super::{
+    background_work::{self, Outcome, Outcomes},
     batch::{compaction, note, order},
     clients::{ClientId, ClientMessage, Clients},
     error::{Refusal, RunnerError},
+    first_report::{Welcomed, replay_journals},
     health_check::{AttemptResult, Subject},
     running_task::RunningTask,
-    side_work::{self, Outcome, Outcomes},
     steering::{Members, Steering, Want},
-    welcome::{Welcomed, replay_journals},
 };
 use crate::{
     engine::{
@@ -266,14 +266,18 @@ impl Engine {
             }
             wake_at = earlier(wake_at, task.decide(&mut self.batch));
             if let Some(post) = task.take_post() {
-                tokio::spawn(side_work::post(*number, post, self.outcomes.clone()));
+                tokio::spawn(background_work::post(*number, post, self.outcomes.clone()));
             }
             for attempt in task.attempts(&mut self.batch) {
-                tokio::spawn(side_work::attempt(*number, attempt, self.outcomes.clone()));
+                tokio::spawn(background_work::attempt(
+                    *number,
+                    attempt,
+                    self.outcomes.clone(),
+                ));
             }
             wake_at = earlier(wake_at, task.next_attempt());
             if let Some(sandbox) = task.take_walk()
-                && !side_work::walk(*number, sandbox, self.outcomes.clone())
+                && !background_work::walk(*number, sandbox, self.outcomes.clone())
             {
                 // The next walk is tried as if this one had found nothing.
                 task.on_walk(DiskUsage::default(), &mut self.batch);

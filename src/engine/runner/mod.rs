@@ -4,22 +4,22 @@
 //! It owns no fact: all it knows comes from the journal. Killing it costs a replay and nothing
 //! else. It never touches a process.
 
+mod background_work;
 mod batch;
 mod clients;
 mod disk_watch;
 mod engine;
 mod error;
+mod first_report;
 mod health_check;
+mod http_tcp_probe;
 mod keeper_link;
 mod launch_orders;
 mod main_loop;
-mod probe;
 mod running_task;
-mod side_work;
 mod steering;
 mod task_checks;
 mod task_requests;
-mod welcome;
 
 pub use error::IsolationError;
 pub use launch_orders::check_isolation;

@@ -8,11 +8,11 @@ use std::{
 };
 
 use super::{
+    background_work::Post,
     batch::{compaction, note, order},
     disk_watch::DiskWatch,
     health_check::{HealthCheck, Subject},
     launch_orders::LaunchOrders,
-    side_work::Post,
 };
 use crate::{
     engine::{

@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 
 use super::{
+    background_work::Attempt,
     health_check::{AttemptResult, HealthCheck, Subject, Verdict},
     launch_orders::is_there,
     running_task::RunningTask,
-    side_work::Attempt,
 };
 use crate::{
     engine::plan::TaskState,

@@ -3,15 +3,15 @@
 //! This room knows the protocol. What is said with it is decided in the rooms above.
 
 mod client;
-mod convenience;
 mod duration;
 mod environment;
+mod message_helpers;
 mod recordio;
 mod wire;
 
 pub use client::{Calls, Client, ClientError, Stream};
-pub use convenience::{is_terminal, ports};
 pub use environment::{AgentEnvironment, EnvironmentError};
+pub use message_helpers::{is_terminal, ports};
 pub use recordio::{Decoder, encode_record};
 pub use wire::Wire;
 

@@ -6,12 +6,12 @@
 mod fd_store;
 mod files;
 mod pump;
+mod rotation;
 mod source;
-mod stream;
 mod sync;
 
 pub(crate) use fd_store::{FdSender, FdStore, Part, Pipes, Slot, fd_store};
 pub(crate) use files::{LOGS, directory, open_log};
 pub(crate) use pump::{Pump, PumpEvent};
+pub(crate) use rotation::{Policy, Stream};
 pub(crate) use source::Source;
-pub(crate) use stream::{Policy, Stream};

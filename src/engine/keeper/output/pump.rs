@@ -27,8 +27,8 @@ use nix::{
 
 use super::{
     fd_store::FdSender,
+    rotation::{Moved, Stream, Tools},
     source::Source,
-    stream::{Moved, Stream, Tools},
 };
 use crate::{
     engine::ipc::Key,

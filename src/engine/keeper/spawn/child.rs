@@ -17,12 +17,7 @@ use std::{
     ptr,
 };
 
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
-
-use super::{
-    confine::Confinement,
-    steps::{Step, explain},
-};
+use super::{confine::Confinement, steps::Step};
 use crate::engine::ipc::Pass;
 
 /// The kernel's flag, wider than the C library's type for it.
@@ -76,28 +71,9 @@ pub(crate) struct Gated {
 }
 
 /// Pointers into a plan, as exec wants them.
-struct Pointers {
-    argv: Vec<*const libc::c_char>,
-    environment: Vec<*const libc::c_char>,
-}
-
-/// Forks a child that does what `plan` says and waits at its gate. `gate` is the keeper's end.
-///
-/// # Errors
-/// What clone says: EAGAIN, ENOMEM, EMFILE; what keeps it from entering the task's namespaces.
-pub(super) fn fork_gated(plan: &ChildPlan<'_>, gate: BorrowedFd<'_>) -> io::Result<Gated> {
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        let each = strings.iter().map(|string| string.as_ptr());
-        each.chain([ptr::null()]).collect()
-    };
-    let pointers = Pointers {
-        argv: pointers(&plan.argv),
-        environment: pointers(&plan.environment),
-    };
-    match plan.entry {
-        None => fork_plainly(plan, &pointers),
-        Some((_, namespaces)) => fork_inside(plan, &pointers, namespaces, gate),
-    }
+pub(super) struct Pointers {
+    pub(super) argv: Vec<*const libc::c_char>,
+    pub(super) environment: Vec<*const libc::c_char>,
 }
 
 /// Forks. Born in its group of cgroup v2, a child need not move there, which may take a while (a
@@ -106,7 +82,7 @@ pub(super) fn fork_gated(plan: &ChildPlan<'_>, gate: BorrowedFd<'_>) -> io::Resu
 ///
 /// # Safety
 /// As fork: the child of a process with threads may do async-signal-safe things only.
-unsafe fn fork(
+pub(super) unsafe fn fork(
     plan: &ChildPlan<'_>,
     flags: libc::c_int,
     pidfd: &mut RawFd,
@@ -143,7 +119,7 @@ unsafe fn fork(
     (pid, plan.birth.is_some())
 }
 
-fn fork_plainly(plan: &ChildPlan<'_>, pointers: &Pointers) -> io::Result<Gated> {
+pub(super) fn fork_plainly(plan: &ChildPlan<'_>, pointers: &Pointers) -> io::Result<Gated> {
     let mut pidfd: RawFd = -1;
     let flags = libc::SIGCHLD | libc::CLONE_PIDFD;
     // SAFETY: without CLONE_VM this is fork: the child gets a copy of everything, and runs only
@@ -170,94 +146,12 @@ fn fork_plainly(plan: &ChildPlan<'_>, pointers: &Pointers) -> io::Result<Gated> 
     }
 }
 
-/// What the first child tells the keeper through the gate: the pid of the second one, or 0, and
-/// the step and errno that kept it from having one.
-type Word = [u32; 2];
-
-fn fork_inside(
-    plan: &ChildPlan<'_>,
-    pointers: &Pointers,
-    namespaces: i32,
-    gate: BorrowedFd<'_>,
-) -> io::Result<Gated> {
-    // The keeper waits for the first child's end: it is a matter of microseconds.
-    let flags = libc::SIGCHLD | libc::CLONE_VFORK;
-    // SAFETY: as in `fork_plainly`; there is no CLONE_VM.
-    let first = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
-    match first {
-        -1 => return Err(io::Error::last_os_error()),
-        // SAFETY: in the child.
-        0 => unsafe { first_child(plan, pointers, namespaces) },
-        _ => {}
-    }
-    if let Some(pid) = Pid::from_raw(first as i32) {
-        let waited = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
-        waited.map_err(io::Error::from)?;
-    }
-    let mut bytes = [0u8; size_of::<Word>()];
-    let read = rustix::io::retry_on_intr(|| rustix::io::read(gate, &mut bytes));
-    let number =
-        |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    match (read, number(0), number(4)) {
-        (Ok(8), 0, error) => {
-            let (reason, _) = explain(error, "");
-            Err(io::Error::other(reason))
-        }
-        (Ok(8), pid, _) => {
-            // Our child and not reaped: the pid is its.
-            let pidfd = Pid::from_raw(pid as i32)
-                .ok_or_else(|| io::ErrorKind::NotFound.into())
-                .and_then(|pid| Ok::<_, io::Error>(pidfd_open(pid, PidfdFlags::empty())?))?;
-            Ok(Gated {
-                pid: pid as i32,
-                pidfd,
-            })
-        }
-        _ => Err(io::Error::other("it was killed while it was launched")),
-    }
-}
-
-/// # Safety
-/// In the first child only.
-unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32) -> ! {
-    let tell = |word: Word| {
-        // SAFETY: writes the eight bytes of `word`, then ends this process.
-        unsafe {
-            libc::write(plan.gate, word.as_ptr().cast(), size_of::<Word>());
-            libc::_exit(0)
-        }
-    };
-    // SAFETY: raw system calls with what was laid out before the fork.
-    unsafe {
-        if let Some(error) = adjust(plan) {
-            tell([0, error]);
-        }
-        let init = plan
-            .entry
-            .map_or(-1, |(init, _)| std::os::fd::AsRawFd::as_raw_fd(&init));
-        if libc::syscall(libc::SYS_setns, init, namespaces) != 0 {
-            tell([0, Step::Namespaces.failed(errno())]);
-        }
-        let flags = libc::SIGCHLD | libc::CLONE_PARENT;
-        let mut none: RawFd = -1;
-        let (pid, must_move) = fork(plan, flags, &mut none);
-        match pid {
-            -1 => tell([0, Step::Start.failed(errno())]),
-            0 => {
-                enter_groups(plan, must_move);
-                child(plan, pointers)
-            }
-            pid => tell([pid as u32, 0]),
-        }
-    }
-}
-
 /// Enters the groups that it was not born in; failing that, this was the child's life. Not the
 /// keeper's wait: a group whose time is used up may take its time.
 ///
 /// # Safety
 /// In the child only.
-unsafe fn enter_groups(plan: &ChildPlan<'_>, must_move: bool) {
+pub(super) unsafe fn enter_groups(plan: &ChildPlan<'_>, must_move: bool) {
     let instead = plan.instead.iter().filter(|_| must_move);
     for door in plan.doors.iter().chain(instead) {
         // SAFETY: one byte of a constant.
@@ -273,7 +167,7 @@ unsafe fn enter_groups(plan: &ChildPlan<'_>, must_move: bool) {
 ///
 /// # Safety
 /// In the child only.
-unsafe fn adjust(plan: &ChildPlan<'_>) -> Option<u32> {
+pub(super) unsafe fn adjust(plan: &ChildPlan<'_>) -> Option<u32> {
     // SAFETY: raw system calls with what was laid out before the fork.
     unsafe {
         if let Some(adj) = &plan.oom_score_adj {
@@ -290,7 +184,7 @@ unsafe fn adjust(plan: &ChildPlan<'_>) -> Option<u32> {
     None
 }
 
-fn child(plan: &ChildPlan<'_>, pointers: &Pointers) -> ! {
+pub(super) fn child(plan: &ChildPlan<'_>, pointers: &Pointers) -> ! {
     // SAFETY: raw system calls with pointers into memory that was laid out before the fork.
     unsafe {
         // Until exec it has the keeper's memory and the machine's view: no process may look into
@@ -458,7 +352,7 @@ fn report(plan: &ChildPlan<'_>, error: u32) {
     plan.pass.fail(error);
 }
 
-fn errno() -> i32 {
+pub(super) fn errno() -> i32 {
     // SAFETY: the calling thread's own errno.
     unsafe { *libc::__errno_location() }
 }

@@ -1,5 +1,7 @@
 //! From a launch command to a child behind its gate.
 
+use std::os::fd::BorrowedFd;
+use std::ptr;
 use std::{
     collections::HashMap,
     ffi::CString,
@@ -13,8 +15,9 @@ use std::{
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::{
-    child::{ChildPlan, Gated, fork_gated},
+    child::{ChildPlan, Gated, Pointers, fork_plainly},
     confine::Confinement,
+    join_namespaces::fork_inside,
     limits::rlimits_of,
 };
 use crate::{
@@ -323,4 +326,23 @@ fn nul_byte() -> io::Error {
         io::ErrorKind::InvalidInput,
         "an argument, variable or path contains a NUL byte",
     )
+}
+
+/// Forks a child that does what `plan` says and waits at its gate. `gate` is the keeper's end.
+///
+/// # Errors
+/// What clone says: EAGAIN, ENOMEM, EMFILE; what keeps it from entering the task's namespaces.
+pub(super) fn fork_gated(plan: &ChildPlan<'_>, gate: BorrowedFd<'_>) -> io::Result<Gated> {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        let each = strings.iter().map(|string| string.as_ptr());
+        each.chain([ptr::null()]).collect()
+    };
+    let pointers = Pointers {
+        argv: pointers(&plan.argv),
+        environment: pointers(&plan.environment),
+    };
+    match plan.entry {
+        None => fork_plainly(plan, &pointers),
+        Some((_, namespaces)) => fork_inside(plan, &pointers, namespaces, gate),
+    }
 }

@@ -5,6 +5,7 @@
 
 mod child;
 mod confine;
+mod join_namespaces;
 mod launch;
 mod limits;
 mod steps;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::refused::Refused;
+use super::bad_request::Refused;
 use crate::{
     mesos::scheduler::{
         core::{Amounts, UNLIMITED, mib, thousandths},

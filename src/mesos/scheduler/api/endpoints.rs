@@ -21,8 +21,8 @@ use std::collections::BTreeSet;
 use hyper::{Method, StatusCode};
 
 use super::{
+    bad_request::Refused,
     bodies::{Count, Instances, Nothing, Over, QuotaBody, Submission, amounts, numbers},
-    refused::Refused,
     strict::{body, body_or_nothing},
 };
 use crate::{config::near_name, mesos::scheduler::core::Request, task::is_name};

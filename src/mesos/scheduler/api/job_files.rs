@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::{bodies::Submission, refused::Refused};
+use super::{bad_request::Refused, bodies::Submission};
 use crate::{
     config::{JobMistakes, JobSource},
     task::Job,

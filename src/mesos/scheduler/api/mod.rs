@@ -1,9 +1,9 @@
 //! The scheduler's API: JSON over HTTP, from requests to questions for the core and back.
 
+mod bad_request;
 mod bodies;
 mod endpoints;
 mod job_files;
-mod refused;
 mod server;
 mod strict;
 

@@ -23,9 +23,9 @@ use tokio::{
 };
 
 use super::{
+    bad_request::Refused,
     endpoints::{Endpoint, Question},
     job_files::read_apart,
-    refused::Refused,
 };
 use crate::{
     mesos::scheduler::{

@@ -16,7 +16,7 @@ use serde::{
 use serde_json::Value;
 use thiserror::Error;
 
-use super::refused::Refused;
+use super::bad_request::Refused;
 use crate::config::near_name;
 
 /// Why a body cannot be read.

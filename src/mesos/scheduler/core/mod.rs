@@ -12,6 +12,7 @@ mod apply;
 mod core;
 mod decision;
 mod dispatch;
+mod lost_tasks;
 mod matching;
 mod near_key;
 mod offer_demand;

@@ -1,17 +1,9 @@
 //! Kills, questions and giving up: what is repeated about a task until the master answers.
 
 use super::{
-    core::SchedulerCore,
-    decision::Call,
-    retries::Retries,
-    state::{Kind, Task},
-    task_ids::task_id,
-    timers::Timer,
+    core::SchedulerCore, decision::Call, retries::Retries, task_ids::task_id, timers::Timer,
 };
-use crate::{
-    mesos::protocol::messages::TaskState,
-    protocols::dewar::scheduler::{Forgotten, Superseded},
-};
+use crate::mesos::protocol::messages::TaskState;
 
 /// Tasks that one question names at most.
 const ASKED_AT_ONCE: usize = 5_000;
@@ -65,46 +57,6 @@ impl SchedulerCore {
         if let Some(at) = due.into_iter().min() {
             self.timers.set(at, Timer::Task(serial));
         }
-    }
-
-    /// Goes on without a task that is unreachable for too long; returns when that will be.
-    fn give_up_lost(&mut self, serial: u64, connected: u64) -> Option<u64> {
-        let task = self.state.tasks.get(&serial)?;
-        if task.superseded {
-            let at = task.since + self.settings.forget_ms;
-            if at <= self.now {
-                self.fact(Kind::Forgotten(Forgotten { serial }));
-                return None;
-            }
-            return Some(at);
-        }
-        let at = self.lost_at(task, connected)?;
-        if at <= self.now {
-            self.fact(Kind::Superseded(Superseded { serial }));
-            return self.give_up_lost(serial, connected);
-        }
-        Some(at)
-    }
-
-    /// When an unreachable task is given up.
-    fn lost_at(&self, task: &Task, connected: u64) -> Option<u64> {
-        let policy = &self.state.version_of(task)?.config.partition;
-        let job = self.state.jobs.get(&task.job)?;
-        let wanted = job.instances.get(&task.instance)?.wanted;
-        // When the instance is to run another version, or to go, the policy protects nothing.
-        let is_wanted = wanted == Some(task.version);
-        if is_wanted && !policy.reschedule {
-            return None;
-        }
-        let mut delay = match wanted {
-            Some(_) => policy.delay.as_micros() / 1000,
-            None => 0,
-        };
-        if task.state == TaskState::TaskUnknown {
-            delay = delay.max(self.settings.unknown_ms);
-        }
-        // After a subscription the task's state has a moment to arrive.
-        Some((task.since + delay).max(connected + self.settings.ask_ms))
     }
 
     /// A pause that doubles with every repetition, up to the longest.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{
     health_check::{AttemptResult, Subject},
-    probe,
+    http_tcp_probe,
 };
 use crate::{
     resources::{DiskUsage, disk_usage},
@@ -67,8 +67,8 @@ fn send(outcomes: &Outcomes, outcome: Outcome) {
 pub(super) async fn attempt(number: u32, attempt: Attempt, outcomes: Outcomes) {
     let result = match &attempt.probe {
         _ if attempt.is_snoozed => AttemptResult::success(),
-        Probe::Http(http) => probe::http(http, attempt.timeout).await,
-        Probe::Tcp(tcp) => probe::tcp(tcp.port, attempt.timeout).await,
+        Probe::Http(http) => http_tcp_probe::http(http, attempt.timeout).await,
+        Probe::Tcp(tcp) => http_tcp_probe::tcp(tcp.port, attempt.timeout).await,
         // The keeper runs scripts; a script comes here only when it is snoozed.
         Probe::Shell(_) => AttemptResult::success(),
     };
@@ -77,7 +77,7 @@ pub(super) async fn attempt(number: u32, attempt: Attempt, outcomes: Outcomes) {
 
 /// Asks task `number` to end.
 pub(super) async fn post(number: u32, post: Post, outcomes: Outcomes) {
-    if let Err(error) = probe::post(post.port, &post.path, post.patience).await {
+    if let Err(error) = http_tcp_probe::post(post.port, &post.path, post.patience).await {
         tracing::info!("asking the task to end: {error}");
         let abort = post.abort;
         send(

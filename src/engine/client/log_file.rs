@@ -18,6 +18,8 @@ use super::{
 
 /// Chunks of 16 KiB that one log may fill before the others, and Ctrl-C, have their turn.
 const TURN: usize = 16;
+/// Turns in a row that give nothing, after which a log that is over is left as it is.
+const MOST_IDLE_TURNS: u32 = 100;
 /// Lines that a glance begins with.
 pub(super) const GLANCE: usize = 20;
 /// Bytes that a glance may be behind.
@@ -128,9 +130,12 @@ impl LogFile {
 
     /// Gives out all that there is, a turn's worth at a time.
     pub fn read_out(&mut self, made: &mut Made<'_>, out: &mut dyn FnMut(&[Output])) {
+        let mut idle_turns = 0;
         loop {
             let mut lines = Vec::new();
-            let more = self.read(made, &mut lines);
+            let more = self.read(made, &mut lines) && idle_turns < MOST_IDLE_TURNS;
+            // Names that another process changes all the time never settle.
+            idle_turns = if lines.is_empty() { idle_turns + 1 } else { 0 };
             if !more {
                 self.flush(&mut lines);
             }

@@ -109,9 +109,10 @@ impl LogFollower {
         }
     }
 
-    /// True when the last [`lines`](Self::lines) left something for the next turn.
+    /// True when [`lines`](Self::lines) has something to give although no event tells of it: it
+    /// left something for the next turn, or the events of this log were read with another one's.
     pub fn has_more(&self) -> bool {
-        self.has_more
+        self.has_more || self.events.has_changed()
     }
 
     /// What is new, but not more than one turn's worth: a process may write faster than it is
@@ -131,8 +132,6 @@ impl LogFollower {
                 self.has_more |= one.is_due;
             }
         }
-        // Events that were read meanwhile do not make the descriptor readable any more.
-        self.has_more |= self.events.has_changed();
         lines
     }
 }
@@ -350,5 +349,24 @@ mod tests {
         fs::remove_file(log.path(0)).unwrap();
         fs::write(log.path(0), "1\n").unwrap();
         assert_eq!(all(&mut follower), ["1"]);
+    }
+
+    #[test]
+    fn the_end_of_one_log_hides_no_line_of_another() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let mut files = ["a", "b"].map(|process| {
+            let directory = sandbox.path().join(".logs").join(process).join("0");
+            fs::create_dir_all(&directory).unwrap();
+            File::create(directory.join("stdout")).unwrap()
+        });
+        let mut follower = LogFollower::new().unwrap();
+        for process in ["a", "b"] {
+            follower.add(sandbox.path(), process, 0, Start::Oldest);
+        }
+        while follower.has_more() || !follower.lines().is_empty() {}
+        files[1].write_all(b"late\n").unwrap();
+        follower.finish("a", 0, &mut |_| {});
+        assert!(follower.has_more());
+        assert_eq!(texts(follower.lines()), ["late"]);
     }
 }

@@ -170,12 +170,12 @@ impl Keeper {
         let is_child = retry_on_intr(|| waitid(WaitId::Pid(pid), options)).is_ok();
         let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
-            Err(_) => return self.lost(key, "it ended while no keeper looked"),
+            Err(_) => return self.lost(key, "it ended while nobody looked"),
         };
         if !is_child {
             match process::stat(open.pid) {
                 Some(stat) if stat.start_ticks == open.start_ticks => {}
-                _ => return self.lost(key, "it ended while no keeper looked"),
+                _ => return self.lost(key, "it ended while nobody looked"),
             }
             if !tells {
                 self.kill_untold(key, &open);

@@ -54,6 +54,7 @@ pub fn fork_root(runner: &'static RunnerKind) -> io::Result<ForkedRoot> {
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(ours);
+            #[expect(clippy::exit, reason = "a forked child ends here")]
             std::process::exit(i32::from(root_main(theirs, runner)));
         }
         ForkResult::Parent { child } => Ok(ForkedRoot {
@@ -203,7 +204,8 @@ fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStre
                     70
                 }
             };
-            std::process::exit(code)
+            #[expect(clippy::exit, reason = "a forked child ends here")]
+            std::process::exit(code);
         }
         Ok(ForkResult::Parent { child }) => {
             drop((client, header));

@@ -1,4 +1,5 @@
 //! Clients that come, go, hurry, stall, or want the same thing at once.
+#![allow(unsafe_code)]
 
 use std::{
     fs,

@@ -194,7 +194,7 @@ processes:
             // It may be over already: then there is nobody to kill.
             if let Some(keeper) = keeper {
                 let pid = nix::unistd::Pid::from_raw(keeper as i32);
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
             }
             assert_eq!(code(&finish(client)), 0);
             let wanted: String = (0..lines).map(|i| format!("line {i:08}\n")).collect();

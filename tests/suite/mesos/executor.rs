@@ -1,6 +1,7 @@
 //! The Mesos executor: the same scenarios against the fake agent and against a real Mesos.
 //!
 //! For each the exact list of updates that the scheduler saw.
+#![allow(unsafe_code)]
 
 use std::{fs, time::Duration};
 
@@ -224,7 +225,9 @@ pub fn stream_dropped(stage: &mut dyn Stage) {
             let streams = sockets(runner);
             (!streams.is_empty()).then_some(streams)
         });
-        before.iter().for_each(|fd| cut(runner, *fd));
+        for fd in &before {
+            cut(runner, *fd);
+        }
         assert!(process.lives());
     }
     wait_for("the kill", || {

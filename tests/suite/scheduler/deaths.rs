@@ -156,11 +156,11 @@ fn a_journal_that_cannot_be_written_ends_the_scheduler_and_nothing_else() {
         .stderr(fs::File::create(&log).expect("a file"));
     let fault = TracedFault {
         role: Role::Client,
-        calls: &[nix::libc::SYS_fdatasync],
+        calls: &[libc::SYS_fdatasync],
         // The first one is the replay's own.
         from: 2,
         persists: true,
-        errno: nix::libc::EIO,
+        errno: libc::EIO,
     };
     let traced = std::thread::spawn(move || trace_fault(command, fault));
     let file = cluster.file("more.yaml", &job(4).replace("name: web", "name: more"));

@@ -39,7 +39,7 @@ impl Bench {
     /// Writes a file and returns its path.
     pub fn file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path().join(name);
-        std::fs::write(&path, content).expect("a file");
+        fs::write(&path, content).expect("a file");
         path
     }
 
@@ -165,11 +165,11 @@ pub fn signal(pid: u64, signal: nix::sys::signal::Signal) {
 pub fn living_in(sandbox: &Path) -> Vec<u64> {
     let home = format!("HOME={}", sandbox.display());
     let is_theirs = |pid: &u64| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut variables = environment.split(|byte| *byte == 0);
         variables.any(|variable| variable == home.as_bytes())
     };
-    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(is_theirs).collect()
 }

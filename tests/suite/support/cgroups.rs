@@ -1,4 +1,5 @@
 //! Groups of cgroup v2 that a test makes for itself.
+#![allow(unsafe_code)]
 
 use std::{
     fs::{self, File},

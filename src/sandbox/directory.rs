@@ -43,7 +43,7 @@ pub fn prepare(path: &Path, owner: &Account) -> Result<PathBuf, SandboxError> {
 fn find(path: &Path, owner: &Account) -> Result<PathBuf, SandboxError> {
     let real = fs::canonicalize(path).map_err(|error| fail("find", path, plain(&error)))?;
     let all = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
-    // As ourselves: for root that tells of a file system that cannot be written.
+    // With the rights of this process: for root that tells of a file system that cannot be written.
     if let Err(errno) = access(&real, all) {
         let meta = fs::metadata(&real).map_err(|error| fail("find", path, plain(&error)))?;
         let why = match errno {

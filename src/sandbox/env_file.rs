@@ -102,7 +102,8 @@ fn read_as(path: &Path, tops: &[PathBuf], reader: Reader<'_>) -> io::Result<Stri
     setfsuid(uid);
     setfsgid(gid);
     setgroups(&own)?;
-    // Changing rights disarmed what ends us with our keeper. If it died just now, its link says so.
+    // Changing rights disarmed the signal that ends this process with its keeper. A keeper that
+    // died just now is noticed at its link.
     set_pdeathsig(on_death)?;
     text
 }

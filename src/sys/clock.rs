@@ -18,7 +18,7 @@ pub fn now() -> Moment {
 /// A moment, on the clock that only moves forward (and counts sleep) and on the one people read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
-    /// CLOCK_BOOTTIME, microseconds.
+    /// The time of CLOCK_BOOTTIME, microseconds.
     pub boot_us: u64,
     /// CLOCK_REALTIME, microseconds since 1970.
     pub wall_us: u64,

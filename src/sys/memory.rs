@@ -1,7 +1,8 @@
 //! Giving back the pages of code that starting up has mapped.
 //!
 //! Root, keeper and runner wait most of their lives. Their code is clean page cache: unmapping it
-//! costs a few page faults for what is needed again, and a third of our memory is not ours any more.
+//! costs a few page faults for what is needed again, and a third of our memory is not ours any
+//! more.
 #![allow(unsafe_code)]
 
 use std::{fs, ptr};
@@ -24,7 +25,8 @@ pub fn trim_heap() {
     }
 }
 
-/// Gives free heap back and unmaps all pages of code and constants; they come back when they are touched.
+/// Gives free heap back and unmaps all pages of code and constants; they come back when they are
+/// touched.
 pub fn trim_code() {
     let Ok(maps) = fs::read_to_string("/proc/self/maps") else {
         return;
@@ -36,8 +38,8 @@ pub fn trim_code() {
             continue;
         };
         let address = ptr::without_provenance_mut::<libc::c_void>(start);
-        // SAFETY: the range is a private, never written mapping of a file, so what is dropped is read from
-        // that file again when it is next touched.
+        // SAFETY: the range is a private, never written mapping of a file, so what is dropped is
+        // read from that file again when it is next touched.
         let result = unsafe { libc::madvise(address, end - start, libc::MADV_DONTNEED) };
         if result != 0 {
             tracing::debug!("madvise: {}", std::io::Error::last_os_error());
@@ -45,9 +47,9 @@ pub fn trim_code() {
     }
 }
 
-/// The range of a line of /proc/self/maps, if it is code from a file, or constants in front of its code. What is read-only
-/// behind the code may have been written before (relocations), and is left alone. `code` is the file whose code was
-/// seen last.
+/// The range of a line of /proc/self/maps, if it is code from a file, or constants in front of its
+/// code. What is read-only behind the code may have been written before (relocations), and is left
+/// alone. `code` is the file whose code was seen last.
 fn clean_range<'m>(line: &'m str, code: &mut &'m str) -> Option<(usize, usize)> {
     let mut fields = line.split_whitespace();
     let range = fields.next()?;

@@ -23,7 +23,8 @@ impl Stat {
     }
 }
 
-/// Descriptors that only [`looking`] uses: whoever has no other left must still see its processes.
+/// Descriptors that only [`looking`] uses: a keeper that has no other left must still see its
+/// processes.
 pub(crate) const RESERVE: u64 = 8;
 
 /// Looks, with the reserve if it has to be.

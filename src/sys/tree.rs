@@ -1,4 +1,4 @@
-//! Signalling trees of processes, and nobody else.
+//! Signalling trees of processes, and no other process.
 //!
 //! A process is signalled through a pidfd that was opened and then found to be still the process
 //! that was meant. The keeper is a subreaper: whatever its processes leave behind stays below it.
@@ -80,7 +80,7 @@ pub(crate) fn signal(target: &Stat, signal: Signal) -> bool {
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
         return false;
     };
-    // Between the look and the open the pid may have passed to somebody else.
+    // Between the look and the open the pid may have passed to another process.
     match process::stat(target.pid) {
         Some(now) if now.start_ticks == target.start_ticks && !now.is_dead() => {}
         _ => return false,

@@ -25,7 +25,7 @@ use nix::{
 };
 
 use crate::{
-    engine::ipc::{Go, ROOT_VERB, Request, SOCKET, frame_message},
+    engine::ipc::{ROOT_VERB, Request, SOCKET, StartRequest, frame_message},
     journal::Header,
     sys::executable::executable,
 };
@@ -77,7 +77,7 @@ pub(super) fn launch(
     header: Header,
     request: &Request,
 ) -> io::Result<()> {
-    let go = Go {
+    let go = StartRequest {
         directory: directory.display().to_string(),
         header: Some(header),
         executable: executable(),
@@ -100,7 +100,7 @@ pub(super) fn take_up(
     let executable = executable();
     let (socket, pid) = exec_root(&executable)?;
     prepare(pid);
-    Go {
+    StartRequest {
         directory: directory.display().to_string(),
         header,
         executable,

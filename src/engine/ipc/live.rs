@@ -1,10 +1,10 @@
 //! The few facts that must be seen in the instant their writer dies: a small shared mapping.
 //!
-//! It holds who root, keeper and runner are, and one slot per launch in flight. A child that passes
-//! its gate turns its slot from GATED to PASSED with one compare-and-swap; a successor that finds a
-//! run without an exec record turns GATED to REVOKED the same way. Whoever wins is right: a revoked
-//! child leaves without effect. The mapping is a file, so it also outlives root and keeper together;
-//! it is never synced, because after a reboot nothing in it means anything.
+//! It holds who root, keeper and runner are, and one slot per launch in flight. A child that
+//! passes its gate turns its slot from GATED to PASSED with one compare-and-swap; a successor that
+//! finds a run without an exec record turns GATED to REVOKED the same way. The one that wins is
+//! right: a revoked child leaves without effect. The mapping is a file, so it also outlives root
+//! and keeper together; it is never synced, because after a reboot nothing in it means anything.
 #![allow(unsafe_code)]
 
 use std::{
@@ -22,17 +22,17 @@ use super::run_key::Key;
 
 const SIZE: usize = 16 << 10;
 const WORDS: usize = SIZE / 4;
-/// Words before the first slot.
+/// How many words are before the first slot.
 const HEAD: usize = 16;
-/// State, task, process, run, error.
+/// The words of a slot: state, task, process, run, error.
 const SLOT_WORDS: usize = 5;
 /// Launches that can be in flight at once.
 pub(super) const SLOTS: usize = (WORDS - HEAD) / SLOT_WORDS;
 
 const ERROR: usize = 4;
 
-/// No run: a health check's script.
-const PROBE: Key = Key {
+/// The key of no run: a slot with it is of a health check's script.
+const SCRIPT: Key = Key {
     task: 0,
     process: u32::MAX,
     run: 0,
@@ -44,14 +44,14 @@ const PASSED: u32 = 2;
 const FAILED: u32 = 3;
 const REVOKED: u32 = 4;
 
-/// One of our own processes.
+/// One of the three processes that look after a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// The one that waits above.
+    /// The root, which waits above the keeper.
     Root,
-    /// The parent of the task's processes.
+    /// The keeper, the parent of the task's processes.
     Keeper,
-    /// The one that decides.
+    /// The runner, which decides.
     Runner,
 }
 
@@ -68,24 +68,24 @@ pub(crate) enum Gate {
     Revoked,
 }
 
-/// The mapping.
+/// The mapping that root, keeper and children share.
 #[derive(Debug)]
-pub struct Live {
+pub struct SharedState {
     words: NonNull<AtomicU32>,
 }
 
 // SAFETY: the mapping is only reached through atomics and lives until drop.
-unsafe impl Send for Live {}
+unsafe impl Send for SharedState {}
 
-impl Live {
+impl SharedState {
     /// Maps `file`, growing it when it is new.
     ///
     /// # Errors
     /// What fallocate and mmap say.
-    pub fn map(file: &File) -> io::Result<Live> {
+    pub fn map(file: &File) -> io::Result<SharedState> {
         // With its blocks: a mapping of a file with holes ends in SIGBUS when the disk is full.
         nix::fcntl::fallocate(file, nix::fcntl::FallocateFlags::empty(), 0, SIZE as i64)?;
-        Ok(Live {
+        Ok(SharedState {
             words: map(file.as_fd(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?,
         })
     }
@@ -113,12 +113,12 @@ impl Live {
     }
 
     /// Takes a free slot for a health check's script.
-    pub(crate) fn take_probe_slot(&self) -> Option<usize> {
-        self.take_slot(PROBE)
+    pub(crate) fn take_script_slot(&self) -> Option<usize> {
+        self.take_slot(SCRIPT)
     }
 
     /// Which process the script is: pid, and the lower half of its start time.
-    pub(crate) fn set_probe(&self, slot: usize, pid: i32, start_ticks: u64) {
+    pub(crate) fn set_script(&self, slot: usize, pid: i32, start_ticks: u64) {
         self.word(base(slot) + 1)
             .store(pid as u32, Ordering::SeqCst);
         self.word(base(slot) + 3)
@@ -127,16 +127,16 @@ impl Live {
 
     /// Frees the slots of a dead keeper's scripts and tells which processes they are: pid, and the
     /// lower half of the start time. One whose slot does not say so never passed its gate.
-    pub(crate) fn forget_probes(&self) -> Vec<(i32, u32)> {
+    pub(crate) fn forget_scripts(&self) -> Vec<(i32, u32)> {
         let word =
             |slot: usize, offset: usize| self.word(base(slot) + offset).load(Ordering::SeqCst);
-        let probes = (0..SLOTS)
-            .filter(|slot| word(*slot, 0) != FREE && word(*slot, 2) == PROBE.process)
+        let scripts = (0..SLOTS)
+            .filter(|slot| word(*slot, 0) != FREE && word(*slot, 2) == SCRIPT.process)
             .map(|slot| {
                 self.free_slot(slot);
                 (word(slot, 1) as i32, word(slot, 3))
             });
-        probes.filter(|(pid, _)| *pid > 0).collect()
+        scripts.filter(|(pid, _)| *pid > 0).collect()
     }
 
     pub(crate) fn has_free_slot(&self) -> bool {
@@ -199,7 +199,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for SharedState {
     fn drop(&mut self) {
         // SAFETY: mapped by us with this size; no reference outlives `self`.
         if let Err(errno) = unsafe { munmap(self.words.cast(), SIZE) } {
@@ -229,18 +229,18 @@ impl Pass<'_> {
     }
 }
 
-/// Somebody else's mapping, only to look: who is there?
+/// Root, keeper and runner, as the mapping of another process names them.
 #[derive(Debug)]
-pub struct LiveView {
+pub struct HoldersView {
     holders: [(u32, u64); 3],
 }
 
-impl LiveView {
-    /// Reads `file`.
+impl HoldersView {
+    /// Reads the holders from `file`.
     ///
     /// # Errors
     /// What read says.
-    pub fn read(file: &File) -> io::Result<LiveView> {
+    pub fn read(file: &File) -> io::Result<HoldersView> {
         let mut bytes = [0; HEAD * 4];
         std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 0)?;
         let word = |index: usize| {
@@ -254,7 +254,7 @@ impl LiveView {
                 u64::from(word(at + 1)) | u64::from(word(at + 2)) << 32,
             )
         };
-        Ok(LiveView {
+        Ok(HoldersView {
             holders: [
                 holder(Holder::Root),
                 holder(Holder::Keeper),
@@ -310,8 +310,8 @@ mod tests {
         }
     }
 
-    fn live() -> Live {
-        Live::map(&tempfile::tempfile().unwrap()).unwrap()
+    fn live() -> SharedState {
+        SharedState::map(&tempfile::tempfile().unwrap()).unwrap()
     }
 
     #[test]
@@ -346,12 +346,12 @@ mod tests {
     #[test]
     fn a_holder_is_only_shown_while_it_is_the_same_process() {
         let file = tempfile::tempfile().unwrap();
-        let live = Live::map(&file).unwrap();
+        let live = SharedState::map(&file).unwrap();
         let me = std::process::id();
         let ticks = crate::sys::process::stat(me as i32).unwrap().start_ticks;
         live.set_holder(Holder::Keeper, me, ticks);
         live.set_holder(Holder::Root, me, ticks + 1);
-        let view = LiveView::read(&file).unwrap();
+        let view = HoldersView::read(&file).unwrap();
         assert_eq!(view.pid(Holder::Keeper), Some(me));
         assert_eq!(view.pid(Holder::Root), None);
         assert_eq!(view.pid(Holder::Runner), None);

@@ -1,7 +1,7 @@
 //! What root, keeper, runner and clients say to each other, and where the files of a task are.
 //!
-//! Field numbers and names of files are for ever: programs of different versions meet here. This room starts
-//! nothing and decides nothing.
+//! Field numbers and names of files are for ever: programs of different versions meet here. This
+//! room starts nothing and decides nothing.
 
 mod frames;
 mod layout;
@@ -11,12 +11,12 @@ mod run_key;
 mod runner_setup;
 mod startup;
 
-pub use frames::{LinkBuffer, frame_message, messages};
+pub use frames::{LinkBuffer, LinkError, frame_message, messages};
 pub(crate) use layout::ENGINE_LOG;
 pub use layout::{JOURNAL, LIVE, SOCKET, open_directory};
 pub(crate) use live::{Gate, Pass};
-pub use live::{Holder, Live, LiveView};
+pub use live::{Holder, HoldersView, SharedState};
 pub use requests::{Request, write_request};
 pub(crate) use run_key::Key;
 pub use runner_setup::{DISTRUST, ROOT_VERB, RUNNER_VERB, RunnerKind, RunnerSetup};
-pub use startup::{Go, GoError};
+pub use startup::{StartError, StartRequest};

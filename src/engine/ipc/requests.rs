@@ -28,7 +28,7 @@ pub enum Request {
         /// The task's id, where several may run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         task: Option<String>,
-        /// Its name.
+        /// The process' name.
         process: String,
     },
     /// Send a signal to a process.
@@ -36,7 +36,7 @@ pub enum Request {
         /// The task's id, where several may run.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         task: Option<String>,
-        /// Its name.
+        /// The process' name.
         process: String,
         /// The kernel's number.
         signal: u32,

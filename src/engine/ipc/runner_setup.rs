@@ -20,7 +20,7 @@ pub struct RunnerKind {
 /// What a runner needs to live.
 #[derive(Debug)]
 pub struct RunnerSetup {
-    /// To its keeper.
+    /// The socket to its keeper.
     pub link: OwnedFd,
     /// Where clients connect.
     pub listener: OwnedFd,
@@ -44,7 +44,7 @@ impl RunnerSetup {
             if fd < 3 || fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_err() {
                 return Err(invalid());
             }
-            // SAFETY: our keeper left this descriptor open for us and nobody else here knows it.
+            // SAFETY: our keeper left this descriptor open for us, and nothing else here knows it.
             Ok(unsafe { OwnedFd::from_raw_fd(fd) })
         };
         match arguments {

@@ -1,7 +1,6 @@
-//! How a keeper begins: its journals, its root, its first runner.
+//! How a keeper begins a new task: its journal, its root, its first runner.
 
 use std::{
-    fs::File,
     io,
     os::{
         fd::{AsFd, OwnedFd},
@@ -12,54 +11,41 @@ use std::{
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{
-    keeper::{Keeper, Token},
+    error::KeeperError,
+    journals::{journal_file, sync_directories},
+    keeper::Keeper,
+    poller::Token,
     runner_process::fork_runner,
     shared::Shared,
 };
 use crate::{
-    engine::ipc::{GoError, JOURNAL},
-    journal::{Cover, FileStorage, Header, Journal},
+    engine::ipc::StartError,
+    journal::{Cover, Header, Journal},
 };
 
-pub(super) fn journal_file(shared: &Shared) -> io::Result<FileStorage> {
-    FileStorage::open(shared.directory.try_clone()?, JOURNAL)
-}
-
-/// A new file is durable only when its directory, and that one's entry, are.
-pub(super) fn sync_directories(
-    directory: OwnedFd,
-    path: &str,
-) -> io::Result<Box<dyn FnOnce() -> io::Result<()> + Send>> {
-    let parent = File::open(format!("{path}/.."))?;
-    Ok(Box::new(move || {
-        nix::unistd::fsync(&directory)?;
-        parent.sync_all()
-    }))
-}
-
 impl Keeper {
-    /// Begins a new task: its journal, its first runner.
+    /// Begins a new task. The client is handed to the first runner.
     ///
     /// # Errors
-    /// A message; the client has been told it too.
+    /// Why it cannot begin; the client has been told it too, where it waits for that.
     pub fn begin(
         shared: Shared,
         header: Header,
         client: Option<UnixStream>,
-    ) -> Result<Keeper, String> {
+    ) -> Result<Keeper, KeeperError> {
         let again = || client.as_ref().map(UnixStream::try_clone).transpose();
-        let tell = again().map_err(|error| error.to_string())?;
-        let inherited = again().map_err(|error| error.to_string())?;
-        let refuse = |what: &str, error: io::Error| {
-            let message = format!("cannot {what} in {}: {error}", shared.path);
-            let refusal = GoError {
-                busy: false,
-                message: message.clone(),
+        let tell = again().map_err(KeeperError::system("dup"))?;
+        let inherited = again().map_err(KeeperError::system("dup"))?;
+        let refuse = |what: &'static str, source: io::Error| {
+            let error = KeeperError::Directory {
+                what,
+                path: shared.path.clone(),
+                source,
             };
             if let Some(tell) = &tell {
-                refusal.send(tell);
+                StartError::failed(error.to_string()).send(tell);
             }
-            message
+            error
         };
         let runner = fork_runner(
             &shared.listener,
@@ -86,33 +72,36 @@ impl Keeper {
         if is_executor {
             keeper.watch_root()?;
         }
-        keeper.adopt_runner(runner)?;
+        let adopted = keeper.adopt_runner(runner);
+        adopted.map_err(KeeperError::system("watch the runner"))?;
         Ok(keeper)
     }
 
     /// Under Mesos the root is the container's first process: the agent takes its death for the
     /// end of the container, so everything ends with it.
-    fn watch_root(&mut self) -> Result<(), String> {
+    fn watch_root(&mut self) -> Result<(), KeeperError> {
         let root = nix::unistd::getppid();
-        let failed = |error: io::Error| format!("watch the root: {error}");
+        let failed = KeeperError::system::<io::Error>("watch the root");
         let pidfd = Pid::from_raw(root.as_raw())
             .ok_or_else(|| io::ErrorKind::NotFound.into())
             .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?))
-            .map_err(failed)?;
-        self.watch(pidfd.as_fd(), Token::Root.number(0))
-            .map_err(failed)?;
-        // It died before it was watched, and its pid is somebody else's.
+            .map_err(&failed)?;
+        self.poller
+            .watch(pidfd.as_fd(), Token::Root, 0)
+            .map_err(&failed)?;
+        // It died before it was watched, and its pid is another process' by now.
         if nix::unistd::getppid() != root {
-            return Err("the root died".to_owned());
+            return Err(KeeperError::RootDied);
         }
         self.root = Some(pidfd);
         Ok(())
     }
 
-    pub(super) fn root_died(&mut self) {
+    /// The root died, with which everything ends.
+    pub fn root_died(&mut self) {
         tracing::error!("the container's first process died: killing everything and leaving");
         if let Some(root) = self.root.take() {
-            self.unwatch(root.as_fd());
+            self.poller.forget(root.as_fd());
         }
         self.end_all();
         self.is_leaving = true;

@@ -21,8 +21,11 @@ use nix::{
     unistd::{UnlinkatFlags, dup2_stderr, dup2_stdin, dup2_stdout, setsid, unlinkat},
 };
 
-use super::{root::MODEST, shared::IGNORED};
+use super::shared::IGNORED;
 use crate::{engine::ipc::ENGINE_LOG, sys::process};
+
+/// With a hard limit below this one the soft one is left as it is.
+const MODEST: u64 = 64;
 
 /// A session of our own, no terminal, and children that come to us when their parents die.
 pub(super) fn detach(client: &UnixStream) -> nix::Result<()> {
@@ -61,8 +64,8 @@ fn close_all_but(kept: Option<i32>) {
     }
 }
 
-/// Whatever the caller ignored (nohup, a runtime) must not reach the user's programs. By the raw
-/// call, because the C library hides the signals that it uses itself.
+/// What the caller ignored (as nohup does, or a runtime) must not reach the user's programs. By
+/// the raw call, because the C library hides the signals that it uses itself.
 fn default_dispositions() {
     /// The kernel's `struct sigaction` is four words; all zero is SIG_DFL.
     const DEFAULT: [usize; 4] = [0; 4];

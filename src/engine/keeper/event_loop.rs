@@ -8,35 +8,34 @@ use nix::{
     sys::epoll::{EpollEvent, EpollTimeout},
 };
 
-use super::{
-    keeper::{Keeper, SETTLE_MS, Token},
-    output::PumpEvent,
-    runs::Phase,
-};
+use super::{error::KeeperError, keeper::Keeper, poller::Token};
 use crate::sys::{clock::now, memory::trim_code};
+
+/// After a pause of this length the keeper mostly waits again, milliseconds.
+const SETTLE_MS: u16 = 100;
 
 impl Keeper {
     /// Runs until the task is over.
     ///
     /// # Errors
-    /// A message, when the keeper cannot go on; its successor will.
-    pub fn run(mut self) -> Result<(), String> {
-        if self.runner.is_none() {
+    /// Why the keeper cannot go on; its successor will.
+    pub fn run(mut self) -> Result<(), KeeperError> {
+        if !self.link.has_runner() {
             self.start_runner();
         }
         let mut events = [EpollEvent::empty(); 64];
         loop {
-            self.settle()?;
+            self.run_due();
             if self.is_over() {
                 self.remove_all_groups();
                 return Ok(());
             }
-            let mut found = self.epoll.wait(&mut events, self.timeout());
+            let mut found = self.poller.wait(&mut events, self.timeout());
             if found == Ok(0) && self.is_restless && self.due().is_none() {
                 self.is_restless = false;
                 self.give_back();
                 // At once: whatever runs after that comes back into memory.
-                found = self.epoll.wait(&mut events, EpollTimeout::NONE);
+                found = self.poller.wait(&mut events, EpollTimeout::NONE);
             }
             let count = match found {
                 Ok(count) => {
@@ -44,7 +43,7 @@ impl Keeper {
                     count
                 }
                 Err(Errno::EINTR) => 0,
-                Err(errno) => return Err(format!("epoll: {errno}")),
+                Err(errno) => return Err(KeeperError::system("epoll")(errno)),
             };
             for event in &events[..count] {
                 self.dispatch(*event)?;
@@ -52,103 +51,78 @@ impl Keeper {
         }
     }
 
-    fn dispatch(&mut self, event: EpollEvent) -> Result<(), String> {
+    fn dispatch(&mut self, event: EpollEvent) -> Result<(), KeeperError> {
         match Token::of(event.data()) {
             Some((Token::Signal, _)) => {
-                // Only a wake-up: who it was about is found by waitid.
+                // Only a wake-up: waitid finds the child that it was about.
                 self.take_signals();
                 self.children_changed = true;
             }
-            Some((Token::Link, _)) => self.hear(event.events()),
+            Some((Token::Link, _)) => self.read_batches(event.events()),
             Some((Token::Runner, _)) => self.runner_died(),
-            Some((Token::Writer, _)) => self.progressed(),
-            Some((Token::Pump, _)) => self.pumped(),
+            Some((Token::Writer, _)) => self.journal_progressed(),
+            Some((Token::Pump, _)) => self.take_pump_events(),
             Some((Token::Stray, index)) => self.stray_died(index),
             Some((Token::Exit, index)) => self.first_process_died(index),
-            Some((Token::Gate, index)) => self.gate_spoke(index),
+            Some((Token::Gate, index)) => self.gate_closed(index),
             Some((Token::Root, _)) => self.root_died(),
-            Some((Token::Probe, index)) => self.probe_died(index),
-            Some((Token::Den, serial)) => self.den_died(serial),
+            Some((Token::Script, index)) => self.health_script_died(index),
+            Some((Token::Init, serial)) => self.init_died(serial),
             Some((Token::Orphan, pid)) => self.orphan_died(pid as i32),
-            Some((Token::Memory, index)) => self.memory_spoke(index),
-            None => return Err("an event that nobody asked for".to_owned()),
+            Some((Token::Memory, index)) => self.memory_changed(index),
+            None => return Err(KeeperError::UnknownEvent),
         }
         Ok(())
     }
 
-    /// Takes the pending SIGCHLDs; true when there was one.
-    pub(super) fn take_signals(&self) -> bool {
-        let mut some = false;
-        while matches!(self.signals.read_signal(), Ok(Some(_))) {
-            some = true;
-        }
-        some
-    }
-
-    /// Carries out what is due, tells the runner, and starts a sync when somebody waits for one.
-    fn settle(&mut self) -> Result<(), String> {
+    /// Carries out what is due, tells the runner, and starts a sync when something waits for one.
+    fn run_due(&mut self) {
         let clock = now().boot_us;
-        if self.runner_due.is_some_and(|due| due <= clock) {
+        if self.link.take_start(clock) {
             self.start_runner();
         }
         self.end_drained(clock);
-        self.end_overdue_probes(clock);
+        self.end_overdue_scripts(clock);
         self.look_at_memory(clock);
         self.launch_queued();
         self.run_deferred();
         self.look_after_children();
-        self.send_report();
-        let waited_for =
-            self.urgent || (self.flush_by.is_some() && self.answered >= self.to_answer);
-        if self.flush_by.is_some_and(|by| waited_for || by <= clock) {
-            self.flush_by = None;
-            self.urgent = false;
+        self.link.send_report(&self.poller);
+        if self.pending.take_flush(self.link.is_answered(), clock) {
             self.writer.flush();
         }
-        if self.leave_by.is_some_and(|by| by <= clock)
-            && let Some(runner) = self.runner.take()
-        {
-            tracing::warn!("the runner did not leave; killing it");
-            let kill = rustix::process::Signal::KILL;
-            if let Err(errno) = rustix::process::pidfd_send_signal(&runner.process.pidfd, kill) {
-                tracing::warn!("cannot kill the runner: {errno}");
-            }
+        if self.leave_by.is_some_and(|by| by <= clock) {
+            self.link.kill_last();
         }
-        Ok(())
+        self.link.kill_silent(clock);
     }
 
     fn is_over(&self) -> bool {
-        let said_goodbye = self.leave_by.is_some() && self.runner.is_none();
-        let said_goodbye = said_goodbye && !self.has_dens();
-        said_goodbye || (self.is_leaving && !self.awaits_emptiness())
+        let said_goodbye = self.leave_by.is_some() && !self.link.has_runner();
+        let said_goodbye = said_goodbye && !self.namespaces.has_inits();
+        said_goodbye || (self.is_leaving && !self.tasks.awaits_emptiness())
     }
 
     /// Returns the memory that a busy time took.
     fn give_back(&mut self) {
-        self.deferred.shrink_to_fit();
-        self.gates.shrink_to_fit();
-        self.slots.shrink_to_fit();
-        self.reaps.shrink_to_fit();
-        self.queued.shrink_to_fit();
+        self.pending.shrink_to_fit();
+        self.runs.shrink_to_fit();
         self.writer.shrink_to_fit();
-        if let Some(runner) = &mut self.runner {
-            runner.shrink_to_fit();
-        }
+        self.link.shrink_to_fit();
         trim_code();
     }
 
     /// When something has to be done although nothing happens.
     fn due(&self) -> Option<u64> {
-        let drains = self.runs.iter().filter_map(|(_, run)| match run.phase {
-            Phase::Draining { until } => Some(until),
-            _ => None,
-        });
-        drains
-            .chain(self.flush_by)
-            .chain(self.runner_due)
-            .chain(self.memory_looks.iter().map(|(at, _)| *at))
-            .chain(self.leave_by.filter(|_| self.runner.is_some()))
-            .chain(self.probe_due())
+        let leave_by = self.leave_by.filter(|_| self.link.has_runner());
+        self.runs
+            .drain_due()
+            .into_iter()
+            .chain(self.pending.flush_by())
+            .chain(self.link.due())
+            .chain(self.cgroups.look_due())
+            .chain(leave_by)
+            .chain(self.health_scripts.due())
             .min()
     }
 
@@ -159,24 +133,6 @@ impl Keeper {
             Some(at) => {
                 let ms = at.saturating_sub(now().boot_us).div_ceil(1000);
                 EpollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX))
-            }
-        }
-    }
-
-    fn awaits_emptiness(&self) -> bool {
-        self.tasks.iter().any(|(_, kept)| kept.awaiting_empty)
-    }
-
-    fn pumped(&mut self) {
-        let Some(pump) = &self.pump else { return };
-        for event in pump.events() {
-            match event {
-                PumpEvent::Finished(key) => self.output_finished(key),
-                PumpEvent::Dropped { key, stream, bytes } => {
-                    let text =
-                        format!("{bytes} bytes of {stream} could not be written and are lost");
-                    self.notice(text, key);
-                }
             }
         }
     }

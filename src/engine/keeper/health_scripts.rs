@@ -1,6 +1,7 @@
-//! Health checks that are scripts: ungated, unrecorded, killed with their trees at their time-out.
+//! Starting and ending the scripts of health checks: ungated, unrecorded, killed with their trees
+//! at their time-out.
 //!
-//! They are processes of their task like any other, so whatever ends the task ends them too.
+//! They are processes of their task like any other, so what ends the task ends them too.
 
 use std::{
     fs::File,
@@ -19,9 +20,11 @@ use nix::{
 };
 
 use super::{
-    keeper::{Keeper, Token},
-    probe::Probe,
-    spawn::{Bounds, launch_probe},
+    error::LaunchError,
+    health_script::HealthScript,
+    keeper::Keeper,
+    poller::Token,
+    spawn::{Bounds, launch_script},
     tasks::Mark,
 };
 use crate::{
@@ -29,14 +32,14 @@ use crate::{
     sys::{clock::now, process, retry::again, tree},
 };
 
-/// Of its output, bytes.
+/// How much a script may write, bytes.
 const LARGEST: u64 = 1 << 20;
-/// Of its output, in the reason.
+/// How much of its output is quoted in the reason of a failure, bytes.
 const QUOTED: u64 = 200;
 
 impl Keeper {
-    /// Starts a probe; one that cannot be started has failed.
-    pub(super) fn probe(&mut self, task: u32, probe: wire::Probe) {
+    /// Starts the script of a health check; one that cannot be started has failed.
+    pub(super) fn check_health(&mut self, task: u32, probe: wire::Probe) {
         let Some(command) = probe.launch else { return };
         let about = wire::Probed {
             task,
@@ -45,65 +48,59 @@ impl Keeper {
             is_check: probe.is_check,
             ..wire::Probed::default()
         };
-        let started = self.start_probe(&command, about.clone(), probe.timeout_us);
+        let started = self.start_script(&command, about.clone(), probe.timeout_us);
         if let Err(error) = started {
-            self.report.probed.push(wire::Probed {
+            self.link.tell_probed(wire::Probed {
                 failure: format!("the health check cannot be started: {error}"),
                 ..about
             });
         }
     }
 
-    fn start_probe(
+    fn start_script(
         &mut self,
         command: &wire::Launch,
         about: wire::Probed,
         timeout_us: u64,
-    ) -> std::io::Result<()> {
+    ) -> Result<(), LaunchError> {
         let output = bounded_file()?;
-        let slot = self.shared.live.take_probe_slot();
-        let slot = slot.ok_or_else(|| std::io::Error::other("too many launches at once"))?;
-        let prepared = self.prepare_den(about.task, command);
-        let group = self.probe_group(&about, command, slot);
-        let launched = prepared.map_err(std::io::Error::other).and_then(|()| {
-            let bounds = Bounds {
-                group: group.as_ref(),
-                entrance: self.entrance(about.task, command),
-            };
-            let live = &self.shared.live;
-            launch_probe(command, &self.setting, live, slot, &output, bounds)
-        });
-        let launched = match launched {
-            Ok(launched) => launched,
-            Err(error) => {
-                self.shared.live.free_slot(slot);
-                return Err(error);
-            }
+        let slot = self.shared.live.take_script_slot();
+        let slot = slot.ok_or(LaunchError::NoSlot)?;
+        let started = self.fork_script(command, about, timeout_us, output, slot);
+        if started.is_err() {
+            // A script that was forked already leaves by itself: its gate closes.
+            self.shared.live.free_slot(slot);
+        }
+        started
+    }
+
+    fn fork_script(
+        &mut self,
+        command: &wire::Launch,
+        about: wire::Probed,
+        timeout_us: u64,
+        output: File,
+        slot: usize,
+    ) -> Result<(), LaunchError> {
+        let prepared = self.prepare_namespaces(about.task, command);
+        let group = self.script_group(&about, command, slot);
+        prepared?;
+        let bounds = Bounds {
+            group: group.as_ref(),
+            entrance: self.namespaces.entrance(about.task, command),
         };
+        let live = &self.shared.live;
+        let launched = launch_script(command, &self.setting, live, slot, &output, bounds)?;
         let pid = launched.child.pid;
         let start_ticks = process::stat(pid).map_or(0, |stat| stat.start_ticks);
-        self.shared.live.set_probe(slot, pid, start_ticks);
-        let index = self.probes.iter().position(Option::is_none);
-        let index = index.unwrap_or_else(|| {
-            self.probes.push(None);
-            self.probes.len() - 1
-        });
+        live.set_script(slot, pid, start_ticks);
+        let index = self.health_scripts.free_index();
         let pidfd = launched.child.pidfd;
-        let watched = self
-            .watch(pidfd.as_fd(), Token::Probe.number(index))
-            .and_then(|()| {
-                Ok(
-                    again(|| send(launched.gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL))
-                        .map(drop)?,
-                )
-            });
-        if let Err(error) = watched {
-            // It leaves by itself: its gate closes.
-            self.shared.live.free_slot(slot);
-            return Err(error);
-        }
+        self.poller.watch(pidfd.as_fd(), Token::Script, index)?;
+        again(|| send(launched.gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL))
+            .map_err(std::io::Error::from)?;
         self.tasks.add_session(pid, about.task);
-        self.probes[index] = Some(Probe {
+        let script = HealthScript {
             about,
             pid,
             start_ticks,
@@ -113,72 +110,55 @@ impl Keeper {
             output,
             until: now().boot_us.saturating_add(timeout_us),
             is_overdue: false,
-        });
+        };
+        self.health_scripts.insert(index, script);
         Ok(())
     }
 
-    /// When the next probe is overdue.
-    pub(super) fn probe_due(&self) -> Option<u64> {
-        let running = self.probes.iter().flatten();
-        let timed = running.filter(|probe| !probe.is_overdue);
-        timed.map(|probe| probe.until).min()
-    }
-
-    pub(super) fn is_probe(&self, pid: i32) -> bool {
-        self.probes.iter().flatten().any(|probe| probe.pid == pid)
-    }
-
-    /// Kills the probes that took too long, with their trees.
-    pub(super) fn end_overdue_probes(&mut self, clock: u64) {
-        let mut overdue = Vec::new();
-        for probe in self.probes.iter_mut().flatten() {
-            if probe.until <= clock && !probe.is_overdue {
-                probe.is_overdue = true;
-                overdue.push((probe.pid, probe.start_ticks));
-            }
-        }
-        for (pid, start_ticks) in overdue {
+    /// Kills the scripts that took too long, with their trees.
+    pub(super) fn end_overdue_scripts(&mut self, clock: u64) {
+        for (pid, start_ticks) in self.health_scripts.take_overdue(clock) {
             kill_session(pid, start_ticks);
         }
     }
 
-    /// The first process of a probe is dead: what it left behind dies with it.
-    pub(super) fn probe_died(&mut self, index: usize) {
-        let Some(mut probe) = self.probes.get_mut(index).and_then(Option::take) else {
+    /// The first process of a script is dead: what it left behind dies with it.
+    pub(super) fn health_script_died(&mut self, index: usize) {
+        let Some(mut script) = self.health_scripts.remove(index) else {
             return;
         };
-        self.unwatch(probe.pidfd.as_fd());
-        kill_session(probe.pid, probe.start_ticks);
-        self.shared.live.free_slot(probe.slot);
-        self.forget_probe_group(probe.about.task, probe.slot);
+        self.poller.forget(script.pidfd.as_fd());
+        kill_session(script.pid, script.start_ticks);
+        self.shared.live.free_slot(script.slot);
+        self.remove_script_group(script.about.task, script.slot);
         self.children_changed = true;
-        let id = || Id::Pid(Pid::from_raw(probe.pid));
+        let id = || Id::Pid(Pid::from_raw(script.pid));
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
         let end = again(|| waitid(id(), flags));
         let value = match end {
-            Ok(WaitStatus::Exited(_, code)) if !probe.is_overdue => Some(code),
+            Ok(WaitStatus::Exited(_, code)) if !script.is_overdue => Some(code),
             _ => None,
         };
         let failure = match end {
-            _ if probe.is_overdue => "health check timed out".to_owned(),
+            _ if script.is_overdue => "health check timed out".to_owned(),
             Ok(WaitStatus::Exited(_, 0)) => String::new(),
             Ok(WaitStatus::Exited(_, code)) => {
-                let output = tail(&mut probe.output);
+                let output = tail(&mut script.output);
                 format!("command returned non-zero exit status {code} with output {output:?}")
             }
             Ok(WaitStatus::Signaled(_, signal, _)) => format!("command died of {signal}"),
             end => format!("command ended in an unknown way: {end:?}"),
         };
-        self.report.probed.push(wire::Probed {
+        self.link.tell_probed(wire::Probed {
             failure,
             value,
-            ..probe.about
+            ..script.about
         });
     }
 }
 
-/// Kills the probe of a dead keeper, if this is still it: our child by now, or known by the task's HOME. What the
-/// shared mapping says is no proof.
+/// Kills the script of a dead keeper, if this process is still it: a child of this keeper by now,
+/// or known by the task's HOME. What the shared state says is no proof.
 pub(super) fn end_orphan(pid: i32, start_ticks: u32, mark: &Mark) {
     let me = std::process::id() as i32;
     let is_it = |stat: &process::Stat| {
@@ -189,11 +169,11 @@ pub(super) fn end_orphan(pid: i32, start_ticks: u32, mark: &Mark) {
     }
 }
 
-/// Everything in the session that a probe leads, and below it.
+/// Kills everything in the session that a script leads, and below it.
 fn kill_session(pid: i32, start_ticks: u64) {
     let killed = tree::kill_all(|snapshot| {
         let mut found = snapshot.below(pid, None);
-        // Younger than the probe: an older session of this number is somebody else's.
+        // Younger than the script: an older session of this number is not the script's.
         let session = snapshot.in_session(pid);
         found.extend(session.filter(|stat| stat.start_ticks >= start_ticks));
         found
@@ -203,7 +183,7 @@ fn kill_session(pid: i32, start_ticks: u64) {
     }
 }
 
-/// A file in memory that takes so much and no more: writing beyond that is an error of the script's.
+/// A file in memory that takes so much and no more: writing beyond that is the script's own error.
 fn bounded_file() -> std::io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = File::from(memfd_create(c"health", flags)?);

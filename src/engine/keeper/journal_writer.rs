@@ -288,7 +288,8 @@ fn compact(
         }
     }
     if is_any {
-        // The whole journal was in memory, and a busy keeper has no rest in which to give that back.
+        // The whole journal was in memory, and a busy keeper has no rest in which to give that
+        // back.
         trim_heap();
     }
     Ok(())

@@ -6,24 +6,37 @@
 //! the journals. The root waits above it and becomes the keeper when that one dies.
 //! This room knows nothing of orders, retries or states of tasks: the runner decides those.
 
+mod batch_check;
+mod batches;
 mod begin;
 mod cgroups;
 mod commands;
-mod conversation;
 mod detach;
-mod ends;
+mod error;
 mod event_loop;
 mod exit_info;
+mod exits;
+mod gates;
+mod health_script;
 mod health_scripts;
 mod journal_writer;
+mod journals;
 mod keeper;
+mod launching;
 mod namespaces;
+mod out_of_memory;
 mod output;
+mod pending;
+mod poller;
 mod private_tasks;
-mod probe;
+mod processes;
+mod pumping;
+mod reaping;
 mod recorded;
 mod recording;
 mod root;
+mod run_groups;
+mod runner_life;
 mod runner_link;
 mod runner_process;
 mod runs;
@@ -31,8 +44,9 @@ mod shared;
 mod spawn;
 mod stopping;
 mod strays;
-mod takeover;
+mod succession;
 mod tasks;
 
-pub use namespaces::try_private;
+pub use error::{KeeperError, MemberError};
+pub use namespaces::{PrivateError, try_private};
 pub use root::{ForkedRoot, become_root, fork_root, root_main};

@@ -1,4 +1,5 @@
-//! What a journal says of processes that may still live: pure, from records to runs, groups and inits.
+//! What a journal says of processes that may still live: pure, from records to runs, groups and
+//! inits.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +69,7 @@ fn last_of_boot<'r, T>(
     let boot_id = process::boot_id();
     for record in records.iter().rev() {
         match &record.kind {
-            // What is older is of another boot: names and pids are somebody else's now.
+            // What is older is of another boot: names and pids are given anew.
             Some(Kind::Tenure(tenure)) if tenure.boot_id != boot_id => return Break(None),
             Some(Kind::Snapshot(snapshot)) => last_of_boot(&snapshot.kept, find)?,
             Some(kind) => {

@@ -1,23 +1,21 @@
 //! What the keeper writes: records of its tasks, what follows when they are on disk, and what when
 //! they cannot be written.
 
-use super::{
-    keeper::{Keeper, LAZY_US, LEAVE_US},
-    tasks::KeptTask,
-};
+use super::{keeper::Keeper, runner_link::LEAVE_US, tasks::KeptTask};
 use crate::{
     engine::ipc::{Key, SOCKET},
     journal::{Closed, Cover, Header, Kind, Notice, Record, Tenure},
-    protocols::dewar::link as wire,
     sys::{clock::now, process},
 };
 
 impl Keeper {
+    /// The first records of a new journal.
     pub(super) fn begin_journal(&mut self, task: u32, header: Header, cover: Cover) {
         self.record(task, Kind::Header(header));
         self.begin_tenure(task, cover);
     }
 
+    /// Records that this process is the keeper from here on.
     pub(super) fn begin_tenure(&mut self, task: u32, cover: Cover) {
         let tenure = Tenure {
             boot_id: process::boot_id(),
@@ -34,28 +32,25 @@ impl Keeper {
         self.record_at(task, record)
     }
 
+    /// As [`record`](Self::record), with a time of its own.
     pub(super) fn record_at(&mut self, task: u32, record: Record) -> u64 {
         if self.tasks.get(task).is_none() {
             tracing::error!("a record for task {task}, which is closed: {record:?}");
-            return self.pushed;
+            return self.pending.last();
         }
-        self.report.records.push(wire::Numbered {
-            seq: self.pushed + 1,
-            record: Some(record.clone()),
-            task,
-        });
-        self.pushed = self.writer.push(task, record);
-        let by = now().boot_us + LAZY_US;
-        self.flush_by = Some(self.flush_by.map_or(by, |before| before.min(by)));
-        self.pushed
+        let seq = self.pending.last() + 1;
+        self.link.tell_record(seq, task, record.clone());
+        let seq = self.writer.push(task, record);
+        self.pending.pushed(seq, now().boot_us);
+        seq
     }
 
-    /// Something that a person should know of a run.
+    /// Records what a user should know of a run.
     pub(super) fn notice(&mut self, text: String, key: Key) {
         self.notice_of(key.task, text, Some(key));
     }
 
-    /// Something that a person should know of a task.
+    /// Records what a user should know of a task.
     pub(super) fn notice_of(&mut self, task: u32, text: String, key: Option<Key>) {
         tracing::info!("{text}");
         let notice = Notice {
@@ -66,27 +61,22 @@ impl Keeper {
         self.record(task, Kind::Notice(notice));
     }
 
-    /// Something waits for what was just recorded: do not wait for the runner's answer.
-    pub(super) fn hurry(&mut self) {
-        self.urgent = true;
-    }
-
-    pub(super) fn progressed(&mut self) {
+    /// The writer has made progress, or has failed: what waited for that follows.
+    pub(super) fn journal_progressed(&mut self) {
         let progress = self.writer.progress();
         if let Some(error) = progress.error
             && self.failed.is_none()
         {
             self.journal_failed(error);
         }
-        if progress.durable > self.durable {
-            self.durable = progress.durable;
-            self.report.durable = progress.durable;
+        if self.pending.reached(progress.durable) {
+            self.link.tell_durable(progress.durable);
         }
-        self.confirm_dens();
+        self.namespaces.confirm(self.pending.durable());
         self.open_gates();
         self.free_slots();
         self.collect_reaps();
-        let (durable, failed) = (self.durable, self.failed.is_some());
+        let (durable, failed) = (self.pending.durable(), self.failed.is_some());
         let is_closed = |kept: &KeptTask| {
             let is_on_disk = kept.closing.is_some_and(|seq| durable >= seq || failed);
             is_on_disk && !kept.awaiting_empty
@@ -112,17 +102,15 @@ impl Keeper {
     /// The record cannot be kept: nothing may run unseen, so everything is killed.
     pub(super) fn journal_failed(&mut self, error: String) {
         self.failed = Some(error.clone());
-        self.report.journal_failed = Some(error);
+        self.link.tell_failure(error);
         // What waits for the disk will wait for ever; killing must not.
         self.end_all();
     }
 
     /// Kills everything of all tasks, and tells when that is done.
     pub(super) fn end_all(&mut self) {
-        self.deferred.clear();
-        self.gates.clear();
-        let all: Vec<u32> = self.tasks.iter().map(|(task, _)| task).collect();
-        for task in all {
+        self.pending.forget_effects();
+        for task in self.tasks.numbers() {
             self.kill_everything(task);
             if let Some(kept) = self.tasks.get_mut(task) {
                 kept.awaiting_empty = true;
@@ -130,34 +118,26 @@ impl Keeper {
         }
     }
 
+    /// The task is over: its journal takes one last record, if any, and is let go of.
     pub(super) fn close(&mut self, task: u32) {
         if task > 0 {
             self.record(0, Kind::Closed(Closed { task }));
         }
         if let Some(kept) = self.tasks.get_mut(task) {
-            kept.closing = Some(self.pushed);
+            kept.closing = Some(self.pending.last());
         }
-        self.kill_den(task);
-        self.hurry();
-        if self.durable >= self.pushed || self.failed.is_some() {
-            self.progressed();
+        self.namespaces.kill(task);
+        self.pending.hurry();
+        if !self.pending.has_undurable() || self.failed.is_some() {
+            self.journal_progressed();
         }
     }
 
-    /// Nobody will answer any more: whoever looks from now on reads the journal.
+    /// Nothing will answer at the socket any more: a client reads the journal from now on.
     pub(super) fn stop_listening(&self) {
         let flags = nix::unistd::UnlinkatFlags::NoRemoveDir;
         if let Err(errno) = nix::unistd::unlinkat(&self.shared.directory, SOCKET, flags) {
             tracing::warn!("cannot remove the socket: {errno}");
         }
-    }
-
-    /// Number of the last record, on disk or not.
-    pub(super) fn last_record(&self) -> u64 {
-        self.pushed
-    }
-
-    pub(super) fn has_undurable(&self) -> bool {
-        self.pushed > self.durable
     }
 }

@@ -23,28 +23,31 @@ use nix::{
 
 use super::{
     detach::{become_subreaper, detach, listen_at, prepare, raise_open_files, redirect_stdio},
+    error::KeeperError,
     keeper::Keeper,
-    output::{self, Holdings},
+    output::{self, FdStore},
     shared::Shared,
 };
 use crate::{
-    engine::ipc::{Go, GoError, Holder, JOURNAL, LIVE, Live, RunnerKind, SOCKET},
+    engine::ipc::{
+        Holder, JOURNAL, LIVE, RunnerKind, SOCKET, SharedState, StartError, StartRequest,
+    },
     journal::{self, Cover, Header},
     sys::process,
 };
 
-/// A root that waits for its [`Go`].
+/// A root that waits for its [`StartRequest`].
 #[derive(Debug)]
 pub struct ForkedRoot {
-    /// Where it waits.
+    /// The other end of the socket at which it waits.
     pub socket: UnixStream,
-    /// Which process it is.
+    /// The root's process id.
     pub pid: u32,
 }
 
-/// Forks a root off a young process; it waits for its [`Go`] at the other end of the socket. Only
-/// for a process with one thread, and best before it has touched much memory: root and keeper live
-/// in a copy of it.
+/// Forks a root off a young process; it waits for its [`StartRequest`] at the other end of the
+/// socket. Only for a process with one thread, and best before it has touched much memory: root
+/// and keeper live in a copy of it.
 ///
 /// # Errors
 /// What socketpair and fork say.
@@ -64,24 +67,24 @@ pub fn fork_root(runner: &'static RunnerKind) -> io::Result<ForkedRoot> {
     }
 }
 
-/// The life of a root, from its fork (or exec) to its end. `client` is where [`Go`] comes from.
-/// Returns the exit code.
+/// The life of a root, from its fork (or exec) to its end. `client` is where [`StartRequest`]
+/// comes from. Returns the exit code.
 pub fn root_main(client: UnixStream, runner: &'static RunnerKind) -> u8 {
     if let Err(errno) = detach(&client) {
-        GoError::failed(format!("cannot detach: {errno}")).send(&client);
+        StartError::failed(format!("cannot detach: {errno}")).send(&client);
         return 70;
     }
-    let go = match Go::receive(&client) {
-        Ok(Some(go)) => go,
+    let request = match StartRequest::receive(&client) {
+        Ok(Some(request)) => request,
         // The client found a mistake, or was killed: nothing has begun.
         Ok(None) => return 0,
         Err(error) => {
-            GoError::failed(format!("unreadable order: {error}")).send(&client);
+            StartError::failed(format!("unreadable order: {error}")).send(&client);
             return 70;
         }
     };
-    match begin(&go, runner, false) {
-        Ok(shared) => supervise(shared, go.header, Some(client)),
+    match begin(&request, runner, false) {
+        Ok(shared) => supervise(shared, request.header, Some(client)),
         Err(refusal) => {
             refusal.send(&client);
             0
@@ -90,47 +93,50 @@ pub fn root_main(client: UnixStream, runner: &'static RunnerKind) -> u8 {
 }
 
 /// Becomes the root of a Mesos executor: this process is its container's first, so it stays in its
-/// session and keeps its output. `go` begins a new group. Only for a process with one thread.
+/// session and keeps its output. `request` begins a new group. Only for a process with one thread.
 ///
 /// # Errors
 /// Why it cannot begin.
-pub fn become_root(go: Go, runner: &'static RunnerKind) -> Result<u8, String> {
-    let unable = |errno: Errno| format!("cannot prepare: {}", errno.desc());
-    prepare("dewar-root", None).map_err(unable)?;
-    let shared = begin(&go, runner, true).map_err(|refusal| refusal.message)?;
-    Ok(supervise(shared, go.header, None))
+pub fn become_root(request: StartRequest, runner: &'static RunnerKind) -> Result<u8, KeeperError> {
+    prepare("dewar-root", None).map_err(KeeperError::Prepare)?;
+    let shared = begin(&request, runner, true).map_err(KeeperError::Refused)?;
+    Ok(supervise(shared, request.header, None))
 }
 
 /// Opens everything that root and keeper share.
-fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Shared, GoError> {
-    let path = &go.directory;
+fn begin(
+    request: &StartRequest,
+    runner: &'static RunnerKind,
+    keeps_output: bool,
+) -> Result<Shared, StartError> {
+    let path = &request.directory;
     let failed = |what: &str, error: &dyn std::fmt::Display| {
-        GoError::failed(format!("cannot {what} in {path}: {error}"))
+        StartError::failed(format!("cannot {what} in {path}: {error}"))
     };
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory =
         open(path.as_str(), flags, Mode::empty()).map_err(|errno| failed("work", &errno.desc()))?;
-    let busy = || GoError {
+    let busy = || StartError {
         busy: true,
-        message: "somebody else looks after this task".to_owned(),
+        message: "another process looks after this task".to_owned(),
     };
     // The journal itself may be replaced by its compaction; this file never is.
     let lock = journal::open_locked(&directory, LIVE)
         .map_err(|error| failed("open live", &error))?
         .ok_or_else(busy)?;
-    if go.header.is_some() && has_begun(&directory, path) {
-        // Somebody was faster, and may be done already.
+    if request.header.is_some() && has_begun(&directory, path) {
+        // Another client was faster, and its task may be over already.
         return Err(busy());
     }
     if !keeps_output {
         redirect_stdio(&directory).map_err(|error| failed("open engine.log", &error))?;
     }
     crate::sys::trace::start();
-    // Opened once more: whoever has a copy of the mapping must not hold the lock with it.
+    // Opened once more: a process with a copy of the mapping must not hold the lock with it.
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let live = nix::fcntl::openat(&directory, LIVE, flags, Mode::empty())
         .map_err(io::Error::from)
-        .and_then(|file| Live::map(&File::from(file)))
+        .and_then(|file| SharedState::map(&File::from(file)))
         .map_err(|error| failed("map live", &error))?;
     let listener =
         listen_at(&directory, SOCKET).map_err(|error| failed("listen at socket", &error))?;
@@ -139,20 +145,17 @@ fn begin(go: &Go, runner: &'static RunnerKind, keeps_output: bool) -> Result<Sha
         _lock: held(lock).map_err(|error| failed("hold live", &error))?,
         listener,
         live,
-        executable: go.executable.clone(),
+        executable: request.executable.clone(),
         path: path.clone(),
         runner,
         open_files: raise_open_files().map_err(|error| failed("raise a limit", &error))?,
-        vault: None,
+        fd_sender: None,
         pipes: HashMap::new(),
     })
 }
 
-/// With a hard limit below this one the soft one is left as it is.
-pub(super) const MODEST: u64 = 64;
-
-/// The lock in another descriptor's keeping: it is let go when the last copy in root and keeper is closed,
-/// and not when one of them drops its own.
+/// The lock in a descriptor of its own: it is let go when the last copy in root and keeper is
+/// closed, and not when one of them drops its own.
 pub(super) fn held(lock: Flock<OwnedFd>) -> io::Result<OwnedFd> {
     let copy = lock.try_clone()?;
     std::mem::forget(lock);
@@ -167,7 +170,7 @@ fn has_begun(directory: &OwnedFd, path: &str) -> bool {
     };
     let path = format!("{path}/{JOURNAL}");
     let own = nix::unistd::geteuid().as_raw();
-    // One that cannot be read is somebody's record too.
+    // A journal that cannot be read is the record of a task, too.
     !matches!(
         journal::read_file(&File::from(file), path.as_ref(), own),
         Ok(None)
@@ -183,10 +186,10 @@ fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStre
     }
     let ticks = process::stat(me as i32).map_or(0, |stat| stat.start_ticks);
     shared.live.set_holder(Holder::Root, me, ticks);
-    let holdings = match output::vault() {
-        Ok((vault, holdings)) => {
-            shared.vault = Some(Arc::new(vault));
-            Some(holdings)
+    let fd_store = match output::fd_store() {
+        Ok((fd_sender, fd_store)) => {
+            shared.fd_sender = Some(Arc::new(fd_sender));
+            Some(fd_store)
         }
         Err(error) => {
             tracing::warn!("pipes are held by the keeper alone: {error}");
@@ -196,36 +199,25 @@ fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStre
     // SAFETY: the root has one thread, so the child may run any code.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
-            drop(holdings);
-            let code = match keep(shared, header, client) {
-                Ok(()) => 0,
-                Err(message) => {
-                    tracing::error!("{message}");
-                    70
-                }
-            };
+            drop(fd_store);
+            let code = exit_code(&keep(shared, header, client));
             #[expect(clippy::exit, reason = "a forked child ends here")]
-            std::process::exit(code);
+            std::process::exit(i32::from(code));
         }
         Ok(ForkResult::Parent { child }) => {
             drop((client, header));
-            shared.vault = None;
-            let (is_over, holdings) = waits_for(child, holdings);
+            shared.fd_sender = None;
+            let (is_over, fd_store) = waits_for(child, fd_store);
             if is_over {
                 return 0;
             }
-            shared.pipes = holdings.map_or_else(HashMap::new, Holdings::into_pipes);
+            shared.pipes = fd_store.map_or_else(HashMap::new, FdStore::into_pipes);
             tracing::warn!("the keeper (pid {child}) died; the root takes its place");
-            match Keeper::take_over(shared, None, Cover::Used).and_then(Keeper::run) {
-                Ok(()) => 0,
-                Err(message) => {
-                    tracing::error!("{message}");
-                    70
-                }
-            }
+            let succeeded = Keeper::inherit(shared, None, Cover::Used);
+            exit_code(&succeeded.and_then(Keeper::run))
         }
         Err(errno) => {
-            let refusal = GoError::failed(format!("cannot fork: {}", errno.desc()));
+            let refusal = StartError::failed(format!("cannot fork: {}", errno.desc()));
             tracing::error!("{}", refusal.message);
             if let Some(client) = client {
                 refusal.send(&client);
@@ -235,20 +227,35 @@ fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStre
     }
 }
 
-fn keep(shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> Result<(), String> {
-    setsid().map_err(|errno| format!("setsid: {errno}"))?;
-    become_subreaper("dewar-keeper").map_err(|errno| format!("prctl: {errno}"))?;
+/// The exit code of a keeper, whose error is told here.
+fn exit_code(result: &Result<(), KeeperError>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!("{error}");
+            70
+        }
+    }
+}
+
+fn keep(
+    shared: Shared,
+    header: Option<Header>,
+    client: Option<UnixStream>,
+) -> Result<(), KeeperError> {
+    setsid().map_err(KeeperError::system("setsid"))?;
+    become_subreaper("dewar-keeper").map_err(KeeperError::system("prctl"))?;
     let keeper = match header {
         Some(header) => Keeper::begin(shared, header, client),
-        None => Keeper::take_over(shared, client, Cover::Whole),
+        None => Keeper::inherit(shared, client, Cover::Whole),
     }?;
     keeper.run()
 }
 
-/// Waits for the keeper and holds what it hands over; true when it left because the task is over. What
-/// memory a busy time took is given back once the keeper has had time to start, or to end: there are
-/// better uses of the processor at that moment.
-fn waits_for(keeper: nix::unistd::Pid, mut holdings: Option<Holdings>) -> (bool, Option<Holdings>) {
+/// Waits for the keeper and holds what it hands over; true when it left because the task is over.
+/// Memory is given back once the keeper has had time to start, or to end: the processor has better
+/// uses at that moment.
+fn waits_for(keeper: nix::unistd::Pid, mut fd_store: Option<FdStore>) -> (bool, Option<FdStore>) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use std::os::fd::AsFd;
@@ -257,8 +264,8 @@ fn waits_for(keeper: nix::unistd::Pid, mut holdings: Option<Holdings>) -> (bool,
     let mut is_restless = true;
     while let Some(Ok(pidfd)) = &pidfd {
         let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        if let Some(holdings) = &holdings {
-            fds.push(PollFd::new(holdings.as_fd(), PollFlags::POLLIN));
+        if let Some(fd_store) = &fd_store {
+            fds.push(PollFd::new(fd_store.as_fd(), PollFlags::POLLIN));
         }
         let timeout = match is_restless {
             true => PollTimeout::from(SETTLE_MS),
@@ -272,11 +279,11 @@ fn waits_for(keeper: nix::unistd::Pid, mut holdings: Option<Holdings>) -> (bool,
             Ok(_) if fds[0].any() == Some(true) => break,
             Ok(_) => {
                 is_restless = true;
-                let is_open = holdings.as_mut().is_some_and(Holdings::receive);
+                let is_open = fd_store.as_mut().is_some_and(FdStore::receive);
                 if !is_open {
                     // The keeper is dying; what it handed over stays.
                     let code = wait(keeper);
-                    return (code, holdings);
+                    return (code, fd_store);
                 }
             }
             Err(Errno::EINTR) => {}
@@ -286,7 +293,7 @@ fn waits_for(keeper: nix::unistd::Pid, mut holdings: Option<Holdings>) -> (bool,
             }
         }
     }
-    (wait(keeper), holdings)
+    (wait(keeper), fd_store)
 }
 
 /// True when the keeper has ended well.
@@ -300,15 +307,6 @@ fn wait(keeper: nix::unistd::Pid) -> bool {
                 tracing::error!("cannot wait for the keeper: {errno}");
                 return false;
             }
-        }
-    }
-}
-
-impl GoError {
-    fn failed(message: String) -> GoError {
-        GoError {
-            busy: false,
-            message,
         }
     }
 }

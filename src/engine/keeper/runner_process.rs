@@ -20,6 +20,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::engine::ipc::{RunnerKind, RunnerSetup};
 
+/// The image that this process was made of, also when its file has been replaced.
+pub(super) const OWN_IMAGE: &str = "/proc/self/exe";
+
 /// The keeper's side of a runner.
 #[derive(Debug)]
 pub(super) struct RunnerProcess {
@@ -90,7 +93,7 @@ pub(super) fn exec_runner(
     };
     let child = spawn(executable).or_else(|error| {
         tracing::warn!("cannot execute {executable}: {error}; going on with the present image");
-        spawn("/proc/self/exe")
+        spawn(OWN_IMAGE)
     });
     for fd in handed {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;

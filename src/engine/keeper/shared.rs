@@ -8,32 +8,32 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use super::output::{Pipes, Slot, Vault};
+use super::output::{FdSender, Pipes, Slot};
 use crate::{
-    engine::ipc::{Key, Live, RunnerKind},
+    engine::ipc::{Key, RunnerKind, SharedState},
     protocols::dewar::link as wire,
 };
 
 /// All that root and keeper share.
 pub(super) struct Shared {
     pub directory: OwnedFd,
-    /// Held by root and keeper as long as either lives: nobody else looks after the task.
+    /// Held by root and keeper as long as either lives: no other root looks after the task.
     pub _lock: OwnedFd,
     pub listener: OwnedFd,
-    pub live: Live,
+    pub live: SharedState,
     pub executable: String,
     pub path: String,
     pub runner: &'static RunnerKind,
-    /// What the user's programs may open, as we found it: we may open more.
+    /// How many files the user's programs may open, as it was found: the keeper may open more.
     pub open_files: (u64, u64),
-    /// Where the root holds what the keeper reads, while there are two of us.
-    pub vault: Option<Arc<Vault>>,
-    /// What a dead keeper was reading.
+    /// Hands copies of what the keeper reads to the root, while there is one.
+    pub fd_sender: Option<Arc<FdSender>>,
+    /// The pipes that a dead keeper was reading.
     pub pipes: HashMap<Slot, Pipes>,
 }
 
 impl Shared {
-    /// Runs whose output a dead keeper read, and nobody since.
+    /// Runs whose output a dead keeper read, and no keeper since.
     pub fn held(&self) -> Vec<wire::Held> {
         let keys: HashSet<Key> = self.pipes.keys().map(|slot| slot.key).collect();
         let held = keys.into_iter().map(|key| wire::Held {
@@ -44,13 +44,13 @@ impl Shared {
         held.collect()
     }
 
-    /// A dead keeper read the output of this run, and nobody has read on yet.
+    /// True when a dead keeper read the output of this run, and it has not been read on yet.
     pub fn holds(&self, key: Key) -> bool {
         self.pipes.keys().any(|slot| slot.key == key)
     }
 }
 
-/// Signals that must not end us: a terminal that closes, an init that stops services.
+/// Signals that must not end root and keeper: a terminal that closes, an init that stops services.
 pub(super) const IGNORED: [Signal; 5] = [
     Signal::SIGTERM,
     Signal::SIGHUP,

@@ -1,4 +1,5 @@
-//! Signals to runs and tasks: asking to stop, killing, and naming who has not stopped.
+//! Signals to runs and tasks: asking to stop, killing, and naming the processes that have not
+//! stopped.
 
 use rustix::process::Signal;
 
@@ -12,18 +13,17 @@ use crate::{
     },
 };
 
-/// Names in one message, at most.
+/// How many processes one message names at most.
 const NAMED: usize = 10;
 
 impl Keeper {
     /// The stop signal to the first process of every run, then to whatever else there is.
     pub(super) fn stop_everything(&mut self, task: u32, signals: &[StopSignal]) {
-        self.begin_stopping(task);
+        self.runs.begin_stopping(task);
         let targets: Vec<(Stat, Signal)> = self
             .runs
-            .iter()
-            .filter(|(_, run)| run.key.task == task)
-            .filter_map(|(_, run)| Some((identity(run)?, signal_of(run.key.process, signals))))
+            .of_task(task)
+            .filter_map(|run| Some((identity(run)?, signal_of(run.key.process, signals))))
             .collect();
         for (target, signal) in &targets {
             tree::signal(target, *signal);
@@ -32,11 +32,10 @@ impl Keeper {
             Ok(snapshot) => {
                 // What a run has below it, or in its session, is stopped as it is itself.
                 let owner = |stat: &Stat| {
-                    let runs = self.runs.iter().filter(|(_, run)| run.key.task == task);
-                    let mut runs = runs.map(|(_, run)| run);
+                    let mut runs = self.runs.of_task(task);
                     runs.find(|run| run.pid == stat.session || snapshot.is_below(stat.pid, run.pid))
                 };
-                for stat in self.everything(task, &snapshot) {
+                for stat in self.processes_of(task, &snapshot) {
                     let is_first = targets.iter().any(|(target, _)| target.pid == stat.pid);
                     if !is_first && !stat.is_dead() {
                         let signal = owner(&stat)
@@ -84,7 +83,7 @@ impl Keeper {
     /// What is below the first process of a run, or in its session.
     fn tree_of(&self, key: Key, first: i32, snapshot: &Snapshot) -> Vec<Stat> {
         let mut tree = snapshot.below(first, None);
-        let ours = self.everything(key.task, snapshot);
+        let ours = self.processes_of(key.task, snapshot);
         tree.extend(ours.iter().filter(|stat| stat.session == first));
         tree
     }
@@ -114,40 +113,28 @@ impl Keeper {
         if let Some(kept) = self.tasks.get_mut(task) {
             kept.killing_all = true;
         }
-        self.begin_stopping(task);
+        self.runs.begin_stopping(task);
         if let Some(kept) = self.tasks.get(task) {
             kept.kill_grouped();
         }
-        self.kill_den(task);
-        if let Err(error) = tree::kill_all(|snapshot| self.everything(task, snapshot)) {
+        self.namespaces.kill(task);
+        if let Err(error) = tree::kill_all(|snapshot| self.processes_of(task, snapshot)) {
             give_up(&error);
         }
         self.watch_strays();
         self.children_changed = true;
     }
 
-    /// Nothing more is launched, and what ends is not tidied up behind.
-    fn begin_stopping(&mut self, task: u32) {
-        self.queued.retain(|(other, _)| *other != task);
-        for run in self.runs.iter_mut().filter(|run| run.key.task == task) {
-            run.stopping = true;
-        }
-    }
-
-    /// Notes who has not stopped although the task was asked to: a notice a process, and one for
-    /// what belongs to none. `prospect` says what will happen to them.
+    /// Notes which processes have not stopped although the task was asked to: a notice for each
+    /// run, and one for what belongs to none. `prospect` says what will happen to them.
     pub(super) fn tell_lingering(&mut self, task: u32, prospect: &str) {
         let Ok(snapshot) = Snapshot::take() else {
             return;
         };
-        let mut left = self.everything(task, &snapshot);
+        let mut left = self.processes_of(task, &snapshot);
         left.retain(|stat| !stat.is_dead());
-        let runs: Vec<(Key, i32)> = self
-            .runs
-            .iter()
-            .filter(|(_, run)| run.key.task == task)
-            .map(|(_, run)| (run.key, run.pid))
-            .collect();
+        let runs = self.runs.of_task(task);
+        let runs: Vec<(Key, i32)> = runs.map(|run| (run.key, run.pid)).collect();
         for (key, first) in runs {
             let mut its = Vec::new();
             left.retain(|stat| {
@@ -171,8 +158,8 @@ impl Keeper {
     }
 }
 
-/// A keeper that cannot see its processes can neither stop nor end them: it gives way to its successor,
-/// which has nothing open yet.
+/// A keeper that cannot see its processes can neither stop nor end them: it gives way to its
+/// successor, which has nothing open yet.
 pub(super) fn give_up(error: &std::io::Error) -> ! {
     tracing::error!("cannot look at our processes: {error}; giving up");
     #[expect(clippy::exit, reason = "the root takes over")]

@@ -8,18 +8,20 @@ use crate::{
     sys::{process::Stat, tree::Snapshot},
 };
 
-/// Processes of this task that are not below us: their root and keeper died.
+/// Processes of this task that are not below this keeper: their root and keeper died.
 #[derive(Debug)]
 pub(super) struct Strays {
     /// First processes of runs: pid and start.
     pub(super) first: Vec<(i32, u64)>,
+    /// By what processes of the task are known.
     pub(super) mark: Mark,
-    /// HOME is ours alone, so it marks a process as the task's wherever it went.
     /// First processes of earlier runs are not in the journal any more.
     pub(super) is_cut: bool,
+    /// HOME is the task's alone, so it marks a process as the task's wherever it went.
     pub(super) home_is_proof: bool,
-    /// Who is in it is the task's.
+    /// The task's cgroup: what is in it is the task's.
     pub(super) group: Group,
+    /// Those whose ends are watched, by the index that epoll carries.
     pub(super) watched: Vec<OwnedFd>,
 }
 

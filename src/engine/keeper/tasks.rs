@@ -10,10 +10,13 @@ use std::{
     fs,
 };
 
-use super::{output, runs::Runs};
+use super::{
+    output,
+    runs::{Run, Runs},
+};
 use crate::{
     journal::Header,
-    resources::TaskGroup,
+    resources::{Group, TaskGroup},
     sys::{process::Stat, tree::Snapshot},
 };
 
@@ -22,19 +25,22 @@ use crate::{
 pub(super) struct KeptTask {
     /// Where its journal is.
     pub directory: String,
+    /// The name that the user knows it by.
     pub task_id: String,
-    /// Its cgroup, once a run of it needs one.
+    /// Its cgroup, from the first run on that needs one.
     pub group: Option<TaskGroup>,
     mark: Mark,
     has_processes: bool,
     /// The runner wants to know when nothing is left.
     pub awaiting_empty: bool,
+    /// Everything of it is being killed.
     pub killing_all: bool,
     /// It is over when this record is on disk.
     pub closing: Option<u64>,
 }
 
 impl KeptTask {
+    /// The task that `header` describes; its journal is in `directory`.
     pub fn new(directory: String, header: &Header) -> KeptTask {
         KeptTask {
             directory,
@@ -49,16 +55,32 @@ impl KeptTask {
     }
 }
 
+impl KeptTask {
+    /// The processes in the task's group; none when it has no group.
+    pub fn grouped(&self) -> Vec<i32> {
+        let group = self.group.as_ref();
+        group.map_or_else(Vec::new, |group| group.group().processes())
+    }
+
+    /// SIGKILL to all of them at once, where the kernel can.
+    pub fn kill_grouped(&self) {
+        if let Some(group) = &self.group {
+            group.group().kill();
+        }
+    }
+}
+
 /// By what a process of a task is known wherever it went.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     /// What HOME is for every process of the task.
     home: Vec<u8>,
-    /// Where the logs of the task are: who writes there with its output is the task's.
+    /// Where the logs of the task are: a process whose output goes there is the task's.
     logs: String,
 }
 
 impl Mark {
+    /// The marks of the task that has this sandbox.
     pub fn of(sandbox: &str) -> Mark {
         Mark {
             home: format!("HOME={sandbox}").into_bytes(),
@@ -87,28 +109,54 @@ impl Mark {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     all: BTreeMap<u32, KeptTask>,
-    /// Whose run the leader of a session was.
+    /// The task of the run whose first process led a session.
     sessions: HashMap<i32, u32>,
 }
 
 impl Tasks {
+    /// Adds a task.
     pub fn insert(&mut self, task: u32, kept: KeptTask) {
         self.all.insert(task, kept);
     }
 
+    /// Forgets a task that is over.
     pub fn remove(&mut self, task: u32) {
         self.all.remove(&task);
         self.sessions.retain(|_, owner| *owner != task);
     }
 
+    /// What is known of a task.
     pub fn get(&self, task: u32) -> Option<&KeptTask> {
         self.all.get(&task)
     }
 
+    /// What is known of a task, to change it.
     pub fn get_mut(&mut self, task: u32) -> Option<&mut KeptTask> {
         self.all.get_mut(&task)
     }
 
+    /// The numbers of all tasks.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.all.keys().copied().collect()
+    }
+
+    /// True while a runner waits until nothing of a task is left.
+    pub fn awaits_emptiness(&self) -> bool {
+        self.all.values().any(|kept| kept.awaiting_empty)
+    }
+
+    /// The group of a task.
+    pub fn group(&self, task: u32) -> Option<&Group> {
+        Some(self.get(task)?.group.as_ref()?.group())
+    }
+
+    /// The group of a run, below its task's.
+    pub fn group_of(&self, run: &Run) -> Option<Group> {
+        let name = run.group.as_deref()?;
+        Some(self.group(run.key.task)?.below(name))
+    }
+
+    /// All tasks with their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &KeptTask)> + Clone {
         self.all.iter().map(|(task, kept)| (*task, kept))
     }
@@ -128,8 +176,8 @@ impl Tasks {
         only.filter(|_| with_processes.next().is_none())
     }
 
-    /// Whose a child of the keeper is that is no first process of a run. A process that hides from
-    /// all marks is nobody's until one task is left.
+    /// The task of a child of the keeper that is no first process of a run. A process that hides
+    /// from all marks belongs to no task until one task is left.
     pub fn owner(&self, orphan: &Stat) -> Option<u32> {
         if let Some(only) = self.only() {
             return Some(only);
@@ -154,7 +202,7 @@ impl Tasks {
         (spared, init): (Option<i32>, Option<i32>),
     ) -> Vec<Stat> {
         let mut all = snapshot.below(keeper, spared);
-        // Who is in its cgroup is its, wherever it went.
+        // What is in the task's cgroup is the task's, wherever it went.
         let add_grouped = |found: &mut Vec<Stat>| {
             let grouped = self.get(task).map_or_else(Vec::new, KeptTask::grouped);
             for pid in grouped {

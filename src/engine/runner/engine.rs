@@ -15,7 +15,7 @@ use std::{
 use super::{
     batch::{compaction, note, order},
     clients::{ClientId, ClientMessage, Clients},
-    error::{Distrust, Refusal, RunnerError},
+    error::{Refusal, RunnerError},
     health_check::{AttemptResult, Subject},
     running_task::RunningTask,
     side_work::{self, Outcome, Outcomes},
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     engine::{
         history::{Event, Growth},
-        ipc::{Holder, LIVE, LiveView, Request, frame_message},
+        ipc::{Holder, HoldersView, LIVE, Request, frame_message},
         plan,
     },
     journal::{self, Kind, Record, Snapshot},
@@ -247,7 +247,7 @@ impl Engine {
     }
 
     fn pids(&self) -> [Option<u32>; 3] {
-        let view = LiveView::read(&self.live).ok();
+        let view = HoldersView::read(&self.live).ok();
         let pid = |holder| view.as_ref().and_then(|view| view.pid(holder));
         [
             pid(Holder::Root),
@@ -314,7 +314,7 @@ impl Engine {
         }
     }
 
-    fn steer(&mut self) -> Result<Option<u64>, Distrust> {
+    fn steer(&mut self) -> Result<Option<u64>, RunnerError> {
         let Some(mut steering) = self.steering.take() else {
             return Ok(None);
         };
@@ -335,7 +335,7 @@ impl Engine {
         Ok(wake_at)
     }
 
-    fn apply_want(&mut self, want: Want) -> Result<(), Distrust> {
+    fn apply_want(&mut self, want: Want) -> Result<(), RunnerError> {
         match want {
             Want::Note(kind) => note(0, Record::new(now(), *kind), &mut self.batch),
             Want::Open {
@@ -344,8 +344,9 @@ impl Engine {
                 header,
             } => {
                 let replay = journal::Replay::of_header((*header).clone());
-                let opened = RunningTask::new(task, &directory, replay, 0)?;
-                self.tasks.insert(task, opened);
+                let opened = RunningTask::new(task, &directory, replay, 0);
+                self.tasks
+                    .insert(task, opened.map_err(RunnerError::NewTask)?);
                 let open = wire::Open {
                     directory,
                     header: Some(*header),

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::journal::JournalError;
+use crate::{engine::ipc::LinkError, journal::JournalError};
 
 /// Highest number of a signal that clients may send; those above it are real-time signals.
 pub(super) const LAST_SIGNAL: u32 = 31;
@@ -15,9 +15,12 @@ pub(super) enum RunnerError {
     /// The journal says something that cannot be true: the keeper must not start another runner.
     #[error("the journal cannot be trusted: {0}")]
     Distrust(#[from] Distrust),
+    /// A task that is to begin cannot be read: the agent sent it, no journal has it.
+    #[error("the runner cannot go on: a new task cannot be read: {0}")]
+    NewTask(serde_json::Error),
     /// The keeper sent something that is no report. Another runner may have more luck.
-    #[error("the link to the keeper is broken: {0}")]
-    Link(#[source] io::Error),
+    #[error("the runner cannot go on: its link to the keeper is broken: {0}")]
+    Link(#[from] LinkError),
     /// The system refused something.
     #[error("the runner cannot go on: {0}")]
     Io(#[from] io::Error),
@@ -32,9 +35,6 @@ pub(super) enum Distrust {
     /// The file has no records although the keeper wrote some.
     #[error("the journal is empty")]
     Empty,
-    /// The first record of a new journal is no header.
-    #[error("there is no header")]
-    NoHeader,
     /// The task in the header is not one that this version can read.
     #[error(transparent)]
     Task(#[from] serde_json::Error),

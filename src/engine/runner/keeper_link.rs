@@ -43,11 +43,9 @@ impl KeeperLink {
         loop {
             self.stream.readable().await?;
             if !self.receive()? {
-                let ended = io::ErrorKind::BrokenPipe;
-                return Err(RunnerError::Link(ended.into()));
+                return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
             }
-            let first = self.inbox.first::<Report>();
-            if let Some(report) = first.map_err(RunnerError::Link)? {
+            if let Some(report) = self.inbox.first::<Report>()? {
                 return Ok(report);
             }
         }
@@ -77,7 +75,7 @@ impl KeeperLink {
 
     /// Takes every whole report out of the inbox.
     pub fn reports(&mut self) -> Result<Vec<Report>, RunnerError> {
-        messages(&mut self.inbox).map_err(RunnerError::Link)
+        Ok(messages(&mut self.inbox)?)
     }
 
     /// Adds `batch` to the outbox, and writes as much of the outbox as the link takes.

@@ -55,7 +55,7 @@ pub fn runner_main(setup: RunnerSetup, steering: fn() -> Option<Box<dyn Steering
 fn exit_code(error: &RunnerError) -> u8 {
     match error {
         RunnerError::Distrust(_) => DISTRUST,
-        RunnerError::Link(_) | RunnerError::Io(_) => 70,
+        RunnerError::NewTask(_) | RunnerError::Link(_) | RunnerError::Io(_) => 70,
     }
 }
 

@@ -4,12 +4,15 @@
 use std::collections::HashMap;
 
 use super::{
-    error::Distrust,
+    error::{Distrust, RunnerError},
     running_task::RunningTask,
     steering::{Members, Steering},
 };
 use crate::{
-    engine::{history::Growth, ipc::JOURNAL},
+    engine::{
+        history::Growth,
+        ipc::{JOURNAL, LinkError},
+    },
     journal::{self, Kind, Replay},
     protocols::dewar::link as wire,
 };
@@ -26,7 +29,7 @@ pub(super) struct Welcomed {
 pub(super) fn replay_journals(
     welcome: &mut wire::Report,
     steering: &mut Option<Box<dyn Steering>>,
-) -> Result<Welcomed, Distrust> {
+) -> Result<Welcomed, RunnerError> {
     let mut tasks = Members::new();
     let mut group_journal = None;
     let mut known: HashMap<u32, u64> = HashMap::new();
@@ -44,8 +47,8 @@ pub(super) fn replay_journals(
                 group_journal = Some((path, Growth::of(count)));
             }
             _ => {
-                let task = RunningTask::new(open.task, &open.directory, replay, count)?;
-                tasks.insert(open.task, task);
+                let task = RunningTask::new(open.task, &open.directory, replay, count);
+                tasks.insert(open.task, task.map_err(Distrust::Task)?);
             }
         }
     }
@@ -73,15 +76,16 @@ fn is_known(known: &mut HashMap<u32, u64>, task: u32) -> bool {
 }
 
 /// A journal; of a task that is just beginning, the header that the keeper is about to write there.
-fn replay(open: &wire::OpenJournal, welcome: &wire::Report) -> Result<Replay, Distrust> {
+fn replay(open: &wire::OpenJournal, welcome: &wire::Report) -> Result<Replay, RunnerError> {
     if open.replay_to > 0 {
         let path = format!("{}/{JOURNAL}", open.directory);
-        return journal::read(path.as_ref())?.ok_or(Distrust::Empty);
+        let read = journal::read(path.as_ref()).map_err(Distrust::Journal)?;
+        return Ok(read.ok_or(Distrust::Empty)?);
     }
     let mut told = welcome.records.iter();
     let first = told.find(|numbered| numbered.task == open.task);
     match first.and_then(|numbered| numbered.record.as_ref()?.kind.as_ref()) {
         Some(Kind::Header(header)) => Ok(Replay::of_header(header.clone())),
-        _ => Err(Distrust::NoHeader),
+        _ => Err(LinkError::Contradiction("a new journal is told of without its header").into()),
     }
 }

@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::{
     engine::{
         history::{Model, TaskStatus},
-        ipc::{Holder, JOURNAL, LIVE, LiveView},
+        ipc::{Holder, HoldersView, JOURNAL, LIVE},
     },
     journal::{self, Header, JournalError},
     sys::clock::now,
@@ -221,7 +221,7 @@ impl Store {
             path: path.clone(),
             source,
         })?;
-        let view = fs::File::open(directory.join(LIVE)).and_then(|file| LiveView::read(&file));
+        let view = fs::File::open(directory.join(LIVE)).and_then(|file| HoldersView::read(&file));
         let pid = |holder| view.as_ref().ok().and_then(|view| view.pid(holder));
         let pids = [pid(Holder::Root), pid(Holder::Keeper), pid(Holder::Runner)];
         let status = model

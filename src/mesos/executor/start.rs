@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     engine::{
-        ipc::{Go, JOURNAL, RunnerKind},
+        ipc::{JOURNAL, RunnerKind, StartRequest},
         keeper::become_root,
         runner::{Steering, runner_main},
     },
@@ -103,12 +103,12 @@ pub fn start(wire: Wire, root: Option<&Path>, bounds: Bounds) -> Result<u8, Exec
         }),
         ..Header::default()
     };
-    let go = Go {
+    let go = StartRequest {
         directory,
         header: Some(header),
         executable: crate::sys::executable::executable(),
     };
-    become_root(go, &EXECUTOR_RUNNER).map_err(ExecutorError::Failed)
+    become_root(go, &EXECUTOR_RUNNER).map_err(|error| ExecutorError::Failed(error.to_string()))
 }
 
 fn own_directory(sandbox: &Path) -> std::io::Result<PathBuf> {

@@ -43,7 +43,7 @@ pub enum BuildError {
     /// One step failed; all that came before it is undone.
     #[error("cannot {step}: {source}")]
     Step {
-        /// Which.
+        /// The step that failed, in words.
         step: String,
         /// What the system said.
         source: io::Error,
@@ -55,22 +55,22 @@ pub enum BuildError {
 
 /// The namespaces of a private task, held by their init.
 #[derive(Debug)]
-pub struct Den {
+pub struct InitProcess {
     /// The init, as we see it.
     pub pid: i32,
-    /// The same.
+    /// The init, to wait for and to signal.
     pub pidfd: OwnedFd,
     /// Unconfirmed as long as it is there.
     socket: Option<UnixStream>,
     namespaces: i32,
 }
 
-impl Den {
+impl InitProcess {
     /// Builds. The init is a child of the calling process.
     ///
     /// # Errors
     /// See [`BuildError`]; nothing is left then.
-    pub fn build(blueprint: &Blueprint) -> Result<Den, BuildError> {
+    pub fn build(blueprint: &Blueprint) -> Result<InitProcess, BuildError> {
         let (ours, theirs) = UnixStream::pair().map_err(BuildError::Namespaces)?;
         let mut slots: Vec<RawFd> = vec![-1; blueprint.slots];
         let mut pidfd: RawFd = -1;
@@ -91,16 +91,16 @@ impl Den {
         drop(theirs);
         // SAFETY: the kernel made this descriptor for us (close-on-exec).
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-        let den = Den {
+        let init = InitProcess {
             pid: pid as i32,
             pidfd,
             socket: Some(ours),
             namespaces: blueprint.namespaces,
         };
-        match den.answer(blueprint) {
-            Ok(()) => Ok(den),
+        match init.answer(blueprint) {
+            Ok(()) => Ok(init),
             Err(error) => {
-                den.destroy();
+                init.destroy();
                 Err(error)
             }
         }
@@ -108,12 +108,12 @@ impl Den {
 
     /// One that an earlier keeper built: `pidfd` is its init. `None` when that one was never told that it may
     /// stay: it is about to go, and nothing has run in it.
-    pub fn adopt(pid: i32, pidfd: OwnedFd, namespaces: i32) -> Option<Den> {
+    pub fn adopt(pid: i32, pidfd: OwnedFd, namespaces: i32) -> Option<InitProcess> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         /// What an init may take that has to do one of two things and nothing else.
         const LOOKS: u32 = 200;
         const LOOK_MS: u16 = 10;
-        let den = Den {
+        let init = InitProcess {
             pid,
             pidfd,
             socket: None,
@@ -123,17 +123,17 @@ impl Den {
         for _ in 0..LOOKS {
             let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
             if name.trim_ascii_end() == CONFIRMED.to_bytes() {
-                return Some(den);
+                return Some(init);
             }
-            if den.is_over() {
+            if init.is_over() {
                 return None;
             }
-            let mut fds = [PollFd::new(den.pidfd.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(init.pidfd.as_fd(), PollFlags::POLLIN)];
             if let Err(errno) = poll(&mut fds, PollTimeout::from(LOOK_MS)) {
                 tracing::debug!("waiting for the init {pid}: {errno}");
             }
         }
-        den.kill();
+        init.kill();
         None
     }
 
@@ -195,7 +195,7 @@ impl Den {
         flags.is_none_or(|flags| flags & PF_EXITING != 0)
     }
 
-    /// Ends it and waits for that; for a den of our own that nothing lives in.
+    /// Ends it and waits for that; for one of our own in whose namespaces nothing lives.
     pub fn destroy(self) {
         self.kill();
         let id = || WaitId::PidFd(self.pidfd.as_fd());

@@ -11,7 +11,7 @@ mod seccomp;
 mod step;
 mod steps;
 
-pub use init::{BuildError, Den, own_arguments, wipe_arguments};
+pub use init::{BuildError, InitProcess, own_arguments, wipe_arguments};
 pub use rules::{KEPT_CAPABILITIES, RuleError, landlock_abi, ruleset};
 pub use seccomp::filters;
 pub use steps::{Blueprint, BlueprintError, Place};

@@ -118,7 +118,7 @@ pub struct Blueprint {
 
 impl Blueprint {
     /// A blueprint for a task whose sandbox is `sandbox`, with these namespaces (`CLONE_NEW*`,
-    /// without the user namespace, which is added when we are not root).
+    /// without the user namespace, which is added when this process is not root's).
     ///
     /// # Errors
     /// When something that is to be shown is not there.

@@ -1,8 +1,10 @@
-//! The root keeps a second hand on every pipe that the keeper reads: what is in a pipe when the keeper
-//! dies is still there when the root takes its place, also if the process has ended meanwhile.
+//! A store of file descriptors in the root: a copy of every pipe that the keeper reads. What is in
+//! a pipe when the keeper dies is still there when the root takes its place, also if the process
+//! has ended meanwhile.
 //!
-//! The keeper hands descriptors over as it gets them; the root only holds them. Nothing waits for the
-//! root: when it does not take them fast enough, a pipe has one hand less, and that is logged.
+//! The keeper hands copies over as it gets descriptors; the root only holds them. Nothing waits
+//! for the root: when it does not take copies fast enough, a pipe is held by the keeper alone, and
+//! that is logged.
 
 use std::{
     collections::HashMap,
@@ -29,12 +31,13 @@ pub(crate) struct Slot {
 /// What is held of one output.
 #[derive(Debug, Default)]
 pub(crate) struct Pipes {
-    /// The process writes there.
+    /// The pipe that the process writes to.
     pub source: Option<OwnedFd>,
-    /// On its way from there into the file.
+    /// The pipe between that one and the file, where there is one.
     pub stage: Option<OwnedFd>,
 }
 
+/// Which pipe of an output is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Part {
@@ -42,35 +45,37 @@ pub(crate) enum Part {
     Stage = 2,
 }
 
-/// Nothing is to be held any more.
+/// Says that nothing of an output is to be held any more.
 const LET_GO: u8 = 0;
-/// Part, number, task, process, run.
+/// The length of a message: part, number, task, process, run.
 const LENGTH: usize = 14;
 
-/// The keeper's end.
+/// The keeper's end of the store: what it hands over, and what the root may close.
 #[derive(Debug)]
-pub(crate) struct Vault(OwnedFd);
+pub(crate) struct FdSender(OwnedFd);
 
-/// The root's end, and what it holds.
+/// The root's end of the store, and what it holds.
 #[derive(Debug)]
-pub(crate) struct Holdings {
+pub(crate) struct FdStore {
     socket: OwnedFd,
     pipes: HashMap<Slot, Pipes>,
 }
 
+/// Makes a store and its two ends.
+///
 /// # Errors
 /// What socketpair says.
-pub(crate) fn vault() -> io::Result<(Vault, Holdings)> {
+pub(crate) fn fd_store() -> io::Result<(FdSender, FdStore)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    let holdings = Holdings {
+    let fd_store = FdStore {
         socket: theirs,
         pipes: HashMap::new(),
     };
-    Ok((Vault(ours), holdings))
+    Ok((FdSender(ours), fd_store))
 }
 
-impl Vault {
+impl FdSender {
     /// Lets the root hold this too; false when it cannot.
     pub fn put(&self, slot: Slot, part: Part, fd: BorrowedFd<'_>) -> bool {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -100,7 +105,7 @@ impl Vault {
     }
 }
 
-impl Holdings {
+impl FdStore {
     /// Takes in what has come; false when the keeper's end is closed.
     pub fn receive(&mut self) -> bool {
         loop {
@@ -156,14 +161,14 @@ impl Holdings {
         }
     }
 
-    /// All that is held, for whoever reads on.
+    /// All that is held, for the keeper that reads on.
     pub fn into_pipes(mut self) -> HashMap<Slot, Pipes> {
         self.receive();
         self.pipes
     }
 }
 
-impl AsFd for Holdings {
+impl AsFd for FdStore {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -179,8 +184,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_outlives_both_its_ends_in_the_vault_until_it_is_let_go() {
-        let (vault, mut holdings) = vault().unwrap();
+    fn a_pipe_outlives_both_its_ends_in_the_store_until_it_is_let_go() {
+        let (fd_sender, mut fd_store) = fd_store().unwrap();
         let slot = |run, number| Slot {
             key: Key {
                 task: 1,
@@ -193,12 +198,12 @@ mod tests {
             let (read, write) = io::pipe().unwrap();
             let mut write = File::from(OwnedFd::from(write));
             write.write_all(b"words").unwrap();
-            assert!(vault.put(slot(run, 1), Part::Source, read.as_fd()));
+            assert!(fd_sender.put(slot(run, 1), Part::Source, read.as_fd()));
         }
-        vault.let_go(slot(7, 1));
-        assert!(holdings.receive());
-        drop(vault);
-        let mut pipes = holdings.into_pipes();
+        fd_sender.let_go(slot(7, 1));
+        assert!(fd_store.receive());
+        drop(fd_sender);
+        let mut pipes = fd_store.into_pipes();
         assert_eq!(pipes.len(), 1);
         let source = pipes.remove(&slot(8, 1)).unwrap().source.unwrap();
         let mut text = String::new();

@@ -1,8 +1,8 @@
 //! Opening the log files of a run: SANDBOX/.logs/PROCESS/RUN/stdout and stderr.
 //!
 //! The user's processes can write in the sandbox, and the keeper may be root: so every step is
-//! taken from a directory's descriptor, no link is followed, and only plain files that nobody else
-//! has a name for are opened.
+//! taken from a directory's descriptor, no link is followed, and only plain files that have no
+//! other name are opened.
 
 use std::{
     fs::File,
@@ -75,7 +75,7 @@ pub(crate) fn open_log(
     name: &str,
     owner: Option<(u32, u32)>,
 ) -> io::Result<File> {
-    // O_NONBLOCK: a FIFO that somebody planted must not hang us.
+    // O_NONBLOCK: a FIFO that a user planted must not hang the keeper.
     let flags = OFlag::O_WRONLY
         | OFlag::O_CREAT
         | OFlag::O_APPEND
@@ -94,8 +94,8 @@ pub(crate) fn open_log(
     let own = Uid::effective().as_raw();
     let (uid, gid) = owner.unwrap_or((own, Gid::effective().as_raw()));
     if meta.uid() != uid {
-        // One of ours that is empty was made just now, perhaps by a keeper that died over it. Anything else is somebody's
-        // own, moved here by somebody who wants it.
+        // An empty file of the keeper's user was made just now, perhaps by a keeper that died over
+        // it. Any other belongs to a user, and was moved here by one who wants it.
         if meta.uid() != own || meta.len() > 0 {
             let what = io::Error::new(
                 io::ErrorKind::PermissionDenied,

@@ -1,8 +1,8 @@
 //! The thread that moves output from pipes into log files.
 //!
-//! It never waits for a disk's space or for a reader. At rest it sleeps; of a process that writes in
-//! small pieces all the time it lets some come together: that is several times faster for both, and takes
-//! a pipe with room for the pause.
+//! It never waits for a disk's space or for a reader. At rest it sleeps; of a process that writes
+//! in small pieces all the time it lets some come together: that is several times faster for both,
+//! and takes a pipe with room for the pause.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use nix::{
 };
 
 use super::{
-    fd_store::Vault,
+    fd_store::FdSender,
     source::Source,
     stream::{Moved, Stream, Tools},
 };
@@ -42,7 +42,7 @@ const TURN: usize = 16;
 const SHORT: usize = 16 << 10;
 /// Short turns in a row, each right after the other, after which a process counts as chatty.
 const CHATTY: u32 = 8;
-/// What is right after.
+/// How soon a turn is right after the last one.
 const SOON: Duration = Duration::from_millis(2);
 /// The pause that lets output come together, milliseconds.
 const PAUSE_MS: u8 = 1;
@@ -52,7 +52,7 @@ const PAUSE_MS: u8 = 1;
 pub(crate) enum PumpEvent {
     /// All output of this run is in its files.
     Finished(Key),
-    /// Output was lost.
+    /// Output of this run was lost.
     Dropped {
         key: Key,
         stream: &'static str,
@@ -71,7 +71,7 @@ struct Mail {
     events: Vec<PumpEvent>,
 }
 
-/// The keeper's side.
+/// The keeper's side of the pump.
 #[derive(Debug)]
 pub(crate) struct Pump {
     shared: Arc<Shared>,
@@ -98,8 +98,8 @@ impl Shared {
 }
 
 impl Pump {
-    /// Starts the thread; `vault` is where another hand is kept on what it reads.
-    pub fn start(vault: Option<Arc<Vault>>) -> io::Result<Pump> {
+    /// Starts the thread; `fd_sender` hands copies of what it reads to the root.
+    pub fn start(fd_sender: Option<Arc<FdSender>>) -> io::Result<Pump> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let shared = Arc::new(Shared {
             mail: Mutex::default(),
@@ -112,7 +112,7 @@ impl Pump {
         thread::Builder::new()
             .name("pump".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || run(&theirs, &epoll, vault.as_deref()))?;
+            .spawn(move || run(&theirs, &epoll, fd_sender.as_deref()))?;
         Ok(Pump { shared })
     }
 
@@ -133,7 +133,8 @@ impl Pump {
         let mail = self.shared.lock();
         let mut pipes = mail.open.get(&key).into_iter().flatten();
         pipes.any(|(source, staged)| {
-            // FIONREAD would wait for whoever moves bytes from the pipe to a slow disk; this does not.
+            // FIONREAD would wait for a thread that moves bytes from the pipe to a slow disk; poll
+            // does not.
             let mut waiting = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
             staged.load(Ordering::SeqCst) > 0
                 || (poll(&mut waiting, PollTimeout::ZERO).is_ok()
@@ -143,7 +144,8 @@ impl Pump {
         })
     }
 
-    /// Who, besides keeper and root, has a pipe of this run open: found by its inode in /proc.
+    /// The processes besides keeper and root that have a pipe of this run open: found by its inode
+    /// in /proc.
     pub fn holders(&self, key: Key) -> Vec<i32> {
         let mail = self.shared.lock();
         let pipes = mail.open.get(&key).into_iter().flatten();
@@ -196,10 +198,10 @@ struct Reading {
 impl Reading {
     /// Moves a turn's worth; `None` at the end of the output. One chatty process must not keep the
     /// others waiting: epoll comes back to it. True when a pause would do it good.
-    fn turn(&mut self, tools: &mut Tools, vault: Option<&Vault>) -> Option<bool> {
+    fn turn(&mut self, tools: &mut Tools, fd_sender: Option<&FdSender>) -> Option<bool> {
         let mut moved = 0;
         let mut is_empty = false;
-        // What is on the stage is nobody's business but ours: no event tells of it.
+        // Only this thread knows what is on the stage: no event tells of it.
         let mut pieces = 0;
         while pieces < TURN || self.stream.is_staged() {
             pieces += 1;
@@ -216,7 +218,7 @@ impl Reading {
         self.last = Instant::now();
         if !is_empty || moved >= SHORT {
             // A pipe that was full takes more from now on.
-            self.is_large = self.is_large || self.stream.expect_much(vault);
+            self.is_large = self.is_large || self.stream.expect_much(fd_sender);
             self.short = CHATTY;
         } else if is_soon {
             self.short = self.short.saturating_add(1);
@@ -224,13 +226,13 @@ impl Reading {
             self.short = 0;
         }
         if self.short == CHATTY && !self.is_large {
-            self.is_large = self.stream.expect_much(vault);
+            self.is_large = self.stream.expect_much(fd_sender);
         }
         Some(self.short >= CHATTY && self.is_large && moved < SHORT)
     }
 }
 
-fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
+fn run(shared: &Shared, epoll: &Epoll, fd_sender: Option<&FdSender>) {
     let mut tools = match Tools::new() {
         Ok(tools) => tools,
         Err(error) => return tracing::error!("the pump cannot start: {error}"),
@@ -255,13 +257,13 @@ fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
             if id != WAKE {
                 let turn = streams
                     .get_mut(&id)
-                    .and_then(|one| one.turn(&mut tools, vault));
+                    .and_then(|one| one.turn(&mut tools, fd_sender));
                 match turn {
                     Some(is_short) => {
                         pauses &= is_short;
                         is_chatty |= is_short;
                     }
-                    None => finish(shared, epoll, &mut streams, id, vault),
+                    None => finish(shared, epoll, &mut streams, id, fd_sender),
                 }
                 continue;
             }
@@ -281,11 +283,11 @@ fn run(shared: &Shared, epoll: &Epoll, vault: Option<&Vault>) {
                 let is_watched = added
                     .inspect_err(|errno| tracing::error!("the pump cannot watch a pipe: {errno}"))
                     .is_ok();
-                // What a dead keeper left on its way wakes nobody.
+                // What a dead keeper left on its way wakes no thread.
                 let is_over =
-                    reading.stream.is_staged() && reading.turn(&mut tools, vault).is_none();
+                    reading.stream.is_staged() && reading.turn(&mut tools, fd_sender).is_none();
                 if !is_watched || is_over {
-                    finish(shared, epoll, &mut streams, next, vault);
+                    finish(shared, epoll, &mut streams, next, fd_sender);
                 }
                 next += 1;
             }
@@ -309,13 +311,13 @@ fn finish(
     epoll: &Epoll,
     streams: &mut HashMap<u64, Reading>,
     id: u64,
-    vault: Option<&Vault>,
+    fd_sender: Option<&FdSender>,
 ) {
     let Some(Reading { stream, .. }) = streams.remove(&id) else {
         return;
     };
-    if let Some(vault) = vault {
-        vault.let_go(stream.slot);
+    if let Some(fd_sender) = fd_sender {
+        fd_sender.let_go(stream.slot);
     }
     // It may never have been added; dropping the descriptor removes it in any case.
     let _ = epoll.delete(&*stream.source);

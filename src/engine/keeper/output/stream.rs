@@ -1,9 +1,10 @@
 //! One output of one run, from its pipe into its files.
 //!
-//! Invariant: a byte leaves the pipe in the same system call that puts it into the file, so a keeper
-//! that is killed at any moment loses none and writes none twice. What is looked at (for newlines, or
-//! to be echoed) is looked at in a copy. A file rotates at the first newline at or after `bytes`; a line that is
-//! longer than that by itself is cut there. A full disk costs output, which is counted, never the process its progress.
+//! Invariant: a byte leaves the pipe in the same system call that puts it into the file, so a
+//! keeper that is killed at any moment loses none and writes none twice. What is looked at (for
+//! newlines, or to be echoed) is looked at in a copy. A file rotates at the first newline at or
+//! after `bytes`; a line that is longer than that by itself is cut there. A full disk costs
+//! output, which is counted, never the process its progress.
 
 use std::{
     fs::File,
@@ -26,7 +27,7 @@ use nix::{
 };
 
 use super::{
-    fd_store::{Part, Slot, Vault},
+    fd_store::{FdSender, Part, Slot},
     files,
     source::Source,
     sync::Syncer,
@@ -78,8 +79,8 @@ pub(crate) struct Stream {
     policy: Policy,
     /// The last echoed line is not finished.
     echoing: bool,
-    /// Between source and file, where the process writes much: the source is emptied without its process
-    /// having to wait for the file.
+    /// Between source and file, where the process writes much: the source is emptied without its
+    /// process having to wait for the file.
     stage: Option<Stage>,
     /// Where the last line of the present file begins, once that matters.
     line_start: Option<u64>,
@@ -152,12 +153,12 @@ impl Stream {
         self.staged.load(Ordering::SeqCst) > 0
     }
 
-    /// The process writes much. Makes room for what it writes during a pause, and a stage if somebody
-    /// holds on to that too; false when the system gives no room.
-    pub fn expect_much(&mut self, vault: Option<&Vault>) -> bool {
-        if let (None, Some(vault)) = (&self.stage, vault)
+    /// The process writes much. Makes room for what it writes during a pause, and a stage if the
+    /// root holds a copy of that too; false when the system gives no room.
+    pub fn expect_much(&mut self, fd_sender: Option<&FdSender>) -> bool {
+        if let (None, Some(fd_sender)) = (&self.stage, fd_sender)
             && let Ok((read, write)) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-            && vault.put(self.slot, Part::Stage, read.as_fd())
+            && fd_sender.put(self.slot, Part::Stage, read.as_fd())
             && let Ok(read) = Source::of(read)
         {
             let write = Some(write);
@@ -251,15 +252,16 @@ impl Stream {
         Ok(Moved::Bytes(moved))
     }
 
-    /// The end of the last newline within the first `size` bytes of the file, but no more than `limit` bytes back: a
-    /// longer line is cut anyway, and whoever writes may have made the file as long as they like.
+    /// The end of the last newline within the first `size` bytes of the file, but no more than
+    /// `limit` bytes back: a longer line is cut anyway, and a user may have made the file as long
+    /// as they like.
     fn find_line_start(&self, size: u64, limit: u64) -> io::Result<u64> {
         let first = size.saturating_sub(limit);
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let opened = openat(&self.directory, self.name, flags, Mode::empty());
         let file = match opened {
             Ok(fd) => File::from(fd),
-            // Somebody took it away; then it has no lines to speak of.
+            // It was taken away; then it has no lines to speak of.
             Err(_) => return Ok(size),
         };
         let mut block = [0; 4096];
@@ -362,7 +364,7 @@ impl Stream {
         self.dropped += bytes as u64;
     }
 
-    /// To our own standard output or error, which may be a pipe that nobody reads: what it does not
+    /// To our own standard output or error, which may be a pipe that is not read: what it does not
     /// take at once is not waited for; it is in the file.
     fn echo(&mut self, bytes: &[u8]) {
         let Some(name) = &self.policy.echo else {
@@ -432,14 +434,15 @@ impl Moved {
     }
 }
 
-/// Bytes come to an offset, which is always the end: in its appending mode a file takes none from a pipe.
+/// Bytes come to an offset, which is always the end: in its appending mode a file takes none from
+/// a pipe.
 fn positioned(file: File) -> io::Result<File> {
     fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
     Ok(file)
 }
 
-/// How many of `bytes` belong into a file that has `size` bytes, and whether it is full then: at the first
-/// newline at or after `limit`, or when `longest` more bytes of one line have come.
+/// How many of `bytes` belong into a file that has `size` bytes, and whether it is full then: at
+/// the first newline at or after `limit`, or when `longest` more bytes of one line have come.
 fn piece(bytes: &[u8], size: u64, limit: u64, longest: u64) -> (usize, bool) {
     let before = limit.saturating_sub(1).saturating_sub(size);
     let before = usize::try_from(before).unwrap_or(usize::MAX);
@@ -514,12 +517,13 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out_whole_and_cut_at_newlines() {
         for (copies, has_stage) in [(false, false), (true, false), (false, true), (true, true)] {
-            let (vault, _holdings) = crate::engine::keeper::output::fd_store::vault().unwrap();
+            let (fd_sender, _fd_store) =
+                crate::engine::keeper::output::fd_store::fd_store().unwrap();
             let directory = tempfile::tempdir().unwrap();
             let (mut stream, mut theirs) = stream(directory.path(), 50);
             stream.copies = copies;
             if has_stage {
-                stream.expect_much(Some(&vault));
+                stream.expect_much(Some(&fd_sender));
                 assert!(stream.stage.is_some());
             }
             let mut tools = Tools::new().unwrap();

@@ -1,6 +1,7 @@
-//! Log files that are finished are made durable, by a thread of its own: it takes as long as the disk takes.
+//! Log files that are finished are made durable, by a thread of its own: it takes as long as the
+//! disk takes.
 //!
-//! A disk that is slower than the output makes whoever rotates wait in the end, and through a full pipe
+//! A disk that is slower than the output makes the pump wait in the end, and through a full pipe
 //! the process: that is the price of output that is there after a crash of the machine.
 
 use std::{
@@ -10,9 +11,10 @@ use std::{
     thread,
 };
 
-/// Files that may wait.
+/// How many files may wait for the thread.
 const WAITING: usize = 64;
 
+/// The thread that makes log files durable.
 #[derive(Default)]
 pub(crate) struct Syncer {
     /// Made for the first file; `None` when the thread cannot be started.

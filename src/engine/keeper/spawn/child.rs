@@ -1,11 +1,13 @@
 //! The child between fork and exec: raw system calls only, no allocation, no lock.
 //!
 //! The keeper has threads, so after fork only async-signal-safe calls are allowed. Everything the
-//! child needs is laid out in [`Plan`](ChildPlan) before. Its life: its cgroup, own session, its descriptors
-//! and nothing else, clean signals, limits, identity, directory, fewer rights; then it blocks at its gate.
+//! child needs is laid out in [`ChildPlan`] before. Its life: its cgroup, own session, its
+//! descriptors and nothing else, clean signals, limits, identity, directory, fewer rights; then it
+//! blocks at its gate.
 //!
-//! A child of a private task is forked twice: the first one enters the task's namespaces and has the
-//! keeper's second child (CLONE_PARENT), because a process never changes its own pid namespace.
+//! A child of a private task is forked twice: the first one enters the task's namespaces and has
+//! the keeper's second child (CLONE_PARENT), because a process never changes its own pid
+//! namespace.
 #![allow(unsafe_code)]
 
 use std::{
@@ -17,44 +19,17 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
-use super::confine::Confinement;
+use super::{
+    confine::Confinement,
+    steps::{Step, explain},
+};
 use crate::engine::ipc::Pass;
-
-/// The step that failed, in the upper half of a launch error; errno is in the lower.
-pub(super) const STEPS: [&str; 17] = [
-    "start",
-    "arrange its descriptors",
-    "set the limits of open files",
-    "set the groups",
-    "set the group",
-    "set the user",
-    "enter the working directory",
-    "execute",
-    "enter its cgroup",
-    "set its limits",
-    "set its priority",
-    "set its oom_score_adj",
-    "enter the namespaces of its task",
-    "drop capabilities",
-    "give up gaining rights",
-    "restrict its paths (landlock)",
-    "restrict its system calls (seccomp)",
-];
-/// The last step of all.
-pub(super) const STEP_EXEC: u32 = 7;
-const STEP_CGROUP: u32 = 8;
-const STEP_LIMITS: u32 = 9;
-const STEP_NICE: u32 = 10;
-const STEP_OOM: u32 = 11;
-const STEP_ENTER: u32 = 12;
-/// Those of [`Confinement`] follow from here.
-const STEP_CONFINE: u32 = 13;
 
 /// The kernel's flag, wider than the C library's type for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Where the child finds its gate.
 const GATE_FD: RawFd = 3;
-/// The exit code of a child that never became the user's program, for whoever looks from outside.
+/// The exit code of a child that never became the user's program, for those that look from outside.
 const EXIT_NOT_LAUNCHED: i32 = 125;
 
 /// All that a child needs, laid out before the fork.
@@ -125,8 +100,9 @@ pub(super) fn fork_gated(plan: &ChildPlan<'_>, gate: BorrowedFd<'_>) -> io::Resu
     }
 }
 
-/// Forks. Born in its group of cgroup v2, a child need not move there, which may take a while (a kernel before 5.7, or a
-/// filter of system calls, makes it move: then true in the child's answer).
+/// Forks. Born in its group of cgroup v2, a child need not move there, which may take a while (a
+/// kernel before 5.7, or a filter of system calls, makes it move: then true in the child's
+/// answer).
 ///
 /// # Safety
 /// As fork: the child of a process with threads may do async-signal-safe things only.
@@ -194,8 +170,8 @@ fn fork_plainly(plan: &ChildPlan<'_>, pointers: &Pointers) -> io::Result<Gated> 
     }
 }
 
-/// What the first child tells the keeper through the gate: the pid of the second one, or 0, and the step
-/// and errno that kept it from having one.
+/// What the first child tells the keeper through the gate: the pid of the second one, or 0, and
+/// the step and errno that kept it from having one.
 type Word = [u32; 2];
 
 fn fork_inside(
@@ -224,7 +200,7 @@ fn fork_inside(
         |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     match (read, number(0), number(4)) {
         (Ok(8), 0, error) => {
-            let (reason, _) = super::steps::explain(error, "");
+            let (reason, _) = explain(error, "");
             Err(io::Error::other(reason))
         }
         (Ok(8), pid, _) => {
@@ -260,13 +236,13 @@ unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32
             .entry
             .map_or(-1, |(init, _)| std::os::fd::AsRawFd::as_raw_fd(&init));
         if libc::syscall(libc::SYS_setns, init, namespaces) != 0 {
-            tell([0, STEP_ENTER << 16 | errno() as u32]);
+            tell([0, Step::Namespaces.failed(errno())]);
         }
         let flags = libc::SIGCHLD | libc::CLONE_PARENT;
         let mut none: RawFd = -1;
         let (pid, must_move) = fork(plan, flags, &mut none);
         match pid {
-            -1 => tell([0, errno() as u32]),
+            -1 => tell([0, Step::Start.failed(errno())]),
             0 => {
                 enter_groups(plan, must_move);
                 child(plan, pointers)
@@ -276,8 +252,8 @@ unsafe fn first_child(plan: &ChildPlan<'_>, pointers: &Pointers, namespaces: i32
     }
 }
 
-/// Enters the groups that it was not born in; failing that, this was the child's life. Not the keeper's wait: a group
-/// whose time is used up may take its time.
+/// Enters the groups that it was not born in; failing that, this was the child's life. Not the
+/// keeper's wait: a group whose time is used up may take its time.
 ///
 /// # Safety
 /// In the child only.
@@ -287,7 +263,7 @@ unsafe fn enter_groups(plan: &ChildPlan<'_>, must_move: bool) {
         // SAFETY: one byte of a constant.
         unsafe {
             if libc::write(*door, c"0".as_ptr().cast(), 1) != 1 {
-                give_up(plan, STEP_CGROUP);
+                give_up(plan, Step::Cgroup);
             }
         }
     }
@@ -307,7 +283,7 @@ unsafe fn adjust(plan: &ChildPlan<'_>) -> Option<u32> {
             );
             let length = adj.as_bytes().len();
             if file == -1 || libc::write(file, adj.as_ptr().cast(), length) != length as isize {
-                return Some(STEP_OOM << 16 | errno() as u32);
+                return Some(Step::OomScoreAdj.failed(errno()));
             }
         }
     }
@@ -317,7 +293,8 @@ unsafe fn adjust(plan: &ChildPlan<'_>) -> Option<u32> {
 fn child(plan: &ChildPlan<'_>, pointers: &Pointers) -> ! {
     // SAFETY: raw system calls with pointers into memory that was laid out before the fork.
     unsafe {
-        // Until exec it has the keeper's memory and the machine's view: nobody may look into it.
+        // Until exec it has the keeper's memory and the machine's view: no process may look into
+        // it.
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
         if plan.entry.is_some() {
             crate::sandbox::private::wipe_arguments(plan.arguments);
@@ -333,32 +310,32 @@ fn child(plan: &ChildPlan<'_>, pointers: &Pointers) -> ! {
         libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
         libc::umask(plan.umask);
         if libc::setrlimit(libc::RLIMIT_NOFILE, &plan.open_files) != 0 {
-            give_up(plan, 2);
+            give_up(plan, Step::OpenFiles);
         }
         for (resource, limit) in &plan.rlimits {
             let none = ptr::null_mut::<libc::rlimit>();
             if libc::syscall(libc::SYS_prlimit64, 0, *resource, limit, none) != 0 {
-                give_up(plan, STEP_LIMITS);
+                give_up(plan, Step::Limits);
             }
         }
         if let Some(nice) = plan.nice
             && libc::setpriority(libc::PRIO_PROCESS, 0, nice) != 0
         {
-            give_up(plan, STEP_NICE);
+            give_up(plan, Step::Priority);
         }
         if let Some(confinement) = &plan.confinement
             && !confinement.bound_capabilities()
         {
-            give_up(plan, STEP_CONFINE);
+            give_up(plan, Step::Capabilities);
         }
         take_identity(plan);
         if libc::chdir(plan.directory.as_ptr()) != 0 {
-            give_up(plan, 6);
+            give_up(plan, Step::Directory);
         }
         if let Some(confinement) = &plan.confinement
             && let Err(step) = confinement.enforce(ruleset)
         {
-            give_up(plan, STEP_CONFINE + step);
+            give_up(plan, step);
         }
         if !gate_opens() || !plan.pass.go_through() {
             libc::_exit(EXIT_NOT_LAUNCHED);
@@ -403,7 +380,7 @@ unsafe fn arrange_descriptors(plan: &ChildPlan<'_>) -> RawFd {
             && libc::dup2(stderr, 2) != -1
             && libc::syscall(libc::SYS_close_range, last + 1, libc::c_uint::MAX, 0) == 0;
         if !arranged {
-            give_up(plan, 1);
+            give_up(plan, Step::Descriptors);
         }
         last
     }
@@ -418,13 +395,13 @@ unsafe fn take_identity(plan: &ChildPlan<'_>) {
     // SAFETY: the raw calls concern this (only) thread; glibc's wrappers would look for others.
     unsafe {
         if libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) != 0 {
-            give_up(plan, 3);
+            give_up(plan, Step::Groups);
         }
         if libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid) != 0 {
-            give_up(plan, 4);
+            give_up(plan, Step::Group);
         }
         if libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid) != 0 {
-            give_up(plan, 5);
+            give_up(plan, Step::User);
         }
     }
 }
@@ -458,7 +435,7 @@ unsafe fn exec(plan: &ChildPlan<'_>, pointers: &Pointers) -> ! {
             other => error = other,
         }
     }
-    report(plan, STEP_EXEC << 16 | error as u32);
+    report(plan, Step::Exec.failed(error));
     let code = match error {
         libc::ENOENT => 127,
         libc::EACCES => 126,
@@ -470,13 +447,13 @@ unsafe fn exec(plan: &ChildPlan<'_>, pointers: &Pointers) -> ! {
 
 /// # Safety
 /// In the child only.
-unsafe fn give_up(plan: &ChildPlan<'_>, step: u32) -> ! {
-    report(plan, step << 16 | errno() as u32);
+unsafe fn give_up(plan: &ChildPlan<'_>, step: Step) -> ! {
+    report(plan, step.failed(errno()));
     // SAFETY: ends this process and nothing else.
     unsafe { libc::_exit(EXIT_NOT_LAUNCHED) }
 }
 
-/// The slot tells whoever is the keeper by the time this process is looked at.
+/// The slot tells the keeper, which may be another one by the time this process is looked at.
 fn report(plan: &ChildPlan<'_>, error: u32) {
     plan.pass.fail(error);
 }

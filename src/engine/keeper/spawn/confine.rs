@@ -1,7 +1,8 @@
-//! Fewer rights for a child, between fork and exec: raw system calls only, as in [`child`](super::child).
+//! Fewer rights for a child, between fork and exec: raw system calls only, as in
+//! [`child`](super::child).
 //!
-//! The order matters: what may be gained is bounded while we still may (before the identity), and the filter
-//! of system calls is the last, because it refuses what the other steps need.
+//! The order matters: what may be gained is bounded while we still may (before the identity), and
+//! the filter of system calls is the last, because it refuses what the other steps need.
 #![allow(unsafe_code)]
 
 use std::{
@@ -9,12 +10,14 @@ use std::{
     ptr,
 };
 
+use super::steps::Step;
+
 /// What a child gives up.
 pub(crate) struct Confinement<'a> {
     /// The capabilities that it may have, as a mask; `None`: whatever it has.
     pub capabilities: Option<u64>,
     pub no_new_privs: bool,
-    /// Landlock's rules.
+    /// Landlock's rules for its paths.
     pub ruleset: Option<BorrowedFd<'a>>,
     /// Filters of system calls, the last one is asked first.
     pub filters: &'a [Vec<seccompiler::sock_filter>],
@@ -45,7 +48,8 @@ impl Confinement<'_> {
         self.ruleset.map(|ruleset| ruleset.as_raw_fd())
     }
 
-    /// Capabilities that are not to be had cannot be gained by an exec either; false when that fails.
+    /// Capabilities that are not to be had cannot be gained by an exec either; false when that
+    /// fails.
     pub fn bound_capabilities(&self) -> bool {
         let Some(kept) = self.capabilities else {
             return true;
@@ -63,22 +67,25 @@ impl Confinement<'_> {
         true
     }
 
-    /// Everything else. The step that failed, counted from the one that drops capabilities.
-    pub fn enforce(&self, ruleset: RawFd) -> Result<(), u32> {
+    /// Everything else.
+    ///
+    /// # Errors
+    /// The step that failed; errno says why.
+    pub(super) fn enforce(&self, ruleset: RawFd) -> Result<(), Step> {
         if self
             .capabilities
             .is_some_and(|kept| !drop_capabilities(kept))
         {
-            return Err(0);
+            return Err(Step::Capabilities);
         }
         // SAFETY: numbers, and filters that were laid out before the fork.
         unsafe {
             if self.no_new_privs && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
-                return Err(1);
+                return Err(Step::NoNewPrivs);
             }
             if self.ruleset.is_some() {
                 if libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) != 0 {
-                    return Err(2);
+                    return Err(Step::Landlock);
                 }
                 libc::close(ruleset);
             }
@@ -89,7 +96,7 @@ impl Confinement<'_> {
                 };
                 let mode = libc::SECCOMP_SET_MODE_FILTER;
                 if libc::syscall(libc::SYS_seccomp, mode, 0, &raw const program) != 0 {
-                    return Err(3);
+                    return Err(Step::Seccomp);
                 }
             }
         }

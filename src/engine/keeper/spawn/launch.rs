@@ -14,19 +14,17 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::{
     child::{ChildPlan, Gated, fork_gated},
+    confine::Confinement,
     limits::rlimits_of,
 };
 use crate::{
     engine::{
-        ipc::{Key, Live},
-        keeper::{
-            namespaces::Entrance,
-            output::{self, Pipes, Policy, Slot, Source, Stream},
-        },
+        ipc::{Key, SharedState},
+        keeper::output::{self, Pipes, Policy, Slot, Source, Stream},
     },
     protocols::dewar::link as wire,
     resources::{Doors, Group},
-    sandbox::private::Den,
+    sandbox::private::InitProcess,
 };
 
 /// A launched child and what its keeper holds of it.
@@ -46,6 +44,12 @@ pub(crate) struct Setting {
     pub arguments: (usize, usize),
 }
 
+/// How a child enters its task's namespaces, and with which rights.
+pub(crate) struct Entrance<'a> {
+    pub init: Option<&'a InitProcess>,
+    pub confinement: Confinement<'a>,
+}
+
 /// What a child may use and see.
 pub(crate) struct Bounds<'a> {
     pub group: Option<&'a Group>,
@@ -60,7 +64,7 @@ pub(crate) fn launch(
     key: Key,
     command: &wire::Launch,
     setting: &Setting,
-    live: &Live,
+    live: &SharedState,
     slot: usize,
     bounds: Bounds<'_>,
 ) -> io::Result<Launched> {
@@ -73,7 +77,7 @@ pub(crate) fn launch(
 fn fork_with(
     command: &wire::Launch,
     setting: &Setting,
-    live: &Live,
+    live: &SharedState,
     slot: usize,
     outputs: Outputs,
     bounds: Bounds<'_>,
@@ -97,8 +101,8 @@ fn fork_with(
     let doors = bounds
         .group
         .map_or_else(|| Ok(Doors::default()), Group::doors)?;
-    let (den, confinement) = match bounds.entrance {
-        Some(entrance) => (entrance.den, Some(entrance.confinement)),
+    let (init, confinement) = match bounds.entrance {
+        Some(entrance) => (entrance.init, Some(entrance.confinement)),
         None => (None, None),
     };
     let plan = ChildPlan {
@@ -118,7 +122,7 @@ fn fork_with(
         doors: doors.others.iter().map(AsRawFd::as_raw_fd).collect(),
         birth: doors.birth.as_ref().map(AsRawFd::as_raw_fd),
         instead: doors.instead.as_ref().map(AsRawFd::as_raw_fd),
-        entry: den.map(Den::entry),
+        entry: init.map(InitProcess::entry),
         arguments: setting.arguments,
         confinement,
         ignored_signals: &setting.ignored_signals,
@@ -140,10 +144,10 @@ fn fork_with(
 ///
 /// # Errors
 /// Whatever keeps it from being started.
-pub(crate) fn launch_probe(
+pub(crate) fn launch_script(
     command: &wire::Launch,
     setting: &Setting,
-    live: &Live,
+    live: &SharedState,
     slot: usize,
     output: &File,
     bounds: Bounds<'_>,
@@ -249,8 +253,8 @@ impl Sink {
     }
 }
 
-/// Reads on where a dead keeper left off: the pipes that were held for it, else those that `pid` still
-/// writes to.
+/// Reads on where a dead keeper left off: the pipes that were held for it, else those that `pid`
+/// still writes to.
 ///
 /// # Errors
 /// When a log file cannot be opened. Outputs that are no pipe of ours any more are left out.

@@ -1,6 +1,7 @@
 //! From a start command to a child behind its gate.
 //!
-//! Between fork and exec only raw system calls are made, on memory that was prepared before the fork.
+//! Between fork and exec only raw system calls are made, on memory that was prepared before the
+//! fork.
 
 mod child;
 mod confine;
@@ -9,6 +10,6 @@ mod limits;
 mod steps;
 
 pub(crate) use confine::Confinement;
-pub(crate) use launch::{Bounds, Launched, Setting, launch, launch_probe, reopen};
+pub(crate) use launch::{Bounds, Entrance, Launched, Setting, launch, launch_script, reopen};
 pub(crate) use limits::{bytes, limits_of};
 pub(crate) use steps::explain;

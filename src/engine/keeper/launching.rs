@@ -1,0 +1,198 @@
+//! A launch, from the runner's command to a child behind its gate.
+//!
+//! The gate opens when the start is on disk (`gates`). A run that cannot be forked is a failed run,
+//! with both its records at once.
+
+use std::{io, os::fd::AsFd};
+
+use nix::sys::epoll::EpollFlags;
+
+use super::{
+    error::{LaunchError, Reason},
+    keeper::Keeper,
+    poller::Token,
+    runs::{Phase, Run},
+    spawn::{Bounds, Launched, launch},
+};
+use crate::{
+    engine::ipc::Key,
+    journal::{Again, End, How, Kind, LaunchFailure, Start},
+    protocols::dewar::link as wire,
+    sys::process,
+};
+
+impl Keeper {
+    /// Launches what waits, as far as there are slots: more are freed as execs reach the disk.
+    pub(super) fn launch_queued(&mut self) {
+        while self.runs.has_queued() && self.shared.live.has_free_slot() {
+            if let Some((task, launch)) = self.runs.next_queued() {
+                self.launch(task, &launch);
+            }
+        }
+    }
+
+    fn launch(&mut self, task: u32, command: &wire::Launch) {
+        let key = Key::of(task, command);
+        let Some(again) = self.runs.admit(key, self.failed.is_none()) else {
+            return;
+        };
+        if let Some(refusal) = &command.refusal {
+            return self.launch_failed(key, again, refusal.clone());
+        }
+        let Some(slot) = self.shared.live.take_slot(key) else {
+            return self.launch_failed(key, again, LaunchError::NoSlot.to_string());
+        };
+        let mut forked = self.fork_bounded(key, command, slot);
+        // The init of its namespaces was killed just now: that is no failure of this run.
+        if forked.is_err() && self.namespaces.set_dying_aside(task) {
+            forked = self.fork_bounded(key, command, slot);
+        }
+        let (launched, group) = match forked {
+            Ok(forked) => forked,
+            Err(error) => {
+                self.shared.live.free_slot(slot);
+                return self.launch_failed(key, again, Reason(&error).to_string());
+            }
+        };
+        let pid = launched.child.pid;
+        let pumped = !launched.streams.is_empty();
+        if pumped {
+            self.pump_streams(key, launched.streams);
+        }
+        let start_ticks = process::stat(pid).map_or(0, |stat| stat.start_ticks);
+        let began = started(key, again, pid, start_ticks, group.as_deref());
+        let start = self.record(task, began);
+        self.pending.hurry();
+        let index = self.insert_run(Run {
+            key,
+            pid,
+            start_ticks,
+            pidfd: launched.child.pidfd,
+            phase: Phase::Gated { start },
+            is_child: true,
+            gate: Some(launched.gate),
+            slot: Some(slot),
+            exec: None,
+            stopping: false,
+            pumped,
+            group,
+            memory: None,
+            program: Some(shown(command)),
+        });
+        self.pending.open_gate_after(start, index);
+        self.watch_run(index);
+        if command.limits.is_some_and(|limits| limits.ram > 0) {
+            self.watch_memory(index, true);
+        }
+    }
+
+    /// Makes the group and the namespaces of a run, and forks it.
+    fn fork_bounded(
+        &mut self,
+        key: Key,
+        command: &wire::Launch,
+        slot: usize,
+    ) -> Result<(Launched, Option<Box<str>>), LaunchError> {
+        for what in &command.unenforced {
+            self.tell_once(key, format!("not enforced: {what}"));
+        }
+        self.prepare_namespaces(key.task, command)?;
+        let group = self.group_for(key, command)?;
+        let bounds = Bounds {
+            group: group.as_ref().map(|group| &group.group),
+            entrance: self.namespaces.entrance(key.task, command),
+        };
+        match launch(key, command, &self.setting, &self.shared.live, slot, bounds) {
+            Ok(launched) => Ok((launched, group.map(|group| group.name))),
+            Err(error) => {
+                if let Some(group) = group {
+                    group.group.remove();
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A run that could not even be forked has both its records at once.
+    fn launch_failed(&mut self, key: Key, again: bool, reason: String) {
+        if !again {
+            self.record(key.task, started(key, false, 0, 0, None));
+        }
+        let how = How::LaunchFailed(LaunchFailure {
+            reason,
+            exec_errno: 0,
+        });
+        self.record_end(key, how);
+    }
+
+    /// Records the end of a run that the keeper does not look after.
+    pub(super) fn record_end(&mut self, key: Key, how: How) -> u64 {
+        let end = End {
+            process: key.process,
+            run: key.run,
+            how: Some(how),
+            ..End::default()
+        };
+        self.record(key.task, Kind::End(end))
+    }
+
+    /// Looks after a run.
+    pub(super) fn insert_run(&mut self, run: Run) -> usize {
+        self.tasks.add_session(run.pid, run.key.task);
+        self.runs.insert(run)
+    }
+
+    /// Watches a run's exit and gate. A keeper that cannot would leave an end unseen: it gives
+    /// way to its successor.
+    pub(super) fn watch_run(&self, index: usize) {
+        let Some(run) = self.runs.get(index) else {
+            return;
+        };
+        // The child of another process is over when that one has reaped it (EPOLLHUP): only then
+        // its code is told. One of our own is over when it can be reaped.
+        let interest = match run.is_child {
+            true => EpollFlags::EPOLLIN,
+            false => EpollFlags::empty(),
+        };
+        let watched = self
+            .poller
+            .watch_for(run.pidfd.as_fd(), interest, Token::Exit, index);
+        let watched: io::Result<()> = watched.and_then(|()| match &run.gate {
+            Some(gate) => self.poller.watch(gate.as_fd(), Token::Gate, index),
+            None => Ok(()),
+        });
+        if let Err(error) = watched {
+            tracing::error!("cannot watch pid {}: {error}; giving up", run.pid);
+            std::process::exit(70);
+        }
+    }
+}
+
+fn started(key: Key, again: bool, pid: i32, start_ticks: u64, group: Option<&str>) -> Kind {
+    let Key { process, run, .. } = key;
+    let pid = pid as u32;
+    let group = group.unwrap_or_default().to_owned();
+    if again {
+        Kind::Again(Again {
+            process,
+            run,
+            pid,
+            start_ticks,
+            group,
+        })
+    } else {
+        Kind::Start(Start {
+            process,
+            run,
+            pid,
+            start_ticks,
+            group,
+        })
+    }
+}
+
+/// What is executed, for an error message.
+fn shown(command: &wire::Launch) -> Box<str> {
+    let name = command.argv.first().map(Vec::as_slice).unwrap_or_default();
+    String::from_utf8_lossy(name).into()
+}

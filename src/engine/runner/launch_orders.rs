@@ -230,7 +230,7 @@ pub fn check_isolation(task: &Task, sandbox: &Path) -> Result<(), IsolationError
     match task.isolation.level {
         Level::Directory => Ok(()),
         Level::Private => {
-            try_private(sandbox, &private(task)).map_err(|why| IsolationError(why.clone()))
+            try_private(sandbox, &private(task)).map_err(|why| IsolationError(why.to_string()))
         }
     }
 }

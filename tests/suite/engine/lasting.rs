@@ -1,5 +1,5 @@
-//! Years of running, in short: journals that are compacted while everything dies around them, and processes
-//! that flap for as long as one likes.
+//! Years of running, in short: journals that are compacted while everything dies around them, and
+//! processes that flap for as long as one likes.
 //!
 //! DEWAR_SOAK=600 soaks for ten minutes instead of a few seconds (CI: 60; see CONTRIBUTING.md).
 
@@ -170,7 +170,7 @@ fn a_journal_is_compacted_and_goes_on_with_its_totals_and_numbers() {
     wait_for("the compaction", || {
         is_compacted(&journal(&bench)).then_some(())
     });
-    // Whoever follows, or comes now, sees the same.
+    // A client that follows and one that comes now see the same.
     let task = bench.task("t").expect("the task");
     let sum = |task: &Value| {
         task["processes"][0]["totals"]["success"]

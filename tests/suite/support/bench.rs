@@ -69,6 +69,14 @@ impl Bench {
         finish(child)
     }
 
+    /// Begins a task of this text, without following it.
+    pub fn detach(&self, id: &str, task: &str) {
+        let file = self.file(&format!("{id}.yaml"), task).display().to_string();
+        let output = self.run(&["run", &file, "--id", id, "--detach"]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert_eq!(stdout(&output).trim(), id);
+    }
+
     /// The task's object of `status --format json`.
     pub fn task(&self, id: &str) -> Option<Value> {
         let output = self.run(&["status", id, "--format", "json"]);
@@ -174,7 +182,8 @@ pub fn living_in(sandbox: &Path) -> Vec<u64> {
     pids.filter(is_theirs).collect()
 }
 
-/// Kills several as if in one instant: none of them sees another one's end, however busy the machine is.
+/// Kills several as if in one instant: none of them sees another one's end, however busy the
+/// machine is.
 pub fn kill_at_once(pids: &[u64]) {
     for one in [
         nix::sys::signal::Signal::SIGSTOP,
@@ -187,7 +196,7 @@ pub fn kill_at_once(pids: &[u64]) {
 }
 
 /// A process that the test got to know while it lived: its pid and its start time. Another test
-/// rewinds the kernel's pid counter, so a pid alone may soon be somebody else's.
+/// rewinds the kernel's pid counter, so a pid alone may soon be another process'.
 #[derive(Debug)]
 pub struct Known {
     pub pid: String,
@@ -201,7 +210,7 @@ impl Known {
         Known { pid, start }
     }
 
-    /// True while it can still do something: a zombie that nobody reaps cannot.
+    /// True while it can still do something: a zombie that is not reaped cannot.
     pub fn lives(&self) -> bool {
         stat(&self.pid)
             .is_some_and(|(state, start)| state != "Z" && state != "X" && Some(start) == self.start)
@@ -219,13 +228,27 @@ fn stat(pid: &str) -> Option<(String, String)> {
 
 /// The code of a process that exited.
 pub fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| {
-        panic!(
-            "ended by a signal: {:?}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        )
-    })
+    output
+        .status
+        .code()
+        .unwrap_or_else(|| panic!("ended by a signal: {:?}\n{}", output.status, stderr(output)))
+}
+
+/// What a program wrote to its standard output.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a program wrote to its standard error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A process of a task's status.
+pub fn process_of(status: &Value, name: &str) -> Value {
+    let processes = status["processes"].as_array().expect("processes");
+    let process = processes.iter().find(|process| process["name"] == name);
+    process.expect("the process").clone()
 }
 
 /// A small tmpfs (mounting needs root); unmounted on drop.

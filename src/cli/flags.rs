@@ -46,7 +46,7 @@ pub(super) enum Format {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum StatusFormat {
-    /// For people
+    /// Text for people
     Text,
     /// One JSON object
     Json,

@@ -1,4 +1,5 @@
-//! What a journal is kept in: a file of a directory, or in tests something that forgets like a disk.
+//! What a journal is kept in: a file of a directory, or in tests something that forgets like a
+//! disk.
 //!
 //! The order of these calls is all that durability rests on, so tests can play every image that a
 //! crash between them may leave.

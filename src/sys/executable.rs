@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// What to execute for a new root or runner: a path, so that a binary that was replaced is executed in its
-/// new version; the present image when there is nothing at that path.
+/// What to execute for a new root or runner: a path, so that a binary that was replaced is executed
+/// in its new version; the present image when there is nothing at that path.
 pub fn executable() -> String {
     const ITSELF: &str = "/proc/self/exe";
     let Ok(path) = std::env::current_exe() else {

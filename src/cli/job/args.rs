@@ -113,7 +113,7 @@ impl JobVerb {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum JobFormat {
-    /// For people
+    /// Text for people
     Text,
     /// One JSON object (of what is followed: one a line)
     Json,
@@ -184,7 +184,7 @@ pub(crate) struct SomeArgs {
 pub(crate) struct ScaleArgs {
     /// ROLE/ENVIRONMENT/NAME, or just NAME where there is only one
     pub job: String,
-    /// How many
+    /// How many instances it is to have
     pub count: u32,
     #[command(flatten)]
     pub follow: FollowArgs,
@@ -214,9 +214,9 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct QuotaArgs {
-    /// Whose
+    /// The role that the quota is for
     pub role: Option<String>,
-    /// Cores
+    /// Cores that the role may use
     #[arg(long, requires = "role")]
     pub cpu: Option<f64>,
     /// As in 8GiB
@@ -225,7 +225,7 @@ pub(crate) struct QuotaArgs {
     /// As in 8GiB
     #[arg(long, requires = "role")]
     pub disk: Option<Bytes>,
-    /// Devices
+    /// GPUs that the role may use
     #[arg(long, requires = "role")]
     pub gpu: Option<u32>,
     /// No limit any more

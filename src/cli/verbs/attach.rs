@@ -23,7 +23,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct AttachArgs {
-    /// The task
+    /// The id of the task
     pub id: String,
     /// How to show what happens
     #[arg(long, value_enum, default_value = "auto")]
@@ -32,7 +32,7 @@ pub(crate) struct AttachArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct WaitArgs {
-    /// The task
+    /// The id of the task
     pub id: String,
 }
 

@@ -20,7 +20,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// The task
+    /// The id of the task
     pub id: String,
     /// One process only
     pub process: Option<String>,

@@ -33,9 +33,9 @@ pub(crate) struct GraphArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GraphFormat {
-    /// For people
+    /// Text for people
     Text,
-    /// For Graphviz
+    /// Input for Graphviz
     Dot,
 }
 

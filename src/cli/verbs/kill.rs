@@ -20,7 +20,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct KillArgs {
-    /// The task
+    /// The id of the task
     pub id: String,
     /// SIGKILL at once, no final processes
     #[arg(long)]

@@ -21,17 +21,17 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct RestartArgs {
-    /// The task
+    /// The id of the task
     pub id: String,
-    /// Its process
+    /// The process to restart
     pub process: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct SignalArgs {
-    /// The task
+    /// The id of the task
     pub id: String,
-    /// Its process
+    /// The process to signal
     pub process: String,
     /// By name or number: HUP, SIGUSR1, 15
     #[arg(value_name = "SIGNAL")]

@@ -21,7 +21,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct TailArgs {
-    /// The task
+    /// The id of the task
     pub id: String,
     /// One process only
     pub process: Option<String>,

@@ -66,8 +66,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// True when the record itself is bad: the task is lost. That a record cannot be read just now (no
-    /// descriptors, no rights) says nothing about it.
+    /// True when the record itself is bad: the task is lost. That a record cannot be read just now
+    /// (no descriptors, no rights) says nothing about it.
     pub fn is_distrust(&self) -> bool {
         match self {
             StoreError::Journal(JournalError::Io { .. }) => false,

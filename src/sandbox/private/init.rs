@@ -1,8 +1,8 @@
 //! The init of a private task: builds what the blueprint says, then waits and reaps.
 //!
-//! It is forked from a process that may have threads, so it does raw system calls only, with what was laid out
-//! before. Until somebody confirms that it is known (its record is on disk), it ends when the other end of its
-//! socket is closed: an init that nobody knows of must not stay.
+//! It is forked from a process that may have threads, so it does raw system calls only, with what
+//! was laid out before. Until somebody confirms that it is known (its record is on disk), it ends
+//! when the other end of its socket is closed: an init that nobody knows of must not stay.
 #![allow(unsafe_code)]
 
 use std::{
@@ -76,8 +76,9 @@ impl InitProcess {
         let mut pidfd: RawFd = -1;
         let flags = libc::SIGCHLD | libc::CLONE_PIDFD | blueprint.namespaces;
         let arguments = own_arguments();
-        // SAFETY: without CLONE_VM this is fork: the child gets a copy of everything, and runs only `init`,
-        // which is async-signal-safe and never returns. The kernel writes the pidfd to `pidfd`.
+        // SAFETY: without CLONE_VM this is fork: the child gets a copy of everything, and runs only
+        // `init`, which is async-signal-safe and never returns. The kernel writes the pidfd to
+        // `pidfd`.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &mut pidfd, 0, 0) };
         match pid {
             -1 => return Err(BuildError::Namespaces(io::Error::last_os_error())),
@@ -106,8 +107,8 @@ impl InitProcess {
         }
     }
 
-    /// One that an earlier keeper built: `pidfd` is its init. `None` when that one was never told that it may
-    /// stay: it is about to go, and nothing has run in it.
+    /// One that an earlier keeper built: `pidfd` is its init. `None` when that one was never told
+    /// that it may stay: it is about to go, and nothing has run in it.
     pub fn adopt(pid: i32, pidfd: OwnedFd, namespaces: i32) -> Option<InitProcess> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         /// What an init may take that has to do one of two things and nothing else.
@@ -119,7 +120,8 @@ impl InitProcess {
             socket: None,
             namespaces,
         };
-        // Its socket is closed by now: it has read that it may stay and says so by its name, or it goes.
+        // Its socket is closed by now: it has read that it may stay and says so by its name, or it
+        // goes.
         for _ in 0..LOOKS {
             let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
             if name.trim_ascii_end() == CONFIRMED.to_bytes() {
@@ -185,8 +187,8 @@ impl InitProcess {
         }
     }
 
-    /// True when the init is dead or dying: it waits for what is in its pid namespace to be reaped, and nobody can
-    /// enter any more.
+    /// True when the init is dead or dying: it waits for what is in its pid namespace to be reaped,
+    /// and nobody can enter any more.
     pub fn is_over(&self) -> bool {
         /// The kernel's flag of a process that is exiting, in field 9 of /proc/PID/stat.
         const PF_EXITING: u32 = 4;
@@ -211,7 +213,8 @@ impl InitProcess {
     }
 }
 
-/// Where our command line is in memory: fields 48 and 49 of /proc/self/stat. Empty where that is not told.
+/// Where our command line is in memory: fields 48 and 49 of /proc/self/stat. Empty where that is
+/// not told.
 pub fn own_arguments() -> (usize, usize) {
     let stat = ProcessStat::own().ok().flatten();
     let field = |number| stat.as_ref().and_then(|stat| stat.field(number));
@@ -222,13 +225,15 @@ pub fn own_arguments() -> (usize, usize) {
     }
 }
 
-/// Overwrites a forked process' copy of the command line: it may have secrets, and whoever sees the process can read it.
+/// Overwrites a forked process' copy of the command line: it may have secrets, and whoever sees the
+/// process can read it.
 ///
 /// # Safety
 /// In a forked child only, with what [`own_arguments`] said before the fork.
 pub unsafe fn wipe_arguments((begin, end): (usize, usize)) {
     if begin > 0 {
-        // SAFETY: the kernel put the arguments there, on our own stack, and nobody in this child reads them.
+        // SAFETY: the kernel put the arguments there, on our own stack, and nobody in this child
+        // reads them.
         unsafe { ptr::write_bytes(begin as *mut u8, 0, end - begin) };
     }
 }
@@ -306,7 +311,8 @@ unsafe fn reap_for_ever() -> ! {
 /// # Safety
 /// In the child only.
 unsafe fn take(step: &Step, slots: &mut [RawFd]) -> Result<(), i32> {
-    // SAFETY: every pointer is to a NUL-terminated string laid out before the fork, or to this stack.
+    // SAFETY: every pointer is to a NUL-terminated string laid out before the fork, or to this
+    // stack.
     unsafe {
         match step {
             Step::Write { path, text } => write_file(path, text),
@@ -318,11 +324,8 @@ unsafe fn take(step: &Step, slots: &mut [RawFd]) -> Result<(), i32> {
                 ptr::null(),
             )),
             Step::Take { slot, path, deep } => {
-                let deep = if *deep { libc::AT_RECURSIVE } else { 0 };
-                let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | deep as libc::c_uint;
-                let tree = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags);
-                slots[*slot] = tree as RawFd;
-                if tree == -1 { Err(errno()) } else { Ok(()) }
+                slots[*slot] = copy_tree(path, *deep)?;
+                Ok(())
             }
             Step::Restrict {
                 slot,
@@ -362,38 +365,52 @@ unsafe fn take(step: &Step, slots: &mut [RawFd]) -> Result<(), i32> {
                 restrict(root, libc::MOUNT_ATTR_RDONLY, false)
             }
             Step::Hide { path } => {
-                if libc::access(path.as_ptr(), libc::F_OK) != 0 {
+                if !is_there(path) {
                     return Ok(());
                 }
-                let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-                let null = c"/dev/null".as_ptr();
-                let tree = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, null, flags);
-                if tree == -1 {
-                    return Err(errno());
-                }
-                put(tree as RawFd, path)
+                put(copy_tree(c"/dev/null", false)?, path)
             }
             Step::Cover { path } => {
-                if libc::access(path.as_ptr(), libc::F_OK) != 0 {
+                if !is_there(path) {
                     return Ok(());
                 }
                 mount(c"tmpfs", path, READ_ONLY_TMPFS, c"mode=755,size=4k")
             }
             Step::Freeze { path } => {
-                if libc::access(path.as_ptr(), libc::F_OK) != 0 {
+                if !is_there(path) {
                     return Ok(());
                 }
-                let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-                let flags = flags | libc::AT_RECURSIVE as libc::c_uint;
-                let tree = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags);
-                if tree == -1 {
-                    return Err(errno());
-                }
-                restrict(tree as RawFd, libc::MOUNT_ATTR_RDONLY, true)?;
-                put(tree as RawFd, path)
+                let tree = copy_tree(path, true)?;
+                restrict(tree, libc::MOUNT_ATTR_RDONLY, true)?;
+                put(tree, path)
             }
         }
     }
+}
+
+/// Copies the mount at `path`, with those below it when `deep`, and opens the copy.
+///
+/// # Safety
+/// In the child only.
+unsafe fn copy_tree(path: &CStr, deep: bool) -> Result<RawFd, i32> {
+    let deep = if deep { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | deep as libc::c_uint;
+    // SAFETY: the path ends with NUL.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    if tree == -1 {
+        Err(errno())
+    } else {
+        Ok(tree as RawFd)
+    }
+}
+
+/// True when there is something at `path`.
+///
+/// # Safety
+/// In the child only.
+unsafe fn is_there(path: &CStr) -> bool {
+    // SAFETY: the path ends with NUL.
+    unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
 }
 
 unsafe fn write_file(path: &CStr, text: &CStr) -> Result<(), i32> {

@@ -1,9 +1,10 @@
 //! A task that sees little of its machine: namespaces, a file system of its own, fewer rights.
 //!
-//! Everything is built by one process, the namespaces' *init*, as one straight list of steps (`steps`), inside of
-//! its own mount namespace: whatever goes wrong, its exit undoes all of them, and so does any end of it, later.
-//! The task's processes enter what it holds. The init waits, reaps what is orphaned, and does nothing else.
-//! Rootless through a user namespace, in which the user is who they are outside.
+//! Everything is built by one process, the namespaces' *init*, as one straight list of steps
+//! (`steps`), inside of its own mount namespace: whatever goes wrong, its exit undoes all of them,
+//! and so does any end of it, later. The task's processes enter what it holds. The init waits,
+//! reaps what is orphaned, and does nothing else. Rootless through a user namespace, in which the
+//! user is who they are outside.
 
 mod init;
 mod rules;

@@ -1,4 +1,5 @@
-//! The second line: which paths a private task may use (landlock), and which of root's rights it keeps.
+//! The second line: which paths a private task may use (landlock), and which of root's rights it
+//! keeps.
 
 use std::{
     os::fd::OwnedFd,
@@ -65,8 +66,9 @@ pub fn landlock_abi() -> u32 {
     u32::try_from(version).unwrap_or(0)
 }
 
-/// Rules that let everything below `root` (the task's root, as we see it) be read and executed, and what is
-/// `writable` (in the task's view) be changed; nothing else. `None` where the kernel has no landlock.
+/// Rules that let everything below `root` (the task's root, as we see it) be read and executed, and
+/// what is `writable` (in the task's view) be changed; nothing else. `None` where the kernel has no
+/// landlock.
 ///
 /// # Errors
 /// When the kernel refuses a rule.

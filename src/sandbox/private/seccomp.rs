@@ -1,5 +1,6 @@
-//! The system calls that a private task does without: those that rule the machine, look into other processes, or
-//! have been the way out of many a sandbox. They are answered with EPERM, so programs can go on.
+//! The system calls that a private task does without: those that rule the machine, look into other
+//! processes, or have been the way out of many a sandbox. They are answered with EPERM, so programs
+//! can go on.
 
 use std::collections::BTreeMap;
 

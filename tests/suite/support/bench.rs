@@ -210,6 +210,12 @@ impl Known {
         Known { pid, start }
     }
 
+    /// As a record names it.
+    pub fn since(pid: impl ToString, start: impl ToString) -> Known {
+        let (pid, start) = (pid.to_string(), Some(start.to_string()));
+        Known { pid, start }
+    }
+
     /// True while it can still do something: a zombie that is not reaped cannot.
     pub fn lives(&self) -> bool {
         stat(&self.pid)

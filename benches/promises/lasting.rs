@@ -1,5 +1,5 @@
-//! A daemon that was restarted a hundred thousand times: how large its journal is, and how long a replay of it
-//! takes.
+//! A daemon that was restarted a hundred thousand times: how large its journal is, and how long a
+//! replay of it takes.
 
 use std::{fs, time::Instant};
 

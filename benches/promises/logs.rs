@@ -1,4 +1,4 @@
-//! Output in rotate mode, beside s6-log in the same run: MB/s, CPU of whoever reads, bytes lost.
+//! Output in rotate mode, beside s6-log in the same run: MB/s, CPU of the reader, bytes lost.
 
 use std::{
     fs::{self, File},
@@ -25,7 +25,7 @@ struct Sample {
     lost: i64,
 }
 
-/// Writes numbered lines, so many in one write, as soon as somebody writes to the fifo `go`.
+/// Writes numbered lines, so many in one write, as soon as the fifo `go` is written to.
 pub fn produce(arguments: &[String]) {
     let number = |index: usize| arguments[index].parse::<usize>().expect("a number");
     let (lines, batch) = (number(0), number(1));
@@ -38,7 +38,7 @@ pub fn produce(arguments: &[String]) {
             .try_clone_to_owned()
             .expect("an output"),
     );
-    // Only the numbers change: whoever writes must not be what is measured.
+    // Only the numbers change: the writer must not be what is measured.
     let mut line = [b'x'; WIDTH];
     line[..13].copy_from_slice(b"000000000000 ");
     line[WIDTH - 1] = b'\n';

@@ -1,7 +1,7 @@
 //! The promised numbers of SPECIFICATION.md, each beside its floor of the same run.
 //!
-//! `cargo bench` prints all of them; `cargo bench -- speed` or `-- cost` some. Nothing is asserted: a
-//! busy machine is no failure. Run it on an idle one.
+//! `cargo bench` prints all of them; `cargo bench -- speed` or `-- cost` some. Nothing is asserted:
+//! a busy machine is no failure. Run it on an idle one.
 
 mod bounds;
 mod build;
@@ -478,7 +478,7 @@ impl Tracer {
         Some(tracer)
     }
 
-    /// A file of our own instance: nobody else's tracing is touched.
+    /// A file of our own instance: no other tracing is touched.
     fn path(&self, name: &str) -> PathBuf {
         self.mount.path().join("instances/dewar-bench").join(name)
     }

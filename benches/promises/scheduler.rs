@@ -1,5 +1,5 @@
-//! The scheduler's core in simulation: 1 000, 10 000 and 100 000 tasks, ten on an agent; and the binary's
-//! restart with that many.
+//! The scheduler's core in simulation: 1 000, 10 000 and 100 000 tasks, ten on an agent; and the
+//! binary's restart with that many.
 
 use std::{
     collections::BTreeMap,
@@ -175,15 +175,15 @@ impl Bench {
         }
     }
 
-    /// The binary with this journal: milliseconds from its exec until it listens, everything replayed; of
-    /// reading the journal alone; and its memory then, MB.
+    /// The binary with this journal: milliseconds from its exec until it listens, everything
+    /// replayed; of reading the journal alone; and its memory then, MB.
     fn restart(&self, tasks: usize, facts: Vec<Fact>) -> (f64, f64, f64) {
         let root = self.path().join(format!("scheduler-{tasks}"));
         let (send, durable) = mpsc::channel();
         let tell = move |written| drop(send.send(written));
         let flapping = Settings::default().flapping;
         let path = directory(&root);
-        let locked = lock(&path, || panic!("nobody else is here")).expect("a lock");
+        let locked = lock(&path, || panic!("the lock is free")).expect("a lock");
         let (mut store, _) = locked
             .open(clock::now(), &flapping, tell)
             .expect("a journal");

@@ -168,9 +168,9 @@ fn a_compacted_journal_has_room_for_last_words() {
         .compact(Record::new(at, Kind::Snapshot(snapshot)))
         .unwrap();
     assert!(matches!(compacted, Compacted::Done), "{compacted:?}");
-    let before = std::fs::metadata(&path).unwrap().len();
+    let before = fs::metadata(&path).unwrap().len();
     journal.last_words(vec![start(runs)]).unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), before);
+    assert_eq!(fs::metadata(&path).unwrap().len(), before);
 }
 
 #[test]

@@ -338,7 +338,7 @@ fn a_file_without_a_room_and_a_room_without_files_are_found() {
     let mut files = CLEAN.to_vec();
     files.push(("src/http.rs", "pub struct Http;"));
     let document = DOCUMENT.replace("`main.rs`", "`main.rs`, `http.rs`");
-    let found = self::found(&files, &document, &NONE);
+    let found = found(&files, &document, &NONE);
     assert_one(&found, Rule::Names, &["src/http.rs", "no room"]);
     let document = DOCUMENT.replace("`pages/` (later)", "`pages/`");
     let found = self::found(CLEAN, &document, &NONE);
@@ -348,7 +348,7 @@ fn a_file_without_a_room_and_a_room_without_files_are_found() {
 #[test]
 fn a_table_that_cannot_be_read_is_found() {
     let without = DOCUMENT.replace("| room |", "| place |");
-    let found = self::found(CLEAN, &without, &NONE);
+    let found = found(CLEAN, &without, &NONE);
     assert!(found.iter().any(|(rule, _)| *rule == Rule::Tables));
     for (old, new) in [
         ("`engine/plan`, `mesos/*`", "whatever is improper"),

@@ -1,7 +1,7 @@
 //! What a path means: from the module that it is written in to the file that defines what it names.
 //!
-//! `use` declarations are followed through every re-export, so a room's `mod.rs` hides no file. Methods
-//! are not resolved: that needs types.
+//! `use` declarations are followed through every re-export, so a room's `mod.rs` hides no file.
+//! Methods are not resolved: that needs types.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -206,7 +206,8 @@ impl Names {
         if known.is_generated {
             return BTreeSet::from([Target::Generated]);
         }
-        // While a name's imports are followed it stands for what is declared only: `use agent::agent`.
+        // In `use agent::agent` the first name stands for what is declared: while a name's imports
+        // are followed, it does not stand for them.
         let is_new = seen.insert((module.clone(), name.to_owned()));
         let mut found = BTreeSet::new();
         let all = || scopes.iter().rev().chain([&known.scope]);

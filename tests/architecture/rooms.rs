@@ -266,8 +266,8 @@ impl Rooms {
     }
 }
 
-/// True for a path that reaches out of the process. A constant is only a number, and a module on the
-/// way to one does nothing by itself: paths that begin with its name are looked at in full.
+/// True for a path that reaches out of the process. A constant is only a number, and a module on
+/// the way to one does nothing by itself: paths that begin with its name are looked at in full.
 fn is_outside(path: &str) -> bool {
     let is_below = |path: &str, name: &str| {
         let rest = path.strip_prefix(name);

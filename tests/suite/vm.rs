@@ -1,5 +1,5 @@
-//! The limits' tests on cgroup v2, in a virtual machine that `./test` has made ready. Where it could not be had they
-//! say so loudly and do nothing else; DEWAR_VM=required makes that fail.
+//! The limits' tests on cgroup v2, in a virtual machine that `./test` has made ready. Where it
+//! could not be had they say so loudly and do nothing else; DEWAR_VM=required makes that fail.
 
 use std::{path::Path, process::Command};
 

@@ -225,8 +225,10 @@ fn watch(client: &Client, key: &str, mut progress: Progress) -> Outcome {
             return Ok(code);
         }
         let failure = match followed {
-            // The job was gone before the watch began.
+            // The job was gone before the watch began: the scheduler's last line, in its place.
             Ok(Followed::Unknown(_)) if progress.is_for_its_end() => {
+                let gone = json!({"key": key, "gone": true});
+                progress.line(gone.to_string().as_bytes())?;
                 progress.end();
                 return Ok(Code::Success);
             }

@@ -68,6 +68,7 @@ pub(super) fn is_supported() -> bool {
         const CODE: i32 = 42;
         // SAFETY: the child leaves at once and runs nothing else.
         let child = match unsafe { fork() }? {
+            // SAFETY: it leaves at once.
             ForkResult::Child => unsafe { libc::_exit(CODE) },
             ForkResult::Parent { child } => child,
         };

@@ -57,6 +57,7 @@ pub fn fork_root(runner: &'static RunnerKind) -> io::Result<ForkedRoot> {
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(ours);
+            #[expect(clippy::exit, reason = "a forked child ends here")]
             std::process::exit(i32::from(root_main(theirs, runner)));
         }
         ForkResult::Parent { child } => Ok(ForkedRoot {
@@ -200,7 +201,8 @@ fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStre
         Ok(ForkResult::Child) => {
             drop(fd_store);
             let code = exit_code(&keep(shared, header, client));
-            std::process::exit(i32::from(code))
+            #[expect(clippy::exit, reason = "a forked child ends here")]
+            std::process::exit(i32::from(code));
         }
         Ok(ForkResult::Parent { child }) => {
             drop((client, header));

@@ -54,6 +54,7 @@ pub(super) fn fork_runner(
         ForkResult::Child => {
             drop((ours, inherited));
             let code = (kind.main)(setup);
+            #[expect(clippy::exit, reason = "a forked child ends here")]
             std::process::exit(i32::from(code));
         }
         ForkResult::Parent { child } => {

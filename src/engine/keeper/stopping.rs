@@ -162,6 +162,7 @@ impl Keeper {
 /// successor, which has nothing open yet.
 pub(super) fn give_up(error: &std::io::Error) -> ! {
     tracing::error!("cannot look at our processes: {error}; giving up");
+    #[expect(clippy::exit, reason = "the root takes over")]
     std::process::exit(70);
 }
 

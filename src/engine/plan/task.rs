@@ -327,7 +327,7 @@ impl Plan {
                 let other = self.members[process].outlook();
                 let member = &mut self.members[dependent];
                 let mut is_skipped = false;
-                for need in member.needs.iter_mut() {
+                for need in &mut member.needs {
                     if need.process == process && !need.met {
                         need.met = other.satisfies(need.until);
                         is_skipped |= other.rules_out(need.until);

@@ -137,7 +137,7 @@ fn sandboxes(store: &Store, ids: &[String]) -> Result<Vec<(String, PathBuf)>, St
     for id in ids {
         match store.load(id) {
             Ok(Some(stored)) => {
-                found.push((id.clone(), real(PathBuf::from(stored.status.sandbox))))
+                found.push((id.clone(), real(PathBuf::from(stored.status.sandbox))));
             }
             Ok(None) => {}
             // It is in the result already: the search for candidates met the same error.

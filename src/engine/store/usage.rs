@@ -25,7 +25,7 @@ pub fn measure(status: &mut TaskStatus, how: Measure) {
     let mut live = status
         .processes
         .iter_mut()
-        .flat_map(|process| process.runs.last_mut());
+        .filter_map(|process| process.runs.last_mut());
     if !live.any(|run| lives(run)) {
         return;
     }

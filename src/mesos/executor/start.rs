@@ -58,6 +58,7 @@ fn steering() -> Option<Box<dyn Steering>> {
         Err(error) => {
             // The root could read it; without it the runner cannot reach the agent.
             tracing::error!("{error}");
+            #[expect(clippy::exit, reason = "the keeper starts another runner")]
             std::process::exit(70);
         }
     }

@@ -395,10 +395,7 @@ fn every_verb_has_help_with_examples_a_page_and_completions() {
     }
     // Shells can read what they are given.
     let script = bench.file("completions", &completions[0]);
-    let checked = std::process::Command::new("bash")
-        .arg("-n")
-        .arg(script)
-        .status();
+    let checked = Command::new("bash").arg("-n").arg(script).status();
     assert!(checked.expect("bash").success());
 }
 

@@ -127,7 +127,7 @@ fn a_line_a_process_with_state_and_last_words_and_nothing_hostile() {
         row(&screen, "waiter").contains("waits for server"),
         "{screen}"
     );
-    // What is for whoever watches is above the table, once.
+    // What a process prints for people is above the table, once.
     let above = screen.split("ACTIVE  ").next().expect("text");
     assert_eq!(above.matches("hostile").count(), 0, "{screen}");
     let title = terminal.tmux(&["display-message", "-p", "#{pane_title}"]);

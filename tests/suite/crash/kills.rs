@@ -107,7 +107,7 @@ fn check(bounds: Bounds, kill: Option<Kill>) -> Option<u64> {
             bench.task(&id(&bench)).unwrap_or_default()
         )
     };
-    // A client that was killed: whoever comes next sees the task to its end. When it was killed
+    // A client that was killed: the next one sees the task to its end. When it was killed
     // before anything began, the same command begins it.
     let code = match traced.code {
         Some(code) => code,

@@ -5,7 +5,7 @@ use std::{
     io::Write,
     net::Shutdown,
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::{fs::PermissionsExt, net::UnixStream},
     },
     path::Path,
@@ -16,7 +16,7 @@ use nix::sys::{
     socket::{SockType, getsockopt, sockopt},
 };
 
-use crate::support::{Bench, code, signal, wait_for};
+use crate::support::{Bench, code, descriptors::copy_of, signal, wait_for};
 
 /// Two processes, the second of which waits for the file `go`.
 const WAITS: &str = "
@@ -65,9 +65,6 @@ fn pair(bench: &Bench) -> (u64, u64) {
 
 /// The end of the link that `of` has, by the process that made both ends.
 fn link(of: u64, keeper: u64) -> UnixStream {
-    let pid = rustix::process::Pid::from_raw(of as i32).expect("a pid");
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty());
-    let pidfd = pidfd.expect("a pidfd");
     let is_link = |fd: &OwnedFd| {
         let is_stream = getsockopt(fd, sockopt::SockType) == Ok(SockType::Stream);
         let is_bound = nix::sys::socket::getpeername::<nix::sys::socket::UnixAddr>(fd.as_raw_fd());
@@ -77,14 +74,10 @@ fn link(of: u64, keeper: u64) -> UnixStream {
                 .is_ok_and(|peer| peer.pid() as u64 == keeper)
     };
     let entries = fs::read_dir(format!("/proc/{of}/fd")).expect("descriptors");
-    let numbers = entries.flatten().filter_map(|entry| {
-        let number: i32 = entry.file_name().to_str()?.parse().ok()?;
-        // SAFETY: takes two descriptors and a zero.
-        let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
-        // SAFETY: the kernel made it for us.
-        (copy >= 0).then(|| unsafe { OwnedFd::from_raw_fd(copy as i32) })
-    });
-    let mut links: Vec<OwnedFd> = numbers.filter(is_link).collect();
+    let copies = entries
+        .flatten()
+        .filter_map(|entry| copy_of(of, entry.file_name().to_str()?.parse().ok()?));
+    let mut links: Vec<OwnedFd> = copies.filter(is_link).collect();
     assert_eq!(links.len(), 1, "sockets of {of} that may be the link");
     UnixStream::from(links.remove(0))
 }

@@ -87,7 +87,7 @@ fn what_lives_and_what_a_person_named_stays() {
         mine.join("big").exists(),
         "a sandbox that was given is gone"
     );
-    // Whoever was killed leaves a task that is not over.
+    // A keeper that was killed leaves a task that is not over.
     let task = bench.task("live").expect("the task");
     for who in ["root_pid", "keeper_pid"] {
         let pid = task[who].as_u64().expect("a pid");
@@ -130,19 +130,19 @@ fn directories_that_may_not_be_written_to_go_too() {
     for directory in [closed.join("below"), closed] {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o500)).expect("chmod");
     }
-    // Root, but bound by the modes of files as everybody else is.
+    // Root, but bound by the modes of files as every user is.
     let gc = bench.dewar(&["gc", "--keep", "0"]);
-    let somebody = Command::new("setpriv")
+    let bound = Command::new("setpriv")
         .arg("--bounding-set=-dac_override,-dac_read_search")
         .arg(gc.get_program())
         .args(gc.get_args())
         .output()
         .expect("setpriv");
     assert_eq!(
-        code(&somebody),
+        code(&bound),
         0,
         "{}",
-        String::from_utf8_lossy(&somebody.stderr)
+        String::from_utf8_lossy(&bound.stderr)
     );
     assert!(ids(&bench).is_empty());
 }

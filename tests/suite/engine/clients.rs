@@ -1,4 +1,5 @@
 //! Clients that come, go, hurry, stall, or want the same thing at once.
+#![allow(unsafe_code)]
 
 use std::{
     fs,
@@ -21,14 +22,6 @@ fn connect(bench: &Bench, id: &str) -> UnixStream {
     UnixStream::connect(bench.root().join("tasks").join(id).join("socket")).expect("connect")
 }
 
-fn detach(bench: &Bench, id: &str, task: &str) {
-    let file = bench
-        .file(&format!("{id}.yaml"), task)
-        .display()
-        .to_string();
-    assert_eq!(code(&bench.run(&["run", &file, "--id", id, "--detach"])), 0);
-}
-
 fn descriptors(pid: u64) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("fds")
@@ -38,7 +31,7 @@ fn descriptors(pid: u64) -> usize {
 #[test]
 fn followers_that_leave_cost_nothing() {
     let bench = Bench::new();
-    detach(&bench, "t", SLEEPER);
+    bench.detach("t", SLEEPER);
     let runner = bench.task("t").expect("the task")["runner_pid"]
         .as_u64()
         .expect("a runner");
@@ -75,7 +68,7 @@ fn more_clients_than_descriptors_keep_nobody_out_for_long() {
 #[test]
 fn nonsense_is_answered_and_harms_nobody() {
     let bench = Bench::new();
-    detach(&bench, "t", SLEEPER);
+    bench.detach("t", SLEEPER);
     let mut client = connect(&bench, "t");
     client.write_all(b"{\"do\":\"dance\"}\n").expect("write");
     let mut line = String::new();
@@ -91,7 +84,7 @@ fn nonsense_is_answered_and_harms_nobody() {
 fn a_client_that_does_not_read_is_cut_off_and_the_task_goes_on() {
     let bench = Bench::new();
     let task = "processes: [{name: a, daemon: true, min_duration: 1ms, max_runs: 0, argv: ['true'], logger: {destination: none}}]";
-    detach(&bench, "t", task);
+    bench.detach("t", task);
     let mut client = connect(&bench, "t");
     client.write_all(b"{\"do\":\"follow\"}\n").expect("write");
     let runs = || bench.task("t")?["processes"][0]["totals"]["success"].as_u64();
@@ -110,7 +103,8 @@ fn ctrl_c_at_any_early_moment_leaves_no_task_behind() {
     for round in 0..25u64 {
         let id = format!("t{round}");
         let mut command = bench.dewar(&["run", &file, "--id", &id]);
-        // Whoever runs the tests in the background ignores it, and we would too until we listen for it.
+        // Tests in the background inherit that it is ignored, and the client would ignore it too
+        // until it listens for it.
         // SAFETY: one async-signal-safe call between fork and exec.
         unsafe {
             command.pre_exec(|| {

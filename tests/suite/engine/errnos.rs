@@ -1,5 +1,6 @@
-//! A system that says no: every system call of root, keeper and runner that may fail is made to fail, once or
-//! from then on. The task then ends clearly (or is LOST), nothing hangs, nothing is doubled, nothing is left.
+//! A system that says no: every system call of root, keeper and runner that may fail is made to
+//! fail, once or from then on. The task then ends clearly (or is LOST), nothing hangs, nothing is
+//! doubled, nothing is left.
 //!
 //! A sample runs by default; DEWAR_ERRNO=all tries every call (see CONTRIBUTING.md).
 
@@ -58,7 +59,7 @@ const WAITS: &[i64] = &[
 /// Calls a kind, a role and a way in the sample.
 const SAMPLE: u64 = 6;
 
-/// What a fault came to, for whoever reads the test's output.
+/// What a fault came to, for the test's output.
 type Outcomes = BTreeMap<i32, u64>;
 
 fn sweep(role: Role, calls: &'static [i64], errno: i32) {

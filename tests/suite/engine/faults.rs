@@ -223,7 +223,7 @@ fn many_that_want_to_take_up_a_task_at_once_make_one_keeper() {
                     .expect("dewar")
             })
             .collect();
-        wait_for("somebody to take it up", || {
+        wait_for("a client to take it up", || {
             let task = bench.task("t")?;
             // One that was killed may still be shown for a moment.
             let is_new = task["keeper_pid"].as_u64().is_some_and(|pid| pid != keeper);
@@ -233,7 +233,9 @@ fn many_that_want_to_take_up_a_task_at_once_make_one_keeper() {
         for client in &clients {
             signal(u64::from(client.id()), Signal::SIGKILL);
         }
-        clients.into_iter().for_each(|client| drop(finish(client)));
+        for client in clients {
+            finish(client);
+        }
     }
     assert_eq!(code(&bench.run(&["kill", "t"])), 0);
     let task = bench.task("t").expect("the task");

@@ -7,7 +7,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bench, code, finish, signal, wait_for};
+use crate::support::{Bench, code, finish, signal, stderr, wait_for};
 
 const ONE: &str = "processes: [{name: a, cmdline: echo hi}]";
 const SLOW: &str = "
@@ -16,10 +16,6 @@ processes:
   - {name: a, cmdline: 'echo start >> events; while [ ! -e go ]; do sleep 0.02; done; exit 5', max_failures: 0, max_runs: 1}
   - {name: b, cmdline: 'echo b >> events', final: true}
 ";
-
-fn stderr(output: &std::process::Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 #[test]
 fn corruption_is_named_with_its_offset_and_hides_no_other_task() {

@@ -166,7 +166,7 @@ fn same(found: &str, wanted: &str, about: &str) {
 
 #[test]
 fn killing_the_keeper_in_the_middle_of_output_loses_no_byte_and_doubles_none() {
-    // The process writes on, or ends while nobody reads.
+    // The process writes on, or ends while no keeper reads.
     for (lines, delays) in [(300_000u32, vec![20, 120]), (4_000, (0..24).collect())] {
         for delay in delays {
             let bench = Bench::new();
@@ -191,10 +191,10 @@ processes:
             });
             let keeper = bench.task("t").expect("the task")["keeper_pid"].as_u64();
             std::thread::sleep(std::time::Duration::from_millis(delay));
-            // It may be over already: then there is nobody to kill.
+            // It may be over already: then there is no keeper to kill.
             if let Some(keeper) = keeper {
                 let pid = nix::unistd::Pid::from_raw(keeper as i32);
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
             }
             assert_eq!(code(&finish(client)), 0);
             let wanted: String = (0..lines).map(|i| format!("line {i:08}\n")).collect();
@@ -211,7 +211,7 @@ processes:
     }
 }
 
-/// A daemon that a run left behind writes on into that run's log, whoever the keeper is.
+/// A daemon that a run left behind writes on into that run's log, after the keeper as before.
 #[test]
 fn output_of_an_ended_run_is_read_on_after_the_keepers_death() {
     let bench = Bench::new();
@@ -274,8 +274,8 @@ processes:
     }
 }
 
-/// Where all files are kept, no line may be missing, however late `tail` looks. Where old ones are deleted,
-/// `tail` may be too late on a busy machine; then it says so.
+/// Where all files are kept, no line may be missing, however late `tail` looks. Where old ones are
+/// deleted, `tail` may be too late on a busy machine; then it says so.
 #[test]
 fn tail_follows_through_rotation() {
     for backups in [1000, 3] {
@@ -343,7 +343,7 @@ processes:
     same(&String::from_utf8_lossy(&output.stdout), &wanted, "both");
 }
 
-/// A process that makes its own log as long as it likes keeps nobody waiting.
+/// A process that makes its own log as long as it likes keeps no other process waiting.
 #[test]
 fn a_log_that_is_all_hole_delays_nobody() {
     let bench = Bench::new();

@@ -1,39 +1,17 @@
-//! What a process may ask for beyond Thermos: back-off, time-outs, files of variables, stop signals; and what a
-//! person may ask for while it runs: restart, signal, explain, graph.
+//! What a process may ask for beyond Thermos: back-off, time-outs, files of variables, stop
+//! signals; and what a person may ask for while it runs: restart, signal, explain, graph.
 
-use std::{fs, process::Output};
+use std::fs;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Bench, Known, code, finish, signal, wait_for};
-
-fn start(bench: &Bench, task: &str) {
-    let file = bench.file("task.yaml", task).display().to_string();
-    let output = bench.run(&["run", &file, "--id", "t", "--detach"]);
-    assert_eq!(code(&output), 0, "{}", stderr(&output));
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn process(task: &Value, name: &str) -> Value {
-    let mut processes = task["processes"].as_array().expect("processes").iter();
-    processes
-        .find(|process| process["name"] == name)
-        .expect("the process")
-        .clone()
-}
+use crate::support::{Bench, Known, code, finish, process_of, signal, stderr, stdout, wait_for};
 
 /// Waits until the process is in this state, with so many runs.
 fn until(bench: &Bench, name: &str, state: &str, runs: usize) -> Value {
     wait_for(&format!("{name} to be {state}"), || {
-        let process = process(&bench.task("t")?, name);
+        let process = process_of(&bench.task("t")?, name);
         let is_it = process["state"] == state && process["runs"].as_array()?.len() >= runs;
         is_it.then_some(process)
     })
@@ -59,7 +37,7 @@ processes:
 ";
     let file = bench.file("task.yaml", task).display().to_string();
     assert_eq!(code(&bench.run(&["run", &file, "--id", "t"])), 0);
-    let process = process(&bench.task("t").expect("the task"), "flappy");
+    let process = process_of(&bench.task("t").expect("the task"), "flappy");
     let runs = process["runs"].as_array().expect("runs");
     let pauses: Vec<i64> = runs
         .windows(2)
@@ -76,8 +54,8 @@ processes:
 #[test]
 fn a_run_over_its_time_is_killed_with_its_tree_and_has_failed() {
     let bench = Bench::new();
-    start(
-        &bench,
+    bench.detach(
+"t",
         "
 max_failures: 0
 processes:
@@ -109,7 +87,7 @@ fn a_runner_that_died_ends_what_is_over_its_time() {
     let is_shown = [1, 8, 64].into_iter().any(|seconds| {
         let bench = Bench::new();
         let task = format!("processes: [{{name: slow, timeout: {seconds}s, cmdline: sleep 1000}}]");
-        start(&bench, &task);
+        bench.detach("t", &task);
         let task = wait_for("the run", || {
             let is_begun = |task: &Value| task["processes"][0]["runs"][0]["started_at"].is_string();
             bench.task("t").filter(is_begun)
@@ -121,7 +99,7 @@ fn a_runner_that_died_ends_what_is_over_its_time() {
         }
         let dead_at = jiff::Timestamp::now().as_microsecond();
         assert_eq!(code(&bench.run(&["wait", "t"])), 1);
-        let slow = process(&bench.task("t").expect("the task"), "slow");
+        let slow = process_of(&bench.task("t").expect("the task"), "slow");
         let reason = slow["runs"][0]["reason"].as_str().unwrap_or_default();
         assert!(reason.starts_with("timed out after "), "{slow:#}");
         assert_eq!(slow["runs"].as_array().map(Vec::len), Some(1));
@@ -167,15 +145,15 @@ processes:
         "mine|two words|from the second|own\nmine|two words|changed|own\n"
     );
     let task = bench.task("t").expect("the task");
-    let reason = |name: &str| process(&task, name)["runs"][0]["reason"].to_string();
+    let reason = |name: &str| process_of(&task, name)["runs"][0]["reason"].to_string();
     assert!(reason("missing").ends_with("nowhere.env: No such file or directory\""));
     assert!(reason("broken").ends_with("broken.env:2:1: expected NAME=VALUE\""));
     assert!(!bench.sandbox("t").join("never").exists());
-    let mode = |name: &str| process(&task, name)["runs"][0]["exit_code"].clone();
+    let mode = |name: &str| process_of(&task, name)["runs"][0]["exit_code"].clone();
     assert_eq!(mode("missing"), Value::Null);
 }
 
-/// Needs root: it becomes somebody else.
+/// Needs root: it becomes another user.
 #[test]
 fn a_user_gets_no_variables_from_a_file_that_they_could_not_read() {
     use std::os::unix::fs::PermissionsExt;
@@ -194,7 +172,7 @@ processes:
     let file = bench.file("task.yaml", task).display().to_string();
     assert_eq!(code(&bench.run(&["run", &file, "--id", "t"])), 0);
     let task = bench.task("t").expect("the task");
-    let reason = process(&task, "thief")["runs"][0]["reason"].to_string();
+    let reason = process_of(&task, "thief")["runs"][0]["reason"].to_string();
     assert!(reason.contains("Permission denied"), "{reason}");
     assert!(!bench.sandbox("t").join("stolen").exists());
     let got = fs::read_to_string(bench.sandbox("t").join("got")).expect("got");
@@ -221,7 +199,7 @@ processes:
         says("QUIT"),
         says("TERM")
     );
-    start(&bench, &task);
+    bench.detach("t", &task);
     let file = |name: &str| bench.sandbox("t").join(name);
     for name in ["a.ready", "b.ready", "c.ready"] {
         wait_for(name, || file(name).exists().then_some(()));
@@ -239,8 +217,8 @@ processes:
 #[test]
 fn a_restart_is_killed_and_forgiven_and_what_cannot_be_restarted_says_why() {
     let bench = Bench::new();
-    start(
-        &bench,
+    bench.detach(
+        "t",
         "
 max_failures: 0
 finalization_wait: 5s
@@ -287,8 +265,8 @@ processes:
         assert_eq!(stderr(&output), format!("error: {why}\n"));
     }
     let task = bench.task("t").expect("the task");
-    assert_eq!(process(&task, "server")["totals"]["killed"], 1);
-    assert_eq!(process(&task, "failed")["totals"]["failed"], 2);
+    assert_eq!(process_of(&task, "server")["totals"]["killed"], 1);
+    assert_eq!(process_of(&task, "failed")["totals"]["failed"], 2);
     assert_eq!(code(&bench.run(&["kill", "t"])), 0);
     let over = bench.run(&["restart", "t", "server"]);
     assert_eq!(code(&over), 1);
@@ -298,8 +276,8 @@ processes:
 #[test]
 fn a_stubborn_process_is_killed_for_a_restart_when_its_patience_is_over() {
     let bench = Bench::new();
-    start(
-        &bench,
+    bench.detach(
+"t",
         "processes: [{name: deaf, stop_timeout: 300ms, cmdline: 'trap \"\" TERM; touch deaf; while :; do sleep 0.05; done'}]",
     );
     let deaf = bench.sandbox("t").join("deaf");
@@ -316,8 +294,8 @@ fn a_stubborn_process_is_killed_for_a_restart_when_its_patience_is_over() {
 fn a_restart_survives_the_death_of_runner_and_keeper() {
     for victim in ["runner_pid", "keeper_pid"] {
         let bench = Bench::new();
-        start(
-            &bench,
+        bench.detach(
+"t",
             "processes: [{name: deaf, stop_timeout: 500ms, cmdline: 'trap \"\" TERM; echo >> runs; while :; do sleep 0.05; done'}]",
         );
         let runs = bench.sandbox("t").join("runs");
@@ -343,8 +321,8 @@ fn a_restart_survives_the_death_of_runner_and_keeper() {
 #[test]
 fn signals_reach_the_process_and_are_remembered() {
     let bench = Bench::new();
-    start(
-        &bench,
+    bench.detach(
+"t",
         "
 processes:
   - {name: listens, cmdline: 'trap \"echo hup >> heard\" HUP; touch ready; while :; do sleep 0.01; done'}
@@ -363,7 +341,7 @@ processes:
         fs::read_to_string(sandbox.join("heard")).ok()
     });
     let task = bench.task("t").expect("the task");
-    assert_eq!(process(&task, "listens")["state"], "RUNNING");
+    assert_eq!(process_of(&task, "listens")["state"], "RUNNING");
     assert!(task["notices"].to_string().contains("SIGHUP requested"));
     let output = bench.run(&["signal", "t", "done", "HUP"]);
     assert_eq!(
@@ -378,8 +356,8 @@ processes:
 #[test]
 fn a_stop_names_who_blocks_it() {
     let bench = Bench::new();
-    start(
-        &bench,
+    bench.detach(
+        "t",
         "
 finalization_wait: 3s
 processes:
@@ -413,8 +391,8 @@ processes:
 fn explain_says_why_each_process_is_in_its_state() {
     let bench = Bench::new();
     bench.file("empty.env", "");
-    start(
-        &bench,
+    bench.detach(
+        "t",
         "
 max_failures: 0
 max_concurrency: 2

@@ -24,21 +24,6 @@ fn states(task: &Value) -> Vec<&str> {
         .collect()
 }
 
-fn detach(bench: &Bench, id: &str, task: &str) {
-    let file = bench
-        .file(&format!("{id}.yaml"), task)
-        .display()
-        .to_string();
-    let output = bench.run(&["run", &file, "--id", id, "--detach"]);
-    assert_eq!(
-        code(&output),
-        0,
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), id);
-}
-
 const ESCAPING: &str = "
 finalization_wait: 2s
 processes:
@@ -53,7 +38,7 @@ processes:
 #[test]
 fn what_called_setsid_or_ignores_sigterm_is_gone_when_the_task_is_over() {
     let bench = Bench::new();
-    detach(&bench, "escape", ESCAPING);
+    bench.detach("escape", ESCAPING);
     let pids: Vec<Known> = ["main", "escaped", "twice"]
         .iter()
         .map(|name| pid_in(&bench, "escape", name))
@@ -72,7 +57,7 @@ fn what_called_setsid_or_ignores_sigterm_is_gone_when_the_task_is_over() {
 #[test]
 fn killing_at_once_also_ends_what_escaped_and_what_is_stopped() {
     let bench = Bench::new();
-    detach(&bench, "now", ESCAPING);
+    bench.detach("now", ESCAPING);
     let pids: Vec<Known> = ["main", "escaped", "twice"]
         .iter()
         .map(|name| pid_in(&bench, "now", name))
@@ -95,7 +80,7 @@ processes:
     cmdline: 'echo ready > ready; while [ ! -e go ]; do sleep 0.02; done'
 constraints: [{order: [first, second]}]
 ";
-    detach(&bench, "session", task);
+    bench.detach("session", task);
     pid_in(&bench, "session", "ready");
     let inside = pid_in(&bench, "session", "inside");
     let outside = pid_in(&bench, "session", "outside");
@@ -126,7 +111,7 @@ processes:
       setsid bash hop.sh 0 &
       exec sleep 1000
 ";
-    detach(&bench, "hop", task);
+    bench.detach("hop", task);
     pid_in(&bench, "hop", "hop");
     assert_eq!(code(&bench.run(&["kill", "hop", "--now"])), 0);
     assert_eq!(living_in(&bench.sandbox("hop")), [] as [u64; 0]);
@@ -143,7 +128,7 @@ processes:
     cmdline: 'trap \"\" TERM; echo $$ > pid; while :; do sleep 0.05; done'
   - {name: last, final: true, cmdline: 'echo done > done'}
 ";
-    detach(&bench, "stubborn", task);
+    bench.detach("stubborn", task);
     pid_in(&bench, "stubborn", "pid");
     assert_eq!(code(&bench.run(&["kill", "stubborn"])), 0);
     let task = bench.task("stubborn").expect("the task");
@@ -208,8 +193,7 @@ fn a_client_that_is_killed_kills_nothing_and_attach_finds_the_task() {
 #[test]
 fn root_keeper_and_runner_ignore_sigterm_and_sighup() {
     let bench = Bench::new();
-    detach(
-        &bench,
+    bench.detach(
         "t",
         "processes: [{name: a, cmdline: 'while [ ! -e go ]; do sleep 0.02; done'}]",
     );
@@ -235,7 +219,7 @@ fn root_keeper_and_runner_ignore_sigterm_and_sighup() {
 fn two_that_take_up_the_same_task_double_nothing() {
     let bench = Bench::new();
     let task = "processes: [{name: a, min_duration: 0, cmdline: 'echo start >> events; while [ ! -e go ]; do sleep 0.02; done; exit 0'}]";
-    detach(&bench, "t", task);
+    bench.detach("t", task);
     wait_for("the start", || {
         bench.sandbox("t").join("events").exists().then_some(())
     });
@@ -277,8 +261,7 @@ fn two_that_take_up_the_same_task_double_nothing() {
 #[test]
 fn a_pid_that_was_reused_is_not_signalled() {
     let bench = Bench::new();
-    detach(
-        &bench,
+    bench.detach(
         "t",
         "processes: [{name: a, min_duration: 60s, cmdline: 'echo $$ > pid; exec sleep 1000'}]",
     );
@@ -292,7 +275,7 @@ fn a_pid_that_was_reused_is_not_signalled() {
         &["root_pid", "keeper_pid"].map(|who| before[who].as_u64().expect("a pid")),
     );
     signal(pid.parse().expect("a pid"), Signal::SIGKILL);
-    // Somebody else gets the very same pid. Needs root.
+    // Another process gets the very same pid. Needs root.
     wait_for("the pid to be free", || {
         (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
     });

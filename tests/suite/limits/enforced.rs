@@ -1,5 +1,6 @@
-//! Limits that the kernel enforces. They need root and cgroups; on a machine with cgroup v1 the same tests run on v2
-//! in a small virtual machine (`vm.rs`), so nothing here is left out where something is missing.
+//! Limits that the kernel enforces. They need root and cgroups; on a machine with cgroup v1 the
+//! same tests run on v2 in a small virtual machine (`vm.rs`), so nothing here is left out where
+//! something is missing.
 //!
 //! In every test an innocent sibling runs beside the culprit: it must not notice anything.
 
@@ -7,8 +8,8 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use super::trial::{INNOCENT, Trial, is_v2, process_of};
-use crate::support::{Known, code, finish, kill_at_once, wait_for};
+use super::trial::{INNOCENT, Trial, is_v2};
+use crate::support::{Known, code, finish, kill_at_once, process_of, wait_for};
 
 #[test]
 fn enforced_memory_ends_the_one_that_takes_too_much() {
@@ -90,7 +91,7 @@ fn enforced_pids_also_of_what_left_its_session() {
         let text = fs::read_to_string(path).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     };
-    let pids = wait_for("everybody", || {
+    let pids = wait_for("all pids", || {
         Some(members()).filter(|found| found.len() >= 7)
     });
     let known: Vec<Known> = pids.iter().map(|pid| Known::new(pid)).collect();

@@ -1,5 +1,5 @@
-//! Where a task's groups are made: in a group of our own, in a delegated one, in a scope of systemd's. They need cgroup v2,
-//! so most of them run in the virtual machine only.
+//! Where a task's groups are made: in a group of our own, in a delegated one, in a scope of
+//! systemd's. They need cgroup v2, so most of them run in the virtual machine only.
 
 use std::{
     fs,
@@ -10,12 +10,12 @@ use std::{
 
 use serde_json::Value;
 
-use super::trial::{Trial, process_of};
+use super::trial::Trial;
 use crate::support::{
-    Bench, Known, cgroups::put, code, finish, kill_at_once, systemd::Systemd, wait_for,
+    Bench, Known, cgroups::put, code, finish, kill_at_once, process_of, systemd::Systemd, wait_for,
 };
 
-/// A group of cgroup v2 that is nobody else's; removed with all that is in it.
+/// A group of cgroup v2 that only one test uses; removed with all that is in it.
 struct Box2(PathBuf);
 
 impl Box2 {
@@ -34,7 +34,7 @@ impl Box2 {
         Box2(path)
     }
 
-    /// Runs dewar in the box, with a neighbour there or not, as root or as somebody else.
+    /// Runs dewar in the box, with a neighbour there or not, as root or as another user.
     fn run(&self, trial: &Trial, task: &str, neighbour: bool, uid: u32) -> Output {
         self.run_with(trial, task, neighbour, uid, &[])
     }
@@ -184,7 +184,7 @@ fn enforced_in_a_scope_that_systemd_is_asked_for() {
     wait_for("the scope's end", || (!scope.exists()).then_some(()));
 }
 
-/// Whoever takes a task up gets a scope too: that of the dead ended with them.
+/// The root that takes a task up gets a scope too: that of its predecessor ended with it.
 #[test]
 #[ignore = "cgroup v2 only: runs in the virtual machine"]
 fn enforced_in_another_scope_after_everybody_died() {
@@ -291,7 +291,7 @@ fn enforced_for_namesakes_without_a_mix_up() {
         let status = first.status();
         (process_of(&status, "a")["state"] == "RUNNING").then_some(status)
     });
-    // Root, keeper and run die together: nobody looks after the group any more.
+    // Root, keeper and run die together: no process looks after the group any more.
     let run = process_of(&status, "a")["runs"][0]["pid"].as_u64();
     let all = [
         status["root_pid"].as_u64(),
@@ -308,7 +308,7 @@ fn enforced_for_namesakes_without_a_mix_up() {
     let pid = wait_for("the other", || second.last_run("a")["pid"].as_u64());
     let other = Known::new(&pid.to_string());
     assert_eq!(code(&first.bench.run(&["kill", &first.id, "--now"])), 0);
-    assert!(other.lives(), "it was somebody else's");
+    assert!(other.lives(), "it was the other task's");
     assert_eq!(second.last_run("a")["run"], 0);
     assert_eq!(code(&second.bench.run(&["kill", &second.id, "--now"])), 0);
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Bench, code, wait_for};
+use crate::support::{Bench, code, process_of, wait_for};
 
 /// A sibling that has limits of its own, does a little of everything, and ends well.
 pub const INNOCENT: &str = r#"
@@ -50,7 +50,8 @@ impl Trial {
     pub fn run(&self, task: &str, flags: &[&str]) -> i32 {
         self.start(task, flags);
         let code = code(&self.bench.run(&["wait", &self.id]));
-        // A `wait` that comes last reads of the end, which is on disk a moment before the groups go.
+        // A `wait` that comes last reads of the end, which is on disk a moment before the groups
+        // go.
         wait_for("the groups' end", || self.groups().is_empty().then_some(()));
         self.leaves_nothing();
         code
@@ -106,12 +107,6 @@ impl Trial {
         assert_eq!(usage["pids_refused"], 0, "{usage:#}");
         assert_eq!(usage["throttled_seconds"], 0.0, "{usage:#}");
     }
-}
-
-pub fn process_of(status: &Value, name: &str) -> Value {
-    let processes = status["processes"].as_array().expect("processes");
-    let process = processes.iter().find(|process| process["name"] == name);
-    process.expect("the process").clone()
 }
 
 /// The groups whose names begin so.

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::{
     mesos::real::{Real, is_there},
     mesos::stage::{Fake, Setting, Spec, Stage, file, last, states, status, task, wait_state},
-    support::{Known, signal, wait_for},
+    support::{Known, descriptors::copy_of, signal, wait_for},
 };
 
 const SLEEPS: &str = "
@@ -224,7 +224,9 @@ pub fn stream_dropped(stage: &mut dyn Stage) {
             let streams = sockets(runner);
             (!streams.is_empty()).then_some(streams)
         });
-        before.iter().for_each(|fd| cut(runner, *fd));
+        for fd in &before {
+            cut(runner, *fd);
+        }
         assert!(process.lives());
     }
     wait_for("the kill", || {
@@ -262,15 +264,7 @@ fn sockets(pid: u64) -> Vec<i32> {
 
 /// Shuts a connection of another process down, as a network that breaks does.
 fn cut(pid: u64, fd: i32) {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-    let pid = rustix::process::Pid::from_raw(pid as i32).expect("a pid");
-    let flags = rustix::process::PidfdFlags::empty();
-    let pidfd = rustix::process::pidfd_open(pid, flags).expect("a pidfd");
-    // SAFETY: takes two descriptors and a zero.
-    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
-    if copy >= 0 {
-        // SAFETY: the kernel made it for us.
-        let copy = unsafe { OwnedFd::from_raw_fd(copy as i32) };
+    if let Some(copy) = copy_of(pid, fd) {
         let stream = std::net::TcpStream::from(copy);
         // It may be closed by now.
         let _ = stream.shutdown(std::net::Shutdown::Both);

@@ -182,14 +182,14 @@ fn check(stage: &Fake, id: &str, ends: &[&str]) {
     }
 }
 
-/// The pid may be somebody else's by now.
+/// The pid may be another process' by now.
 fn is_in(stage: &Fake, pid: &str) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let sandbox = stage.sandbox().display().to_string();
     String::from_utf8_lossy(&environment).contains(&sandbox)
 }
 
-/// SIGKILL, once there is somebody to strike.
+/// SIGKILL, once that process is there.
 fn strike(stage: &Fake, who: &str) {
     let task = IDS.iter().find_map(|id| stage.bench().task(id));
     if let Some(pid) = task.and_then(|task| task[who].as_u64()) {

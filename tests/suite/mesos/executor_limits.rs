@@ -1,5 +1,5 @@
-//! The executor in a container with limits of its own: our groups nest below the container's, and end with it. Needs
-//! root, cgroup v1 (Mesos 1.11 knows no other) and a real Mesos.
+//! The executor in a container with limits of its own: our groups nest below the container's, and
+//! end with it. Needs root, cgroup v1 (Mesos 1.11 knows no other) and a real Mesos.
 
 use std::{fs, path::Path};
 
@@ -104,7 +104,7 @@ fn a_container_that_is_destroyed_takes_its_groups_along() {
     wait_state(&stage, "destroyed", "RUNNING");
     let seen = status(&stage, "destroyed");
     let groups = seen["cgroups"].as_array().expect("groups").clone();
-    // The agent kills everything in the container at once: nobody of ours is left to tidy up.
+    // The agent kills everything in the container at once: no keeper is left to tidy up.
     stage.end_agent(Signal::SIGUSR1);
     wait_for("the executor to be gone", || {
         stage.is_executor_gone().then_some(())
@@ -114,7 +114,8 @@ fn a_container_that_is_destroyed_takes_its_groups_along() {
         groups.any(|group| group.contains(name) && Path::new(group).exists())
     };
     assert!(!is_left("/memory/"), "it was below the container's");
-    // Where the container had no group of its own, the next one who makes groups there removes what is left.
+    // Where the container had no group of its own, the next one who makes groups there removes what
+    // is left.
     let task = "processes: [{name: a, resources: {pids: 20}, cmdline: 'true'}]";
     let file = stage.bench().file("next.yaml", task).display().to_string();
     assert_eq!(code(&stage.bench().run(&["run", &file, "--id", "next"])), 0);

@@ -1,7 +1,8 @@
 //! A real Mesos 1.11.0 on loopback: master, agent, and a small scheduler of the v1 API.
 //!
-//! `tests/mesos/install.py` (which `./test` runs) puts it under target/mesos. Where it cannot be had,
-//! the tests that want it say so loudly and do nothing else; DEWAR_MESOS=required makes that fail.
+//! `tests/mesos/install.py` (which `./test` runs) puts it under target/mesos. Where it cannot be
+//! had, the tests that want it say so loudly and do nothing else; DEWAR_MESOS=required makes that
+//! fail.
 
 use std::{
     collections::BTreeMap,
@@ -399,7 +400,7 @@ fn remove_groups(group: &Path) {
         }
     }
     if group.exists() {
-        // One that is still in use is found by whoever counts what is left.
+        // One that is still in use is found when what is left is counted.
         let _ = fs::remove_dir(group);
     }
 }

@@ -1,5 +1,7 @@
-//! Private tasks: every way out is tried from inside and refused; and again with the protection switched off that
-//! refuses it, where it must succeed: a test that cannot fail proves nothing. They need root.
+//! Private tasks: every way out is tried from inside and refused; and again with the protection
+//! switched off that refuses it, where it must succeed: a test that cannot fail proves nothing.
+//! They need root.
+#![allow(unsafe_code)]
 
 use std::{
     fs,
@@ -15,7 +17,7 @@ use serde_json::Value;
 
 use crate::support::{Bench, code, wait_for};
 
-/// Somebody who is none of the task's business.
+/// A process of another user, outside of the task.
 struct Foreigner(Child);
 
 impl Foreigner {
@@ -48,7 +50,7 @@ struct Cell {
 impl Cell {
     fn new() -> Cell {
         let bench = Bench::new();
-        // Whoever is somebody else must be able to walk here, so that nothing else refuses them.
+        // Another user must be able to walk here, so that nothing else refuses it.
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(bench.path(), open).expect("chmod");
         let sandbox = bench.path().join("sandbox");
@@ -62,7 +64,8 @@ impl Cell {
         }
     }
 
-    /// Runs `script` in a private task that does without these protections; true when it got what it wanted.
+    /// Runs `script` in a private task that does without these protections; true when it got what
+    /// it wanted.
     fn escapes(&self, script: &str, user: Option<&str>, without: &[&str]) -> bool {
         let script = script
             .replace("OUTSIDE", &self.bench.path().display().to_string())
@@ -114,7 +117,8 @@ fn files_outside_cannot_be_read_or_written() {
     let cell = Cell::new();
     let off = &["mounts", "landlock"];
     cell.refuses("read", "grep -q secret OUTSIDE/secret", off);
-    // In its own /tmp it may write wherever it likes: whether something was written is seen from outside.
+    // In its own /tmp it may write wherever it likes: whether something was written is seen from
+    // outside.
     let written = cell.bench.path().join("written");
     cell.escapes("echo x > OUTSIDE/written", None, &[]);
     assert!(!written.exists());
@@ -225,7 +229,8 @@ fn call(arguments: &str) -> String {
     )
 }
 
-/// Between fork and exec a child has the keeper's memory and the machine's view: no fellow may look into it.
+/// Between fork and exec a child has the keeper's memory and the machine's view: no fellow may look
+/// into it.
 #[test]
 fn nobody_looks_into_a_child_that_is_being_launched() {
     let cell = Cell::new();
@@ -434,7 +439,8 @@ fn the_end_of_the_init_kills_the_runs_and_they_run_again() {
     assert_eq!(states, ["KILLED", "SUCCESS"]);
 }
 
-/// A record that cannot be kept: the task is LOST, everything dies, and our own leave, namespaces or not.
+/// A record that cannot be kept: the task is LOST, everything dies, and our own leave, namespaces
+/// or not.
 #[test]
 fn a_private_task_whose_journal_fails_is_lost_and_leaves() {
     let bench = Bench::new();

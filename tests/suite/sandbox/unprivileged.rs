@@ -1,5 +1,6 @@
-//! Without root: what a user namespace and the kernel's own limits give is enforced, everything else refused or told,
-//! as the task asks. Started by root (CI is), run as uid 65534, who owns nothing.
+//! Without root: what a user namespace and the kernel's own limits give is enforced, everything
+//! else refused or told, as the task asks. Started by root (CI is), run as uid 65534, who owns
+//! nothing.
 
 use std::{
     fs,
@@ -76,7 +77,7 @@ fn a_private_task_is_private_without_root() {
     let home = Home::new();
     home.bench.file("secret", "secret");
     let outside = home.bench.path().display();
-    // Ourselves: whoever tests is none of its business.
+    // The test itself: no task may look into it.
     let (foreign, foreign_name) = (std::process::id(), "suite");
     let task = format!(
         "isolation: private

@@ -85,8 +85,8 @@ fn scheduler_pid(bench: &Bench) -> Option<u64> {
     })
 }
 
-/// Kills the scheduler before its N-th system call, while a job of three is created; another one makes it
-/// come true. Returns how many system calls there were, when that is fewer.
+/// Kills the scheduler before its N-th system call, while a job of three is created; another one
+/// makes it come true. Returns how many system calls there were, when that is fewer.
 fn killed_before(call: u64) -> Option<u64> {
     let mut cluster = Cluster {
         bench: Bench::new(),
@@ -156,18 +156,18 @@ fn a_journal_that_cannot_be_written_ends_the_scheduler_and_nothing_else() {
         .stderr(fs::File::create(&log).expect("a file"));
     let fault = TracedFault {
         role: Role::Client,
-        calls: &[nix::libc::SYS_fdatasync],
+        calls: &[libc::SYS_fdatasync],
         // The first one is the replay's own.
         from: 2,
         persists: true,
-        errno: nix::libc::EIO,
+        errno: libc::EIO,
     };
     let traced = std::thread::spawn(move || trace_fault(command, fault));
     let file = cluster.file("more.yaml", &job(4).replace("name: web", "name: more"));
     let output = wait_for("the answer", || {
         let output = cluster.dewar(&["job", "create", &file, "--detach"]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        // Until it listens there is nobody.
+        // Until it listens there is no scheduler.
         (!said.contains("no scheduler at") || traced.is_finished()).then_some(output)
     });
     assert_eq!(
@@ -180,7 +180,8 @@ fn a_journal_that_cannot_be_written_ends_the_scheduler_and_nothing_else() {
     let said = fs::read_to_string(log).expect("the log");
     assert!(said.contains("the journal cannot be written"), "{said}");
     cluster.start();
-    // What was written and not synced may be there or not: whoever asked knows that it is not known.
+    // What was written and not synced may be there or not: the client was told that this is
+    // not known.
     cluster.dewar(&["job", "kill", "www/prod/more"]);
     cluster.is_settled(KEY, 3);
     cluster.has_exactly(KEY, 3);

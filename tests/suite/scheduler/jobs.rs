@@ -163,7 +163,7 @@ fn a_client_sees_every_step_and_programs_too() {
 fn a_client_does_not_take_silence_for_success() {
     let mut cluster = Cluster::new(options());
     cluster.create(&job(2));
-    // The kills get lost, so the job is there until somebody repeats them.
+    // The kills get lost, so the job is there until the scheduler repeats them.
     cluster.master.inflict(Fault::LoseKills(u32::MAX));
     let kill = cluster
         .bench

@@ -1,5 +1,5 @@
-//! What a master does to its scheduler: news and calls are lost, doubled, late or refused, streams break, and agents come
-//! back.
+//! What a master does to its scheduler: news and calls are lost, doubled, late or refused, streams
+//! break, and agents come back.
 
 use std::time::Duration;
 

@@ -341,7 +341,8 @@ fn twenty_instances_outlive_everybody() {
     cluster.has_exactly(&key, 20);
     assert_eq!(cluster.task_ids(&key), ids, "nothing was launched anew");
 
-    // An agent that is away for too long: its instances run elsewhere, and it comes back to be told so.
+    // An agent that is away for too long: its instances run elsewhere, and it comes back to be told
+    // so.
     if let Some(mut agent) = cluster.agents[1].take() {
         agent.end(Signal::SIGKILL);
     }

@@ -1,11 +1,15 @@
 //! What the scheduler is asked for over its socket and its port, and what it refuses.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixListener,
+};
 
 use serde_json::Value;
 
 use super::cluster::{Cluster, KEY, answer, ask, job, options};
-use crate::support::{code, wait_for};
+use crate::support::{Bench, code, finish, stderr, stdout, wait_for};
 
 #[test]
 fn mistakes_are_refused_with_their_place() {
@@ -243,4 +247,51 @@ fn what_makes_no_sense_is_refused_before_it_does_harm() {
     ]);
     assert_eq!(code(&output), 1);
     assert_eq!(fs::read_to_string(&precious).expect("a file"), "keep");
+}
+
+/// A scheduler that answers each request, in turn, with one of these.
+fn answering(listener: UnixListener, answers: Vec<(u16, Value)>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        for (status, body) in answers {
+            let (stream, _) = listener.accept().expect("a client");
+            let mut reader = BufReader::new(stream);
+            let mut line = String::new();
+            let mut length = 0;
+            while reader.read_line(&mut line).expect("a head") > 2 {
+                let lower = line.to_ascii_lowercase();
+                if let Some(text) = lower.strip_prefix("content-length:") {
+                    length = text.trim().parse().expect("a length");
+                }
+                line.clear();
+            }
+            let mut sent = vec![0; length];
+            std::io::Read::read_exact(&mut reader, &mut sent).expect("a body");
+            let body = body.to_string();
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}", body.len());
+            let mut stream = reader.into_inner();
+            write!(stream, "{head}\r\n\r\n{body}").expect("an answer");
+        }
+    })
+}
+
+/// On a busy machine the job may be gone before its client watches it.
+#[test]
+fn a_job_that_is_gone_before_it_is_watched_is_said_to_be_gone() {
+    for (format, wanted) in [
+        ("text", "www/prod/web: 3 instances to end\nit is gone\n"),
+        ("json", "{\"gone\":true,\"key\":\"www/prod/web\"}\n"),
+    ] {
+        let bench = Bench::new();
+        let socket = bench.path().join("socket");
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let begun = serde_json::json!({"key": KEY, "message": "3 instances to end"});
+        let unknown = serde_json::json!({"error": "there is no job www/prod/web"});
+        let answers = answering(listener, vec![(200, begun), (404, unknown)]);
+        let at = socket.display().to_string();
+        let words = ["job", "--scheduler", &at, "kill", KEY, "--format", format];
+        let output = finish(bench.dewar(&words).spawn().expect("dewar"));
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert_eq!(stdout(&output), wanted);
+        answers.join().expect("both requests");
+    }
 }

@@ -39,7 +39,7 @@ impl Bench {
     /// Writes a file and returns its path.
     pub fn file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path().join(name);
-        std::fs::write(&path, content).expect("a file");
+        fs::write(&path, content).expect("a file");
         path
     }
 
@@ -67,6 +67,14 @@ impl Bench {
     pub fn run(&self, arguments: &[&str]) -> Output {
         let child = self.dewar(arguments).spawn().expect("dewar starts");
         finish(child)
+    }
+
+    /// Begins a task of this text, without following it.
+    pub fn detach(&self, id: &str, task: &str) {
+        let file = self.file(&format!("{id}.yaml"), task).display().to_string();
+        let output = self.run(&["run", &file, "--id", id, "--detach"]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        assert_eq!(stdout(&output).trim(), id);
     }
 
     /// The task's object of `status --format json`.
@@ -165,16 +173,17 @@ pub fn signal(pid: u64, signal: nix::sys::signal::Signal) {
 pub fn living_in(sandbox: &Path) -> Vec<u64> {
     let home = format!("HOME={}", sandbox.display());
     let is_theirs = |pid: &u64| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut variables = environment.split(|byte| *byte == 0);
         variables.any(|variable| variable == home.as_bytes())
     };
-    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(is_theirs).collect()
 }
 
-/// Kills several as if in one instant: none of them sees another one's end, however busy the machine is.
+/// Kills several as if in one instant: none of them sees another one's end, however busy the
+/// machine is.
 pub fn kill_at_once(pids: &[u64]) {
     for one in [
         nix::sys::signal::Signal::SIGSTOP,
@@ -187,7 +196,7 @@ pub fn kill_at_once(pids: &[u64]) {
 }
 
 /// A process that the test got to know while it lived: its pid and its start time. Another test
-/// rewinds the kernel's pid counter, so a pid alone may soon be somebody else's.
+/// rewinds the kernel's pid counter, so a pid alone may soon be another process'.
 #[derive(Debug)]
 pub struct Known {
     pub pid: String,
@@ -201,7 +210,13 @@ impl Known {
         Known { pid, start }
     }
 
-    /// True while it can still do something: a zombie that nobody reaps cannot.
+    /// As a record names it.
+    pub fn since(pid: impl ToString, start: impl ToString) -> Known {
+        let (pid, start) = (pid.to_string(), Some(start.to_string()));
+        Known { pid, start }
+    }
+
+    /// True while it can still do something: a zombie that is not reaped cannot.
     pub fn lives(&self) -> bool {
         stat(&self.pid)
             .is_some_and(|(state, start)| state != "Z" && state != "X" && Some(start) == self.start)
@@ -219,13 +234,27 @@ fn stat(pid: &str) -> Option<(String, String)> {
 
 /// The code of a process that exited.
 pub fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| {
-        panic!(
-            "ended by a signal: {:?}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        )
-    })
+    output
+        .status
+        .code()
+        .unwrap_or_else(|| panic!("ended by a signal: {:?}\n{}", output.status, stderr(output)))
+}
+
+/// What a program wrote to its standard output.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a program wrote to its standard error.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A process of a task's status.
+pub fn process_of(status: &Value, name: &str) -> Value {
+    let processes = status["processes"].as_array().expect("processes");
+    let process = processes.iter().find(|process| process["name"] == name);
+    process.expect("the process").clone()
 }
 
 /// A small tmpfs (mounting needs root); unmounted on drop.

@@ -1,4 +1,5 @@
 //! Groups of cgroup v2 that a test makes for itself.
+#![allow(unsafe_code)]
 
 use std::{
     fs::{self, File},
@@ -9,7 +10,7 @@ use std::{
 
 use super::wait_for;
 
-/// Lets a program begin in a group of cgroup v2, as somebody.
+/// Lets a program begin in a group of cgroup v2, as this user.
 pub fn put(command: &mut Command, group: &Path, uid: u32) {
     let door = File::options()
         .write(true)
@@ -27,7 +28,7 @@ pub fn put(command: &mut Command, group: &Path, uid: u32) {
     }
 }
 
-/// Removes a group and all below it, as soon as nobody is in them.
+/// Removes a group and all below it, as soon as no process is in them.
 pub fn remove_groups(group: &Path) {
     wait_for("the group's end", || {
         for entry in fs::read_dir(group).into_iter().flatten().flatten() {

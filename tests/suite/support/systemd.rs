@@ -1,5 +1,5 @@
-//! A person's own systemd, as a login starts it: the real one, with a bus, in a cgroup that is delegated to the person. Its
-//! programs are in the virtual machine (`vm.rs`).
+//! A person's own systemd, as a login starts it: the real one, with a bus, in a cgroup that is
+//! delegated to the person. Its programs are in the virtual machine (`vm.rs`).
 
 use std::{
     fs,

@@ -1,6 +1,7 @@
 //! A small ptrace tester: follows `dewar run`, tells root, keeper, runner and client apart by who
 //! forked whom, and kills one of them before its N-th system call, or makes one of its system calls
 //! fail. Everything else runs untraced.
+#![allow(unsafe_code)]
 
 use std::{
     collections::HashMap,

@@ -195,7 +195,7 @@ mod tests {
             number,
         };
         for run in [7, 8] {
-            let (read, write) = std::io::pipe().unwrap();
+            let (read, write) = io::pipe().unwrap();
             let mut write = File::from(OwnedFd::from(write));
             write.write_all(b"words").unwrap();
             assert!(fd_sender.put(slot(run, 1), Part::Source, read.as_fd()));

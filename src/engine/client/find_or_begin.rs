@@ -109,7 +109,8 @@ pub(super) fn take_up(
     Ok(socket)
 }
 
-/// Executes a root that waits for its [`StartRequest`] at the other end of the socket; returns its pid too.
+/// Executes a root that waits for its [`StartRequest`] at the other end of the socket; returns its
+/// pid too.
 fn exec_root(executable: &str) -> io::Result<(UnixStream, u32)> {
     let (ours, theirs) = UnixStream::pair()?;
     let child = Command::new(executable)

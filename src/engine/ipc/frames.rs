@@ -21,6 +21,9 @@ pub enum LinkError {
     /// A message is not what protobuf makes of one.
     #[error("a message cannot be decoded: {0}")]
     Undecodable(#[from] prost::DecodeError),
+    /// A message began and does not come to its end.
+    #[error("the rest of a message has not come for {0} ms")]
+    Unfinished(u64),
     /// A message has been decoded and cannot be meant.
     #[error("{0}")]
     Contradiction(&'static str),
@@ -60,6 +63,11 @@ impl LinkBuffer {
     /// Gives back what a large batch took.
     pub fn shrink_to_fit(&mut self) {
         self.bytes.shrink_to_fit();
+    }
+
+    /// True when no part of a message is waited for.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// Takes the first whole message, if there is one.

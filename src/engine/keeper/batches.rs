@@ -25,7 +25,7 @@ impl Keeper {
     }
 
     fn take_batches(&mut self) -> Result<(), LinkError> {
-        let received = self.link.receive()?;
+        let received = self.link.receive(now().boot_us)?;
         for batch in received.batches {
             self.link.believe(&batch)?;
             self.take_batch(batch);

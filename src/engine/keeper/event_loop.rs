@@ -95,6 +95,7 @@ impl Keeper {
             self.link.kill_last();
         }
         self.link.kill_silent(clock);
+        self.link.break_off_unfinished(&self.poller, clock);
     }
 
     fn is_over(&self) -> bool {

@@ -29,6 +29,9 @@ use crate::{
 
 /// How long a runner may take to leave once it has nothing more to do, microseconds.
 pub(super) const LEAVE_US: u64 = 500_000;
+/// How long a message may take from its first byte to its last, microseconds. Both ends are on one
+/// machine: a longer one will never end, and would swallow every message that follows.
+const MESSAGE_US: u64 = 5_000_000;
 /// A runner that dies before this age died young, microseconds.
 const YOUNG_US: u64 = 1_000_000;
 /// After so many broken links in a row it is the runner's program that is broken.
@@ -46,6 +49,8 @@ struct Runner {
     is_broken: bool,
     /// When it is killed, because it has closed its end of the link and goes on living.
     leave_by: Option<u64>,
+    /// When the message has to be complete of which a part is in the inbox.
+    complete_by: Option<u64>,
 }
 
 /// What has come over the link.
@@ -108,6 +113,7 @@ impl RunnerLink {
             born: clock,
             is_broken: false,
             leave_by: None,
+            complete_by: None,
         });
         self.answered = 0;
         self.reports = 0;
@@ -194,11 +200,16 @@ impl RunnerLink {
     ///
     /// # Errors
     /// The link is broken.
-    pub fn receive(&mut self) -> Result<Received, LinkError> {
+    pub fn receive(&mut self, clock: u64) -> Result<Received, LinkError> {
         match &mut self.runner {
             Some(runner) if !runner.is_broken => {
                 let is_open = runner.read();
-                let batches = messages(&mut runner.inbox)?;
+                let batches: Vec<wire::Batch> = messages(&mut runner.inbox)?;
+                let began_before = runner.complete_by.filter(|_| batches.is_empty());
+                runner.complete_by = match runner.inbox.is_empty() || !is_open {
+                    true => None,
+                    false => began_before.or(Some(clock + MESSAGE_US)),
+                };
                 Ok(Received { batches, is_open })
             }
             _ => Ok(Received {
@@ -226,6 +237,7 @@ impl RunnerLink {
         let pid = runner.process.pid;
         tracing::error!("the link to the runner (pid {pid}) is broken: {error}; replacing it");
         runner.is_broken = true;
+        runner.complete_by = None;
         runner.outbox.clear();
         runner.kill();
         poller.forget(runner.process.link.as_fd());
@@ -248,6 +260,14 @@ impl RunnerLink {
             tracing::warn!("the runner closed its link and did not leave; killing it");
             runner.leave_by = None;
             runner.kill();
+        }
+    }
+
+    /// Breaks off with a runner whose message does not come to its end.
+    pub fn break_off_unfinished(&mut self, poller: &Poller, clock: u64) {
+        let complete_by = self.runner.as_ref().and_then(|runner| runner.complete_by);
+        if complete_by.is_some_and(|by| by <= clock) {
+            self.break_off(poller, &LinkError::Unfinished(MESSAGE_US / 1000));
         }
     }
 
@@ -298,8 +318,10 @@ impl RunnerLink {
 
     /// When something is to be done although nothing happens.
     pub fn due(&self) -> Option<u64> {
-        let silent = self.runner.as_ref().and_then(|runner| runner.leave_by);
-        self.due.into_iter().chain(silent).min()
+        let runner = self.runner.as_ref();
+        let silent = runner.and_then(|runner| runner.leave_by);
+        let unfinished = runner.and_then(|runner| runner.complete_by);
+        [self.due, silent, unfinished].into_iter().flatten().min()
     }
 
     /// Gives back what a large batch took.
@@ -396,10 +418,10 @@ mod tests {
         let poller = Poller::new().unwrap();
         let (mut link, theirs) = link(&poller);
         nix::unistd::write(&theirs, &[0xff; 4]).unwrap();
-        let error = link.receive().err().unwrap();
+        let error = link.receive(0).err().unwrap();
         link.break_off(&poller, &error);
         nix::unistd::write(&theirs, &frame_message(&wire::Batch::default())).unwrap();
-        assert!(link.receive().unwrap().batches.is_empty());
+        assert!(link.receive(0).unwrap().batches.is_empty());
         assert!(link.take_dead(&poller, 1).is_some());
         assert!(link.take_dead(&poller, 1).is_none());
     }
@@ -410,12 +432,42 @@ mod tests {
         let (mut link, theirs) = link(&poller);
         nix::unistd::write(&theirs, &[9, 0, 0, 0, 0x18]).unwrap();
         drop(theirs);
-        let received = link.receive().unwrap();
+        let received = link.receive(0).unwrap();
         assert!(received.batches.is_empty() && !received.is_open);
         link.closed(&poller, 100);
         assert_eq!(link.due(), Some(100 + LEAVE_US));
         link.kill_silent(100 + LEAVE_US);
         assert_eq!(link.due(), None, "it is killed once");
+        link.kill_last();
+    }
+
+    #[test]
+    fn a_message_that_never_ends_is_waited_for_a_while() {
+        let poller = Poller::new().unwrap();
+        let (mut link, theirs) = link(&poller);
+        let batch = frame_message(&wire::Batch {
+            answers: 0,
+            commands: vec![wire::Command::default()],
+            ..wire::Batch::default()
+        });
+        // A message in two pieces is none that never ends.
+        let (first, rest) = batch.split_at(3);
+        nix::unistd::write(&theirs, first).unwrap();
+        link.receive(100).unwrap();
+        assert_eq!(link.due(), Some(100 + MESSAGE_US));
+        nix::unistd::write(&theirs, rest).unwrap();
+        assert_eq!(link.receive(200).unwrap().batches.len(), 1);
+        assert_eq!(link.due(), None);
+        // What follows a length without its bytes is swallowed, and changes no time.
+        nix::unistd::write(&theirs, &[0, 0, 0, 1]).unwrap();
+        link.receive(300).unwrap();
+        nix::unistd::write(&theirs, &batch).unwrap();
+        link.receive(400).unwrap();
+        assert_eq!(link.due(), Some(300 + MESSAGE_US));
+        link.break_off_unfinished(&poller, 299 + MESSAGE_US);
+        assert_eq!(link.due(), Some(300 + MESSAGE_US));
+        link.break_off_unfinished(&poller, 300 + MESSAGE_US);
+        assert_eq!(link.due(), None, "it is broken off once");
         link.kill_last();
     }
 

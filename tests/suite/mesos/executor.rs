@@ -689,7 +689,12 @@ fn a_stream_that_drops_is_made_again_and_nothing_is_said_twice() {
 
 #[test]
 fn a_shutdown_may_be_the_first_word_of_an_agent_that_comes_back() {
-    let mut stage = Fake::new(usual());
+    // Time enough to subscribe, end and be acknowledged, however busy the machine is.
+    let setting = Setting {
+        grace: Duration::from_secs(120),
+        ..usual()
+    };
+    let mut stage = Fake::new(setting);
     stage.launch(&[task("t", SLEEPS)], false);
     wait_state(&stage, "t", "RUNNING");
     stage.agent_down();

@@ -10,6 +10,7 @@ and bash; and systemd, which is not started, with a bus. Everything lives in mem
 import glob
 import gzip
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -175,7 +176,8 @@ def run(directory, files, command):
             print(f"the machine did not end within {PATIENCE} s", file=sys.stderr)
     text = out.decode(errors="replace").replace("\r", "")
     print(text)
-    codes = [line.split()[1] for line in text.splitlines() if line.startswith("VM-CODE ")]
+    # The kernel may write into the same line.
+    codes = re.findall(r"^VM-CODE (\d+)", text, re.MULTILINE)
     return int(codes[-1]) if codes else 125
 
 

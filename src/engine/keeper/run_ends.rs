@@ -11,7 +11,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{exit_info, keeper::Keeper, runs::Phase, spawn::explain};
+use super::{foreign_exit_code, keeper::Keeper, runs::Phase, spawn::explain};
 use crate::{
     engine::ipc::{Gate, Key},
     journal::{End, How, Kind, LaunchFailure, Lost},
@@ -121,7 +121,7 @@ impl Keeper {
                 let how = if run.is_child {
                     peek(run.pid)
                 } else {
-                    exit_info::exit_of_stranger(run.pidfd.as_fd())
+                    foreign_exit_code::exit_of_stranger(run.pidfd.as_fd())
                 };
                 if said == Some(Gate::Passed) {
                     self.executed(index, key);

@@ -15,13 +15,13 @@ use rustix::{
 
 use super::{
     error::{KeeperError, MemberError},
-    exit_info, health_scripts,
+    foreign_exit_code, health_scripts,
     journals::journal_file,
     keeper::Keeper,
-    recorded::{Open, first_processes, fold, groups, is_adoption, last_boot, last_init},
     runs::{Phase, Run},
     shared::Shared,
     strays::Strays,
+    survivors::{Open, first_processes, fold, groups, is_adoption, last_boot, last_init},
     tasks::Mark,
 };
 use crate::{
@@ -79,7 +79,7 @@ impl Keeper {
             cover,
             rebooted,
             // Asked while this process has one thread.
-            tells: has_strays && exit_info::is_supported(),
+            tells: has_strays && foreign_exit_code::is_supported(),
         };
         let mark = Mark::of(&replay.header.sandbox);
         for (pid, start_ticks) in shared.live.forget_scripts() {
@@ -227,7 +227,7 @@ impl Keeper {
     }
 
     fn lost(&mut self, key: Key, reason: &str) {
-        self.record_end(key, exit_info::lost(reason));
+        self.record_end(key, foreign_exit_code::lost(reason));
     }
 }
 

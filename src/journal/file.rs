@@ -13,7 +13,7 @@ use nix::{
 use std::os::fd::OwnedFd;
 
 use super::{
-    frame::{FRAME_HEADER, MAX_PAYLOAD, PREAMBLE, encode, preamble},
+    checksummed_frame::{FRAME_HEADER, MAX_PAYLOAD, PREAMBLE, encode, preamble},
     read::parse,
     records::{Kind, Record},
     storage::{FileStorage, Storage},

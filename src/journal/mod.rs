@@ -5,10 +5,10 @@
 //! A compaction puts a snapshot in the place of old records; records are numbered as if it had not.
 //! This room frames, checks, appends and reads records. It does not interpret them.
 
+mod checksummed_frame;
 #[cfg(test)]
 mod crash_tests;
 mod file;
-mod frame;
 mod read;
 mod records;
 mod storage;

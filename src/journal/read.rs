@@ -13,7 +13,9 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    frame::{FILE_MAGIC, FORMAT_VERSION, Found, PREAMBLE, decode, next_frame, preamble},
+    checksummed_frame::{
+        FILE_MAGIC, FORMAT_VERSION, Found, PREAMBLE, decode, next_frame, preamble,
+    },
     records::{Header, Kind, Record},
 };
 

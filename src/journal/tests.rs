@@ -5,8 +5,8 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use proptest::prelude::*;
 
 use super::{
+    checksummed_frame::{FRAME_HEADER, PREAMBLE},
     file::{Compacted, Journal},
-    frame::{FRAME_HEADER, PREAMBLE},
     read::{JournalError, Replay, parse, read},
     records::{
         Again, Cover, End, Exec, Header, How, KillRequest, Kind, LaunchFailure, Lost, Notice,

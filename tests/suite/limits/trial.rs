@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::support::{Bench, code, process_of, wait_for};
 
-/// A sibling that has limits of its own, does a little of everything, and ends well.
+/// A sibling that has limits of its own, does a little of everything, and ends well. It may use more
+/// processor time than there is, so it is throttled only by mistake.
 pub const INNOCENT: &str = r#"
   - name: innocent
-    resources: {ram: 64MiB, cpu: 2, pids: 32}
+    resources: {ram: 64MiB, cpu: 64, pids: 32}
     cmdline: |
       for i in 1 2 3 4 5 6 7 8; do
         head -c 1000000 /dev/zero > file.$i; (sleep 0.05; true) & sleep 0.05

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::support::{Bench, code, process_of, wait_for};
 
-/// A sibling that has limits of its own, does a little of everything, and ends well. It may use more
-/// processor time than there is, so it is throttled only by mistake.
+/// A sibling that has limits of its own, does a little of everything, and ends well. It may use
+/// more processor time than there is, so it is throttled only by mistake.
 pub const INNOCENT: &str = r#"
   - name: innocent
     resources: {ram: 64MiB, cpu: 64, pids: 32}

@@ -152,9 +152,7 @@ fn a_journal_that_cannot_be_read_is_told_and_kept() {
     let bench = Bench::new();
     run(&bench, "bad", &[]);
     run(&bench, "good", &[]);
-    let journal = bench.root().join("tasks/bad/journal");
-    let file = fs::File::options().write(true).open(journal).expect("open");
-    std::os::unix::fs::FileExt::write_at(&file, b"XXXX", 20).expect("write");
+    bench.damage("bad");
     let output = bench.run(&["gc", "--keep", "0"]);
     assert_eq!(code(&output), 1);
     assert!(String::from_utf8_lossy(&output.stderr).contains("error: bad: "));

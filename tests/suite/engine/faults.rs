@@ -1,18 +1,14 @@
 //! What breaks around us: a disk that fails, a journal that is damaged while the task runs, a wall
 //! clock that jumps, two that want to look after the same task.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::Read,
-    os::unix::fs::FileExt,
-    process::Command,
-};
+use std::{fs, io::Read, process::Command};
 
 use nix::sys::signal::Signal;
 
-use crate::{
-    support::tracer::{Fault, Role, trace_fault},
-    support::{Bench, Known, SmallDisk, code, finish, signal, wait_for},
+use crate::support::{
+    Bench, Known, SmallDisk, code, finish, signal,
+    tracer::{Fault, Role, trace_fault},
+    wait_for,
 };
 
 /// Says its pid and stays, with a child.
@@ -35,12 +31,6 @@ fn start(bench: &Bench, id: &str) -> Vec<Known> {
         })
     };
     vec![pid("first"), pid("second")]
-}
-
-fn damage(bench: &Bench, id: &str) {
-    let journal = bench.root().join("tasks").join(id).join("journal");
-    let open = OpenOptions::new().write(true).open(journal).expect("open");
-    open.write_at(b"XXXX", 20).expect("write");
 }
 
 /// Root, keeper and runner.
@@ -100,7 +90,7 @@ fn a_journal_damaged_under_a_living_keeper_is_not_trusted_by_the_next_runner() {
     stderr.read_exact(&mut said).expect("its first word");
     let [_, keeper, runner] = ours(&bench, "t");
     let keeper = Known::new(&keeper.to_string());
-    damage(&bench, "t");
+    bench.damage("t");
     signal(runner, Signal::SIGKILL);
     let output = finish(client);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -118,7 +108,7 @@ fn a_damaged_journal_that_nobody_holds_still_leads_to_its_processes() {
     let processes = start(&bench, "t");
     let [root, keeper, _] = ours(&bench, "t");
     crate::support::kill_at_once(&[root, keeper]);
-    damage(&bench, "t");
+    bench.damage("t");
     let output = bench.run(&["attach", "t", "--format", "plain"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(code(&output), 4, "{said}");

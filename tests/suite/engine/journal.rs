@@ -1,9 +1,6 @@
 //! Journals that were damaged, as people meet them: through the commands.
 
-use std::{
-    fs::{self, OpenOptions},
-    os::unix::fs::{FileExt, PermissionsExt},
-};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use nix::sys::signal::Signal;
 
@@ -24,9 +21,7 @@ fn corruption_is_named_with_its_offset_and_hides_no_other_task() {
     for id in ["good", "bad"] {
         assert_eq!(code(&bench.run(&["run", &file, "--id", id])), 0);
     }
-    let journal = bench.root().join("tasks/bad/journal");
-    let open = OpenOptions::new().write(true).open(&journal).expect("open");
-    open.write_at(b"XXXX", 20).expect("write");
+    bench.damage("bad");
     let one = bench.run(&["status", "bad"]);
     assert_eq!(code(&one), 1);
     assert!(

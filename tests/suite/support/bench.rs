@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -86,6 +87,14 @@ impl Bench {
 
     pub fn sandbox(&self, id: &str) -> PathBuf {
         self.root().join("tasks").join(id).join("sandbox")
+    }
+
+    /// Overwrites four bytes in the middle of a task's journal.
+    pub fn damage(&self, id: &str) {
+        let journal = self.root().join("tasks").join(id).join("journal");
+        let file = fs::File::options().write(true).open(journal);
+        file.and_then(|file| file.write_all_at(b"XXXX", 20))
+            .expect("a journal to damage");
     }
 
     /// What a failed test leaves to look into: the status of every task, and what dewar said about

@@ -140,7 +140,7 @@ impl<'s> Asked<'s> {
                     return Err(Failure::new(Code::Failed, message));
                 }
                 if let Event::Task(task) = &event
-                    && Code::of_state(task.state).is_some()
+                    && task.state.is_terminal()
                 {
                     let message = format!("the task ended meanwhile: {}", task.state);
                     return Err(Failure::new(Code::Failed, message));

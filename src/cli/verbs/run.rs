@@ -162,7 +162,7 @@ fn resume<'s>(
     };
     let mut task = file.resolve(&bindings)?.task;
     limit_flags::apply(args.bounds, &mut task);
-    if Code::of_state(known.status.state).is_some() {
+    if known.status.state.is_terminal() {
         return Ok((Opened::Over(Box::new(known.status)), task));
     }
     if task != known.model.task {

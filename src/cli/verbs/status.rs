@@ -110,10 +110,11 @@ fn list(tasks: &[TaskStatus], style: Style) -> String {
 
 /// Says whether a task that is not over has lost its keeper or its root.
 fn keeper_note(task: &TaskStatus) -> &'static str {
-    match (task.keeper_pid, Code::of_state(task.state)) {
-        (None, None) => "  (no keeper looks after it; dewar attach takes it up)",
-        (Some(_), None) if !task.covered => "  (its root has become its keeper)",
-        _ => "",
+    match task.keeper_pid {
+        _ if task.state.is_terminal() => "",
+        None => "  (no keeper looks after it; dewar attach takes it up)",
+        Some(_) if !task.covered => "  (its root has become its keeper)",
+        Some(_) => "",
     }
 }
 

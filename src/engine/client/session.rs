@@ -136,7 +136,7 @@ impl<'s> Session<'s> {
             let vigil = Vigil::begin(&directory)?;
             let stream = match (connect(&directory)?, stored) {
                 (Connection::Open(stream), _) => stream,
-                (Connection::Closed, Some(stored)) if is_over(&stored.status) => {
+                (Connection::Closed, Some(stored)) if stored.status.state.is_terminal() => {
                     return Ok(Some(Opened::Over(Box::new(stored.status))));
                 }
                 (Connection::Closed, Some(_)) if store.belongs_to_executor(id) => {
@@ -282,10 +282,6 @@ fn is_another(stored: Option<&Stored>, header: Option<&Header>) -> bool {
         (Some(stored), Some(header)) => stored.header != *header,
         _ => false,
     }
-}
-
-fn is_over(status: &TaskStatus) -> bool {
-    status.state.is_terminal()
 }
 
 /// A task whose journal cannot be believed is lost. Where it has no root or keeper, a root takes it

@@ -18,7 +18,7 @@ use super::{
     group_names::plain,
     hierarchies::Hierarchies,
     limits::{LimitError, Limits},
-    memory_events::watch,
+    oom_events::watch,
     usage::{Depth, Usage},
 };
 

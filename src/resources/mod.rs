@@ -13,7 +13,7 @@ mod group_dir;
 mod group_names;
 mod hierarchies;
 mod limits;
-mod memory_events;
+mod oom_events;
 mod proc_usage;
 mod rlimits;
 mod survey;

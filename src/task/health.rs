@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::units::Period;
+use super::parse_units::Period;
 
 /// How to tell whether something works.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

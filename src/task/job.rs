@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{Bytes, Period};
+use super::parse_units::{Bytes, Period};
 
 /// The most instances that a job may have: more is likely to be a typing error.
 pub const MOST_INSTANCES: u32 = 100_000;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::units::Bytes;
+use super::parse_units::Bytes;
 
 /// Where output goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::units::Bytes;
+use super::parse_units::Bytes;
 
 /// What a process may use: enforced by the kernel, or refused. For a task: a reservation, unless
 /// [`Task::enforce`](super::Task::enforce) is set. 0 is no limit in the first four, as Thermos had

@@ -1,4 +1,4 @@
-//! Sizes as text for people: rounded, unlike those that files have (`units.rs`).
+//! Sizes as text for people: rounded, unlike those that files have (`parse_units.rs`).
 
 /// The size with three digits at most, as in `64 MiB` or `1.5 GiB`.
 pub fn shown_bytes(bytes: u64) -> String {

@@ -11,9 +11,9 @@ use super::{
     health::{Health, Lifecycle},
     isolation::{Isolation, Volume},
     logger::Logger,
+    parse_units::Period,
     resources::Resources,
     signals::StopSignal,
-    units::Period,
 };
 
 /// A DAG of processes in one sandbox.

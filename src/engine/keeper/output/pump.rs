@@ -26,9 +26,9 @@ use nix::{
 };
 
 use super::{
-    fd_store::FdSender,
     rotation::{Moved, Stream, Tools},
     source::Source,
+    surviving_pipes::FdSender,
 };
 use crate::{
     engine::ipc::Key,

@@ -27,9 +27,9 @@ use nix::{
 };
 
 use super::{
-    fd_store::{FdSender, Part, Slot},
     files,
     source::Source,
+    surviving_pipes::{FdSender, Part, Slot},
     sync::Syncer,
 };
 
@@ -518,7 +518,7 @@ mod tests {
     fn what_goes_in_comes_out_whole_and_cut_at_newlines() {
         for (copies, has_stage) in [(false, false), (true, false), (false, true), (true, true)] {
             let (fd_sender, _fd_store) =
-                crate::engine::keeper::output::fd_store::fd_store().unwrap();
+                crate::engine::keeper::output::surviving_pipes::fd_store().unwrap();
             let directory = tempfile::tempdir().unwrap();
             let (mut stream, mut theirs) = stream(directory.path(), 50);
             stream.copies = copies;

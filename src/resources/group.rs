@@ -12,11 +12,12 @@ use std::{
 };
 
 use super::{
-    cgroupfs::{at, write},
+    cgroupfs::at,
     controllers::{Controller, Version},
-    group_dir::{GroupDir, collect, guess, remove_tree},
+    group_dir::{GroupDir, collect, guess, remove_tree, subgroups},
     group_names::plain,
     hierarchies::Hierarchies,
+    kill_group::kill,
     limits::{LimitError, Limits},
     oom_events::watch,
     usage::{Depth, Usage},
@@ -34,11 +35,9 @@ pub struct Group {
 /// once. A process that is moved as a whole waits for all forks on the machine: some milliseconds.
 #[derive(Debug, Default)]
 pub struct Doors {
-    /// The directory of the group of v2, for CLONE_INTO_CGROUP.
+    /// The directory of the group of v2, for CLONE_INTO_CGROUP. A process that could not be cloned
+    /// into it (before Linux 5.7) writes `0` to `cgroup.procs` there.
     pub birth: Option<OwnedFd>,
-    /// Where a process writes `0` if it could not be cloned into the group of v2 (before Linux
-    /// 5.7).
-    pub instead: Option<OwnedFd>,
     /// Where every process writes `0`: the files `tasks` of v1.
     pub others: Vec<OwnedFd>,
 }
@@ -105,6 +104,31 @@ impl Group {
     pub fn directories(&self) -> Vec<String> {
         let dirs = self.dirs.iter();
         dirs.map(|dir| dir.path.display().to_string()).collect()
+    }
+
+    /// The same group in the single hierarchy that tells which processes are in it: v2 if it is
+    /// there, else the one that can stop forks.
+    pub fn tracking(&self) -> Group {
+        let find = |is_it: &dyn Fn(&&GroupDir) -> bool| self.dirs.iter().find(is_it);
+        let dir = find(&|dir| dir.version == Version::V2)
+            .or_else(|| find(&|dir| dir.controllers.contains(&Controller::Pids)))
+            .or_else(|| self.dirs.first());
+        Group {
+            dirs: dir.cloned().into_iter().collect(),
+        }
+    }
+
+    /// The names of the groups right below it.
+    pub fn subgroups(&self) -> Vec<String> {
+        let all = self.dirs.iter().flat_map(|dir| subgroups(&dir.path));
+        all.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    /// True when it is a part of the group `other`.
+    pub fn is_below(&self, other: &Group) -> bool {
+        let above = |dir: &GroupDir| other.dirs.iter().any(|one| dir.path.starts_with(&one.path));
+        self.dirs.iter().any(above)
     }
 
     /// The group called `name` below this one.
@@ -183,21 +207,14 @@ impl Group {
             if dir.version == Version::V2 {
                 let opened = File::open(&dir.path).map_err(|error| at(&dir.path, error))?;
                 doors.birth = Some(opened.into());
+                continue;
             }
             // A thread that moves itself need not wait (Linux 5.9), and a process that enters has
             // only one.
-            let path = dir.path.join(match dir.version {
-                Version::V1 => "tasks",
-                Version::V2 => "cgroup.procs",
-            });
+            let path = dir.path.join("tasks");
             let opened = File::options().write(true).open(&path);
-            let door = opened
-                .map(OwnedFd::from)
-                .map_err(|error| at(&path, error))?;
-            match dir.version {
-                Version::V1 => doors.others.push(door),
-                Version::V2 => doors.instead = Some(door),
-            }
+            let door = opened.map_err(|error| at(&path, error))?;
+            doors.others.push(door.into());
         }
         Ok(doors)
     }
@@ -242,20 +259,34 @@ impl Group {
         found
     }
 
-    /// Sends SIGKILL to all processes in it at once, also to those that are being forked; false
-    /// where the kernel cannot do that (v1 alone, or before Linux 5.14).
+    /// Sends SIGKILL to all processes in it, also to those that are being forked; false where the
+    /// kernel has no way to do that. The group is of no use afterwards.
     pub fn kill(&self) -> bool {
-        let mut dirs = self.dirs.iter();
-        let Some(dir) = dirs.find(|dir| dir.version == Version::V2) else {
-            return false;
-        };
-        match write(&dir.path.join("cgroup.kill"), "1") {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!("cgroup.kill: {error}");
-                false
-            }
+        kill(&self.dirs)
+    }
+
+    /// True when a process is in it or below it; zombies are in no group.
+    pub fn is_populated(&self) -> bool {
+        let v2 = self.dirs.iter().find(|dir| dir.version == Version::V2);
+        match v2.and_then(|dir| fs::read_to_string(dir.path.join("cgroup.events")).ok()) {
+            Some(events) => events.lines().any(|line| line == "populated 1"),
+            None => !self.processes().is_empty(),
         }
+    }
+
+    /// A descriptor that tells by EPOLLPRI when the last process has left; `None` where no
+    /// hierarchy is of v2.
+    ///
+    /// # Errors
+    /// What open and read say.
+    pub fn watch_emptiness(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(dir) = self.dirs.iter().find(|dir| dir.version == Version::V2) else {
+            return Ok(None);
+        };
+        let mut file = File::open(dir.path.join("cgroup.events"))?;
+        // The kernel tells of changes after what was read last.
+        io::Read::read_to_string(&mut file, &mut String::new())?;
+        Ok(Some(file.into()))
     }
 
     /// Removes it and the groups below it; false when a process is still in it.

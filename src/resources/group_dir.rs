@@ -61,30 +61,43 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
+/// The groups right below the one at `path`.
+pub(super) fn subgroups(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
 /// Adds the processes in the group at `path` and in those below it to `found`.
 pub(super) fn collect(path: &Path, found: &mut Vec<i32>) {
     found.extend(processes(path));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), found);
-        }
+    for group in subgroups(path) {
+        collect(&group, found);
     }
 }
 
 /// Removes the group at `path` and those below it; true when it is not there any more.
 pub(super) fn remove_tree(path: &Path) -> bool {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path());
-        }
+    // Mostly there is no group below it, and looking costs more than removing.
+    if is_removed(&fs::remove_dir(path)) {
+        return true;
     }
-    match fs::remove_dir(path) {
+    for group in subgroups(path) {
+        remove_tree(&group);
+    }
+    let removed = fs::remove_dir(path);
+    if let Err(error) = &removed {
+        tracing::debug!("{}: {error}", path.display());
+    }
+    is_removed(&removed)
+}
+
+fn is_removed(result: &io::Result<()>) -> bool {
+    match result {
         Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        Err(error) => {
-            tracing::debug!("{}: {error}", path.display());
-            false
-        }
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 

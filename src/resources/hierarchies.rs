@@ -112,12 +112,8 @@ impl Hierarchies {
     }
 
     fn find_v2(&mut self, own: Option<&String>) {
-        let is_v2 =
-            |path: &str| statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC);
-        let mount = match is_cgroup2_unified_mode() {
-            true => UNIFIED,
-            false if is_v2(HYBRID) => HYBRID,
-            false => return,
+        let Some(mount) = mount_of_v2() else {
+            return;
         };
         let missing = |hierarchies: &mut Hierarchies, why: &str| {
             for controller in Controller::ENABLED {
@@ -157,6 +153,11 @@ impl Hierarchies {
         });
     }
 
+    /// Undoes what was changed above the groups of tasks, when none is left.
+    pub fn restore(&self) {
+        self.all.iter().for_each(Hierarchy::restore);
+    }
+
     /// The hierarchy that has `controller`.
     pub fn of(&self, controller: Controller) -> Option<&Hierarchy> {
         let mut all = self.all.iter();
@@ -180,8 +181,18 @@ fn is_useless(controller: Controller, version: Version) -> bool {
     controller == Controller::Io && !knows_weights(version)
 }
 
+/// Where v2 is mounted, alone or beside v1.
+pub(super) fn mount_of_v2() -> Option<&'static str> {
+    let is_v2 =
+        |path: &str| statfs(path).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    match is_cgroup2_unified_mode() {
+        true => Some(UNIFIED),
+        false => is_v2(HYBRID).then_some(HYBRID),
+    }
+}
+
 /// Where a controller of v1 is mounted, and from which group on. See proc_pid_mountinfo(5).
-fn mount_of_v1(mounts: &str, controller: Controller) -> Option<(&Path, &Path)> {
+pub(super) fn mount_of_v1(mounts: &str, controller: Controller) -> Option<(&Path, &Path)> {
     mounts.lines().find_map(|line| {
         let (place, kind) = line.split_once(" - ")?;
         let mut place = place.split(' ').skip(3);
@@ -201,7 +212,7 @@ pub(super) fn group_of(pid: u32) -> Option<String> {
 
 /// The groups of a process by controller; v2's is under the empty name. See cgroups(7),
 /// /proc/PID/cgroup.
-fn groups_of(process: &str) -> HashMap<String, String> {
+pub(super) fn groups_of(process: &str) -> HashMap<String, String> {
     let text = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
     let mut groups = HashMap::new();
     for line in text.lines() {
@@ -216,7 +227,7 @@ fn groups_of(process: &str) -> HashMap<String, String> {
 }
 
 /// The directory of this process' group in a hierarchy that is mounted at `mount` from `root` on.
-fn base_in(mount: &Path, root: &Path, own: Option<&String>) -> Result<PathBuf, String> {
+pub(super) fn base_in(mount: &Path, root: &Path, own: Option<&String>) -> Result<PathBuf, String> {
     let own = own.ok_or("the kernel does not say in which cgroup we are")?;
     let below = Path::new(own).strip_prefix(root).map_err(|_| {
         format!(
@@ -313,8 +324,13 @@ impl Hierarchy {
         Ok(())
     }
 
-    /// Undoes [`prepare`](Self::prepare) when no group of a task is left.
-    pub(super) fn restore(&self) {
+    /// True when dewar's own processes have made room below the base.
+    pub fn is_prepared(&self) -> bool {
+        self.version == Version::V2 && self.base.join(OWN_LEAF).exists()
+    }
+
+    /// Undoes what was changed for groups with controllers, when no group of a task is left.
+    fn restore(&self) {
         let leaf = self.base.join(OWN_LEAF);
         if self.version == Version::V1 || !leaf.exists() || has_groups(&self.base) {
             return;

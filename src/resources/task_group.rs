@@ -16,7 +16,7 @@ use super::{
     cgroupfs::{OWN_LEAF, PREFIX},
     group::Group,
     group_dir::{GroupDir, collect, remove_tree},
-    hierarchies::Hierarchies,
+    hierarchies::{Hierarchies, Hierarchy},
     limits::{LimitError, Limits},
 };
 
@@ -34,14 +34,25 @@ pub enum GroupError {
 /// The group of a task, locked until this is dropped.
 #[derive(Debug)]
 pub struct TaskGroup {
+    name: String,
     group: Group,
-    _locks: Vec<Flock<File>>,
+    locks: Vec<Flock<File>>,
+    /// Its runs can have limits.
+    is_complete: bool,
 }
 
 impl TaskGroup {
-    /// Makes a group called `name`, or `name` with a number when there is one, with `limits` for
-    /// all that is in it. Groups in the same place whose keepers died are removed. Limits that
-    /// cannot be had are returned if this is `best_effort`.
+    /// Makes a group called `name`, or `name` with a number when there is one, in the one hierarchy
+    /// that tells which processes are the task's.
+    ///
+    /// # Errors
+    /// What the kernel says; no group is left then.
+    pub fn make_tracking(hierarchy: &Hierarchy, name: &str) -> io::Result<TaskGroup> {
+        TaskGroup::make_in(std::slice::from_ref(hierarchy), name)
+    }
+
+    /// Makes a group in all hierarchies, with `limits` for all that is in it. Limits that cannot be
+    /// had are returned if this is `best_effort`.
     ///
     /// # Errors
     /// See [`GroupError`]; no group is left then.
@@ -51,61 +62,111 @@ impl TaskGroup {
         limits: &Limits,
         best_effort: bool,
     ) -> Result<(TaskGroup, Vec<LimitError>), GroupError> {
+        make_room(hierarchies)?;
+        let mut made = TaskGroup::make_in(&hierarchies.all, name)?;
+        match made.limit(limits, best_effort) {
+            Ok(problems) => Ok((made, problems)),
+            Err(error) => {
+                made.group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn make_in(places: &[Hierarchy], name: &str) -> io::Result<TaskGroup> {
         /// Tasks of the same name below one group, at most.
         const NAMESAKES: u32 = 10_000;
-        for hierarchy in &hierarchies.all {
-            hierarchy.prepare()?;
-            sweep(&hierarchy.base);
-        }
         for number in 1..NAMESAKES {
             let name = match number {
                 1 => name.to_owned(),
                 more => format!("{name}.{more}"),
             };
-            let dirs = hierarchies.all.iter().map(|hierarchy| GroupDir {
-                version: hierarchy.version,
-                controllers: hierarchy.controllers.clone(),
-                path: hierarchy.base.join(&name),
-            });
-            let group = Group::in_dirs(dirs.collect());
+            let dirs: Vec<GroupDir> = places.iter().map(|place| dir_in(place, &name)).collect();
+            // One that is left of a keeper that died has the name of the next task of that name.
+            for dir in &dirs {
+                remove_abandoned(&dir.path);
+            }
+            let group = Group::in_dirs(dirs);
             match group.make_each(GroupDir::make_locked) {
                 Ok(locks) => {
-                    let made = TaskGroup {
+                    return Ok(TaskGroup {
+                        name,
                         group,
-                        _locks: locks,
-                    };
-                    return made.limited(limits, best_effort);
+                        locks,
+                        is_complete: false,
+                    });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
-        Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    fn limited(
-        self,
+    /// Extends the group to all hierarchies, with `limits` for all that is in it: a run needs
+    /// limits. Limits that cannot be had are returned if this is `best_effort`.
+    ///
+    /// # Errors
+    /// See [`GroupError`]; the group is as it was then.
+    pub fn complete(
+        &mut self,
+        hierarchies: &Hierarchies,
         limits: &Limits,
         best_effort: bool,
-    ) -> Result<(TaskGroup, Vec<LimitError>), GroupError> {
-        let problems = self.group.apply(limits);
-        let enabled = || {
-            self.group
-                .dirs()
-                .iter()
-                .try_for_each(GroupDir::enable_below)
-        };
-        let result = match problems.first() {
-            Some(error) if !best_effort => Err(GroupError::from(error.clone())),
-            _ => enabled().map_err(GroupError::from),
-        };
-        match result {
-            Ok(()) => Ok((self, problems)),
+    ) -> Result<Vec<LimitError>, GroupError> {
+        make_room(hierarchies)?;
+        let before = self.group.clone();
+        let wanted: Vec<GroupDir> = hierarchies
+            .all
+            .iter()
+            .map(|place| dir_in(place, &self.name))
+            .collect();
+        let is_there = |dir: &&GroupDir| before.dirs().iter().any(|one| one.path == dir.path);
+        let (there, missing): (Vec<&GroupDir>, Vec<&GroupDir>) =
+            wanted.iter().partition(|dir| is_there(dir));
+        let others = before.dirs().iter().filter(|dir| {
+            let mut there = there.iter();
+            !there.any(|one| one.path == dir.path)
+        });
+        let others: Vec<GroupDir> = others.cloned().collect();
+        let added = Group::in_dirs(missing.into_iter().cloned().collect());
+        let locks = added.make_each(GroupDir::make_locked)?;
+        self.group = Group::in_dirs(wanted.into_iter().chain(others).collect());
+        match self.limit(limits, best_effort) {
+            Ok(problems) => {
+                self.locks.extend(locks);
+                Ok(problems)
+            }
             Err(error) => {
-                self.group.remove();
+                self.group = before;
+                added.remove();
                 Err(error)
             }
         }
+    }
+
+    /// Sets what all that is in it may use, and lets the groups of runs have limits of their own.
+    fn limit(&mut self, limits: &Limits, best_effort: bool) -> Result<Vec<LimitError>, GroupError> {
+        let problems = self.group.apply(limits);
+        if let Some(error) = problems.first()
+            && !best_effort
+        {
+            return Err(error.clone().into());
+        }
+        let mut dirs = self.group.dirs().iter();
+        dirs.try_for_each(GroupDir::enable_below)?;
+        self.is_complete = true;
+        Ok(problems)
+    }
+
+    /// True when its runs can have limits.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// The part of the group in which every run has a group of its own.
+    pub fn tracking(&self) -> Group {
+        self.group.tracking()
     }
 
     /// Locks the group that an earlier keeper made for this task. `None` when it is not there any
@@ -120,10 +181,15 @@ impl TaskGroup {
         });
         let locks: Option<Vec<Flock<File>>> = locked.collect();
         match locks {
-            Some(locks) if group.dirs().len() == known.len() => Some(TaskGroup {
-                group,
-                _locks: locks,
-            }),
+            Some(locks) if group.dirs().len() == known.len() && !known.is_empty() => {
+                Some(TaskGroup {
+                    name: name_of(&group)?,
+                    group,
+                    locks,
+                    // Completing what is complete changes nothing.
+                    is_complete: false,
+                })
+            }
             _ => {
                 group.remove();
                 None
@@ -136,15 +202,34 @@ impl TaskGroup {
         &self.group
     }
 
-    /// Removes the group and the groups below it, and undoes what was changed above it; false when
-    /// processes are still in it.
-    pub fn remove(&self, hierarchies: &Hierarchies) -> bool {
-        let removed = self.group.remove();
-        for hierarchy in &hierarchies.all {
-            hierarchy.restore();
-        }
-        removed
+    /// Removes the group and the groups below it; false when processes are still in it.
+    pub fn remove(&self) -> bool {
+        self.group.remove()
     }
+}
+
+/// The directory of the group `name` in a hierarchy.
+fn dir_in(hierarchy: &Hierarchy, name: &str) -> GroupDir {
+    GroupDir {
+        version: hierarchy.version,
+        controllers: hierarchy.controllers.clone(),
+        path: hierarchy.base.join(name),
+    }
+}
+
+/// The name that the directories of a group have in common.
+fn name_of(group: &Group) -> Option<String> {
+    let name = group.dirs().first()?.path.file_name()?;
+    Some(name.to_string_lossy().into_owned())
+}
+
+/// Lets all hierarchies have groups with limits, and removes what keepers that died have left.
+fn make_room(hierarchies: &Hierarchies) -> io::Result<()> {
+    for hierarchy in &hierarchies.all {
+        hierarchy.prepare()?;
+        sweep(&hierarchy.base);
+    }
+    Ok(())
 }
 
 /// Removes groups of tasks below `base` that no keeper has locked and no process is in.
@@ -155,16 +240,20 @@ fn sweep(base: &Path) {
         let is_systemds = [".slice", ".scope", ".service"]
             .iter()
             .any(|end| name.ends_with(end));
-        if !name.starts_with(PREFIX) || name == OWN_LEAF || is_systemds {
-            continue;
+        if name.starts_with(PREFIX) && name != OWN_LEAF && !is_systemds {
+            remove_abandoned(&entry.path());
         }
-        let locked = File::open(entry.path())
-            .ok()
-            .and_then(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).ok());
+    }
+}
+
+/// Removes the group at `path`, unless a keeper has locked it or a process is in it.
+fn remove_abandoned(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
+    if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok_and(|_lock| {
         let mut inside = Vec::new();
-        collect(&entry.path(), &mut inside);
-        if locked.is_some() && inside.is_empty() {
-            remove_tree(&entry.path());
-        }
+        collect(path, &mut inside);
+        inside.is_empty() && !remove_tree(path)
+    }) {
+        tracing::debug!("{} is left", path.display());
     }
 }

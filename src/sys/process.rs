@@ -1,6 +1,6 @@
 //! What /proc says about processes: identity, parents, sessions.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -18,6 +18,11 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
+    /// True when `other` describes the same process.
+    pub fn is_same(&self, other: &Stat) -> bool {
+        self.pid == other.pid && self.start_ticks == other.start_ticks
+    }
+
     pub fn is_dead(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
@@ -77,18 +82,57 @@ pub(crate) fn children() -> io::Result<Vec<i32>> {
 /// The children of a process with one thread, living and dead; none when it is gone.
 pub(crate) fn children_of(parent: i32) -> io::Result<Vec<i32>> {
     match looking(|| fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))) {
-        Ok(text) => Ok(text
-            .split_ascii_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .collect()),
-        // A kernel without CONFIG_PROC_CHILDREN.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(all()?
-            .into_iter()
-            .filter(|stat| stat.parent == parent)
-            .map(|stat| stat.pid)
-            .collect()),
+        Ok(text) => Ok(pids_in(&text).collect()),
+        // Gone, or a kernel that does not say.
+        Err(error) if is_gone(&error) && has_children_files() => Ok(Vec::new()),
+        Err(error) if is_gone(&error) => children_by_parent(parent),
         Err(error) => Err(error),
     }
+}
+
+/// The children of a process with any number of threads; none when it is gone.
+pub(crate) fn children_of_threads(parent: i32) -> io::Result<Vec<i32>> {
+    let threads = match looking(|| fs::read_dir(format!("/proc/{parent}/task"))) {
+        Ok(threads) => threads,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for thread in threads {
+        // A thread that ends meanwhile has no children any more, nor a directory.
+        let Ok(thread) = thread else { break };
+        let path = thread.path().join("children");
+        match looking(|| fs::read_to_string(&path)) {
+            Ok(text) => found.extend(pids_in(&text)),
+            Err(error) if is_gone(&error) && has_children_files() => {}
+            Err(error) if is_gone(&error) => return children_by_parent(parent),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn pids_in(text: &str) -> impl Iterator<Item = i32> + '_ {
+    text.split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// A kernel without CONFIG_PROC_CHILDREN does not list the children of a thread.
+fn has_children_files() -> bool {
+    let me = std::process::id();
+    Path::new(&format!("/proc/{me}/task/{me}/children")).exists()
+}
+
+fn children_by_parent(parent: i32) -> io::Result<Vec<i32>> {
+    let all = all()?.into_iter();
+    Ok(all
+        .filter(|stat| stat.parent == parent)
+        .map(|stat| stat.pid)
+        .collect())
 }
 
 /// A short name for people: the command line, else the command.

@@ -9,21 +9,55 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::process::{self, Stat};
 
-/// A look at all processes, for walking trees.
+/// A look at processes, for walking trees.
+#[derive(Default)]
 pub(crate) struct Snapshot {
     stats: HashMap<i32, Stat>,
     children: HashMap<i32, Vec<i32>>,
 }
 
 impl Snapshot {
-    pub fn take() -> std::io::Result<Snapshot> {
-        let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-        let mut stats = HashMap::new();
+    /// Looks at every process of the machine: what that costs grows with their number.
+    pub fn of_machine() -> std::io::Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
         for stat in process::all()? {
-            children.entry(stat.parent).or_default().push(stat.pid);
-            stats.insert(stat.pid, stat);
+            snapshot.add(stat);
         }
-        Ok(Snapshot { stats, children })
+        Ok(snapshot)
+    }
+
+    /// Looks at what is below `top`, a process with one thread that has children.
+    pub fn of_descendants(top: i32) -> std::io::Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        let mut queue = process::children_of(top)?;
+        while let Some(pid) = queue.pop() {
+            // One that is gone has nothing below it any more: that has another parent by now.
+            let Some(stat) = process::stat(pid) else {
+                continue;
+            };
+            if snapshot.add(stat) && !stat.is_dead() {
+                queue.extend(process::children_of_threads(pid)?);
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Looks at these processes, as far as they are there.
+    pub fn of_processes(pids: &[i32]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for stat in pids.iter().copied().filter_map(process::stat) {
+            snapshot.add(stat);
+        }
+        snapshot
+    }
+
+    /// Adds one process; false when it was there.
+    pub fn add(&mut self, stat: Stat) -> bool {
+        if self.stats.insert(stat.pid, stat).is_some() {
+            return false;
+        }
+        self.children.entry(stat.parent).or_default().push(stat.pid);
+        true
     }
 
     pub fn get(&self, pid: i32) -> Option<&Stat> {
@@ -96,14 +130,18 @@ pub(crate) fn signal(target: &Stat, signal: Signal) -> bool {
     }
 }
 
-/// SIGKILLs all that `targets` finds. Everything is stopped first, look by look until nothing new
-/// appears, so that nothing forks away while it is being killed. True when something was there.
-pub(crate) fn kill_all(targets: impl Fn(&Snapshot) -> Vec<Stat>) -> std::io::Result<bool> {
+/// SIGKILLs all that `targets` finds in what `look` sees. Everything is stopped first, look by look
+/// until nothing new appears, so that nothing forks away while it is being killed. True when
+/// something was there.
+pub(crate) fn kill_all(
+    look: impl Fn() -> std::io::Result<Snapshot>,
+    targets: impl Fn(&Snapshot) -> Vec<Stat>,
+) -> std::io::Result<bool> {
     /// A tree that grows faster than this is caught again at the next death in it.
     const LOOKS: usize = 20;
     let mut stopped: HashMap<i32, Stat> = HashMap::new();
     for _ in 0..LOOKS {
-        let found = targets(&Snapshot::take()?);
+        let found = targets(&look()?);
         let fresh: Vec<Stat> = found
             .into_iter()
             .filter(|stat| !stat.is_dead() && !stopped.contains_key(&stat.pid))

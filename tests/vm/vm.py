@@ -23,7 +23,7 @@ PACKAGES = ["qemu-system-x86", "busybox-static", "linux-image-cloud-amd64", "bas
 PROGRAMS = ["/bin/bash", "/bin/busctl", "/bin/systemctl", "/bin/dbus-daemon", "/lib/systemd/systemd"]
 # Of newer versions of systemd only.
 MORE_PROGRAMS = ["/lib/systemd/systemd-executor"]
-PATIENCE = 300
+PATIENCE = 1200
 
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin

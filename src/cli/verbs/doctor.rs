@@ -13,7 +13,7 @@ use crate::{
         terminal::{Colour, Style, harmless, put},
     },
     engine::runner::check_isolation,
-    resources::{Mechanism, Survey},
+    resources::{Mechanism, Survey, tracking},
     sandbox::{Account, private::landlock_abi},
     task::{Isolation, Level, Task},
 };
@@ -36,6 +36,8 @@ struct Report {
     kernel: String,
     limits: Vec<Finding>,
     isolation: Vec<Finding>,
+    /// What tells the processes of a run.
+    processes: Vec<Finding>,
     hints: Vec<String>,
 }
 
@@ -95,8 +97,25 @@ fn examine() -> std::io::Result<Report> {
         kernel: kernel(),
         limits,
         isolation,
+        processes: vec![Finding {
+            what: "of a run".to_owned(),
+            mechanism: tracking_mechanism(),
+        }],
         hints,
     })
+}
+
+/// What tells which processes are a run's, wherever they went.
+fn tracking_mechanism() -> Mechanism {
+    match tracking() {
+        Ok(place) => Mechanism::By(format!(
+            "a cgroup for every run, below {}",
+            place.base.display()
+        )),
+        Err(why) => Mechanism::Missing(format!(
+            "{why}; by session and parent instead: what left both lives until its task ends"
+        )),
+    }
 }
 
 fn isolation(is_root: bool) -> std::io::Result<Vec<Finding>> {
@@ -187,7 +206,12 @@ fn for_people(report: &Report, style: Style) -> String {
         harmless(&report.user.name),
         report.user.uid
     );
-    for (title, findings) in [("limits", &report.limits), ("isolation", &report.isolation)] {
+    let parts = [
+        ("limits", &report.limits),
+        ("isolation", &report.isolation),
+        ("processes", &report.processes),
+    ];
+    for (title, findings) in parts {
         let _ = writeln!(text, "\n{title}");
         for finding in findings {
             let (mark, how) = match &finding.mechanism {
@@ -224,6 +248,7 @@ fn for_programs(report: &Report) -> serde_json::Value {
         "uid": report.user.uid,
         "limits": list(&report.limits),
         "isolation": list(&report.isolation),
+        "processes": list(&report.processes),
         "hints": report.hints,
     })
 }

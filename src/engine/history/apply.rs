@@ -41,7 +41,10 @@ impl History {
             Kind::End(end) => self.apply_end(end, at),
             Kind::Stage(stage) => self.apply_stage(stage, at),
             Kind::Groups(groups) => {
-                self.groups.clone_from(&groups.directories);
+                // Those that only tell which processes are the task's limit and measure nothing.
+                if !groups.tracking {
+                    self.groups.clone_from(&groups.directories);
+                }
                 None
             }
             Kind::Checked(checked) => {

@@ -1,17 +1,35 @@
-//! Where the cgroups of tasks are made, and those that are left when their runs are over.
+//! Where the cgroups of tasks are made, and those of runs that are over and not yet empty.
 //!
-//! A group with a process in it cannot be removed: it is tried again whenever a child has died.
-//! Which run gets a group, and what is recorded of it, is said elsewhere.
+//! A group with a process in it cannot be removed: its end is told by the kernel (v2), else it is
+//! tried again whenever a child has died. Which run gets a group, and what is recorded of it, is
+//! said elsewhere.
 
-use crate::resources::{Group, GroupError, Hierarchies, Limits, TaskGroup};
+use std::os::fd::OwnedFd;
+
+use crate::{
+    engine::ipc::Key,
+    resources::{Group, GroupError, Hierarchies, Hierarchy, Limits, TaskGroup, tracking},
+};
+
+/// The group of a run that is over, with something still in it.
+struct Left {
+    /// `None`: of a health check's script.
+    of: Option<Key>,
+    group: Group,
+    /// Tells when it is empty; `None` where the kernel does not tell.
+    event: Option<OwnedFd>,
+    is_killed: bool,
+}
 
 /// The place of all groups, and what waits in them.
 #[derive(Default)]
 pub(super) struct Cgroups {
-    /// Where groups can be made; found when the first one is needed.
+    /// Where groups with limits can be made; found when the first one is needed.
     hierarchies: Option<Box<Hierarchies>>,
-    /// Groups of runs that are over, with something still in them.
-    left: Vec<Group>,
+    /// Where the groups of all runs are made; found when the first one is needed. `None` within:
+    /// there is no such place.
+    tracking: Option<Option<Box<Hierarchy>>>,
+    left: Vec<Left>,
     /// When to look again at the memory of which run.
     looks: Vec<(u64, usize)>,
 }
@@ -20,6 +38,26 @@ impl Cgroups {
     fn hierarchies(&mut self) -> &Hierarchies {
         self.hierarchies
             .get_or_insert_with(|| Box::new(Hierarchies::find()))
+    }
+
+    /// Makes the group of a task in which its runs have groups without limits; `None` where there
+    /// is no place for it.
+    pub fn make_tracking(&mut self, name: &str) -> Option<TaskGroup> {
+        let place = self.tracking.get_or_insert_with(|| match tracking() {
+            Ok(hierarchy) => Some(Box::new(hierarchy)),
+            Err(why) => {
+                tracing::debug!("runs are told apart without cgroups: {why}");
+                None
+            }
+        });
+        match TaskGroup::make_tracking(place.as_deref()?, name) {
+            Ok(made) => Some(made),
+            Err(error) => {
+                tracing::warn!("runs are told apart without cgroups: {error}");
+                self.tracking = Some(None);
+                None
+            }
+        }
     }
 
     /// Makes the group of a task; beside it, in words, what of `limits` cannot be enforced.
@@ -36,28 +74,94 @@ impl Cgroups {
         Ok((group, problems.iter().map(ToString::to_string).collect()))
     }
 
+    /// Lets the runs of a task have limits from here on, as [`make`](Self::make).
+    ///
+    /// # Errors
+    /// As there; the group is as it was then.
+    pub fn complete(
+        &mut self,
+        group: &mut TaskGroup,
+        limits: &Limits,
+        best_effort: bool,
+    ) -> Result<Vec<String>, GroupError> {
+        let problems = group.complete(self.hierarchies(), limits, best_effort)?;
+        Ok(problems.iter().map(ToString::to_string).collect())
+    }
+
     /// The group that an earlier keeper made in these directories, if it is still there.
     pub fn resume(&mut self, known: &[(String, u64)]) -> Option<TaskGroup> {
         TaskGroup::resume(self.hierarchies(), known)
     }
 
-    /// Removes the group of a run that is over: now, or when nothing is in it any more.
-    pub fn remove(&mut self, group: Group) {
-        if !group.remove() {
-            self.left.push(group);
+    /// Removes the group of a run that is over, or of a health check's script: now, or when nothing
+    /// is in it any more. Returns a descriptor to be watched for EPOLLPRI, which tells that.
+    pub fn remove(&mut self, of: Option<Key>, group: Group) -> Option<&OwnedFd> {
+        if group.remove() {
+            return None;
+        }
+        let event = group.watch_emptiness().unwrap_or_else(|error| {
+            tracing::debug!("no event tells of an empty group: {error}");
+            None
+        });
+        // It may have become empty before that could be told.
+        if group.remove() {
+            return None;
+        }
+        self.left.push(Left {
+            of,
+            group,
+            event,
+            is_killed: false,
+        });
+        self.left.last()?.event.as_ref()
+    }
+
+    /// Removes the groups whose last process has gone meanwhile; `forget` is told the descriptors
+    /// that are not watched any more.
+    pub fn remove_left(&mut self, forget: impl Fn(&OwnedFd)) {
+        self.left.retain(|left| {
+            let is_left = !left.group.remove();
+            if !is_left && let Some(event) = &left.event {
+                forget(event);
+            }
+            is_left
+        });
+    }
+
+    /// Kills what runs of the process of `key` before this one have left behind.
+    pub fn kill_left(&mut self, key: Key) {
+        for left in self.left.iter_mut().filter(|left| precedes(left, key)) {
+            if !left.is_killed {
+                left.is_killed = true;
+                left.group.kill();
+            }
         }
     }
 
-    /// Removes the groups whose last process has gone meanwhile.
-    pub fn remove_left(&mut self) {
-        self.left.retain(|group| !group.remove());
+    /// The processes that runs of the process of `key` before this one have left.
+    pub fn processes_left(&self, key: Key) -> Vec<i32> {
+        let left = self.left.iter().filter(|left| precedes(left, key));
+        left.flat_map(|left| left.group.processes()).collect()
+    }
+
+    /// True while something lives that runs of the process of `key` before this one have left.
+    pub fn has_left(&self, key: Key) -> bool {
+        let mut left = self.left.iter().filter(|left| precedes(left, key));
+        left.any(|left| left.group.is_populated())
     }
 
     /// Removes the group of a task that is over, with all groups in it.
-    pub fn remove_task(&mut self, group: &TaskGroup) {
-        self.left.clear();
-        if !group.remove(self.hierarchies()) {
+    pub fn remove_task(&mut self, group: &TaskGroup, forget: impl Fn(&OwnedFd)) {
+        let is_of = |left: &mut Left| left.group.is_below(group.group());
+        for left in self.left.extract_if(.., is_of) {
+            left.event.iter().for_each(&forget);
+        }
+        if !group.remove() {
             tracing::warn!("cgroups are left: {:?}", group.group().directories());
+        }
+        let place = self.tracking.as_ref().and_then(Option::as_deref);
+        if self.hierarchies.is_some() || place.is_some_and(Hierarchy::is_prepared) {
+            self.hierarchies().restore();
         }
     }
 
@@ -78,4 +182,10 @@ impl Cgroups {
     pub fn look_due(&self) -> Option<u64> {
         self.looks.iter().map(|(at, _)| *at).min()
     }
+}
+
+/// True when this was left by an earlier run of the process that `key` is of.
+fn precedes(left: &Left, key: Key) -> bool {
+    left.of
+        .is_some_and(|of| of.task == key.task && of.process == key.process && of.run < key.run)
 }

@@ -70,6 +70,7 @@ impl Keeper {
             Some((Token::Init, serial)) => self.init_died(serial),
             Some((Token::Orphan, pid)) => self.orphan_died(pid as i32),
             Some((Token::Memory, index)) => self.memory_changed(index),
+            Some((Token::Group, _)) => self.children_changed = true,
             None => return Err(KeeperError::UnknownEvent),
         }
         Ok(())
@@ -87,6 +88,7 @@ impl Keeper {
         self.launch_queued();
         self.run_deferred();
         self.look_after_children();
+        self.tell_of_held(clock);
         self.link.send_report(&self.poller);
         if self.pending.take_flush(self.link.is_answered(), clock) {
             self.writer.flush();
@@ -124,6 +126,7 @@ impl Keeper {
             .chain(self.cgroups.look_due())
             .chain(leave_by)
             .chain(self.health_scripts.due())
+            .chain(self.runs.held_due())
             .min()
     }
 

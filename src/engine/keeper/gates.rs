@@ -7,23 +7,63 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use nix::sys::socket::{MsgFlags, send};
 
-use super::{keeper::Keeper, runs::Phase};
+use super::{
+    keeper::Keeper,
+    runs::{Held, Phase, Run},
+};
 use crate::{
     engine::ipc::{Gate, Key},
     journal::{Exec, Kind},
-    sys::retry::again,
+    sys::{clock::now, retry::again},
 };
+
+/// After so long a person is told why a run does not begin, microseconds.
+const HELD_US: u64 = 5_000_000;
 
 impl Keeper {
     /// Starts that are on disk may have their effect.
     pub(super) fn open_gates(&mut self) {
         while let Some((seq, index)) = self.pending.next_gate() {
-            let Some(run) = self.runs.get_mut(index) else {
-                continue;
-            };
-            if run.phase != (Phase::Gated { start: seq }) {
-                continue;
+            let tell_at = Some(now().boot_us + HELD_US);
+            self.open_gate(Held {
+                start: seq,
+                index,
+                tell_at,
+            });
+        }
+    }
+
+    /// Opens the gates that waited for the end of what earlier runs had left.
+    pub(super) fn open_held_gates(&mut self) {
+        for held in self.runs.take_held() {
+            self.open_gate(held);
+        }
+    }
+
+    /// Tells of the runs that have waited for long: what was killed does not die.
+    pub(super) fn tell_of_held(&mut self, clock: u64) {
+        for index in self.runs.held_too_long(clock) {
+            if let Some(key) = self.runs.get(index).map(|run| run.key) {
+                let left = self.shown_earlier(key);
+                let text =
+                    format!("waits for what an earlier run has left, killed and not dead: {left}");
+                self.notice(text, key);
             }
+        }
+    }
+
+    /// Opens the gate of a run whose start is on disk, unless something of an earlier run of its
+    /// process is alive.
+    fn open_gate(&mut self, held: Held) {
+        let index = held.index;
+        let is_gated = |run: &&Run| run.phase == (Phase::Gated { start: held.start });
+        let Some(key) = self.runs.get(index).filter(is_gated).map(|run| run.key) else {
+            return;
+        };
+        if self.has_earlier(key) {
+            return self.runs.hold(held);
+        }
+        if let Some(run) = self.runs.get_mut(index) {
             run.phase = Phase::Passing;
             if let Some(gate) = &run.gate
                 && let Err(errno) = again(|| send(gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL))

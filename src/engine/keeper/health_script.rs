@@ -4,7 +4,7 @@
 
 use std::{fs::File, os::fd::OwnedFd};
 
-use crate::protocols::dewar::link as wire;
+use crate::{protocols::dewar::link as wire, resources::Group};
 
 /// A script that runs.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) struct HealthScript {
     pub pidfd: OwnedFd,
     /// Its slot in the shared state.
     pub slot: usize,
+    /// Its own group, if there can be one.
+    pub group: Option<Group>,
     /// The gate, open for it all the time.
     pub _gate: OwnedFd,
     /// What it has written.
@@ -24,6 +26,25 @@ pub(super) struct HealthScript {
     pub until: u64,
     /// It took too long, and is being killed.
     pub is_overdue: bool,
+}
+
+/// By what the processes of a script are known.
+#[derive(Clone, Debug)]
+pub(super) struct ScriptIdentity {
+    pub pid: i32,
+    pub start_ticks: u64,
+    pub group: Option<Group>,
+}
+
+impl HealthScript {
+    /// By what its processes are known.
+    pub fn identity(&self) -> ScriptIdentity {
+        ScriptIdentity {
+            pid: self.pid,
+            start_ticks: self.start_ticks,
+            group: self.group.clone(),
+        }
+    }
 }
 
 /// All scripts that run, by the index that epoll carries.
@@ -64,13 +85,13 @@ impl HealthScripts {
         timed.map(|script| script.until).min()
     }
 
-    /// Pid and start time of each script that has taken too long by `clock`, once.
-    pub fn take_overdue(&mut self, clock: u64) -> Vec<(i32, u64)> {
+    /// The scripts that have taken too long by `clock`, once.
+    pub fn take_overdue(&mut self, clock: u64) -> Vec<ScriptIdentity> {
         let mut overdue = Vec::new();
         for script in self.slab.iter_mut().flatten() {
             if script.until <= clock && !script.is_overdue {
                 script.is_overdue = true;
-                overdue.push((script.pid, script.start_ticks));
+                overdue.push(script.identity());
             }
         }
         overdue

@@ -21,7 +21,7 @@ use nix::{
 
 use super::{
     error::LaunchError,
-    health_script::HealthScript,
+    health_script::{HealthScript, ScriptIdentity},
     keeper::Keeper,
     poller::Token,
     spawn::{Bounds, launch_script},
@@ -29,7 +29,12 @@ use super::{
 };
 use crate::{
     protocols::dewar::link as wire,
-    sys::{clock::now, process, retry::again, tree},
+    sys::{
+        clock::now,
+        process,
+        retry::again,
+        tree::{self, Snapshot},
+    },
 };
 
 /// How much a script may write, bytes.
@@ -90,7 +95,14 @@ impl Keeper {
             entrance: self.namespaces.entrance(about.task, command),
         };
         let live = &self.shared.live;
-        let launched = launch_script(command, &self.setting, live, slot, &output, bounds)?;
+        let launched = launch_script(command, &self.setting, live, slot, &output, bounds);
+        let launched = match (launched, group.as_ref()) {
+            (Err(error), Some(group)) => {
+                group.remove();
+                return Err(error.into());
+            }
+            (launched, _) => launched?,
+        };
         let pid = launched.child.pid;
         let start_ticks = process::stat(pid).map_or(0, |stat| stat.start_ticks);
         live.set_script(slot, pid, start_ticks);
@@ -106,6 +118,7 @@ impl Keeper {
             start_ticks,
             pidfd,
             slot,
+            group,
             _gate: launched.gate,
             output,
             until: now().boot_us.saturating_add(timeout_us),
@@ -117,8 +130,20 @@ impl Keeper {
 
     /// Kills the scripts that took too long, with their trees.
     pub(super) fn end_overdue_scripts(&mut self, clock: u64) {
-        for (pid, start_ticks) in self.health_scripts.take_overdue(clock) {
-            kill_session(pid, start_ticks);
+        for ended in self.health_scripts.take_overdue(clock) {
+            self.end_script(&ended);
+        }
+    }
+
+    /// SIGKILL to all of a script: its group, or its tree and its session.
+    fn end_script(&self, script: &ScriptIdentity) {
+        match &script.group {
+            Some(group) => {
+                if group.is_populated() {
+                    group.kill();
+                }
+            }
+            None => kill_session(|| self.look(), script.pid, script.start_ticks),
         }
     }
 
@@ -128,9 +153,11 @@ impl Keeper {
             return;
         };
         self.poller.forget(script.pidfd.as_fd());
-        kill_session(script.pid, script.start_ticks);
+        self.end_script(&script.identity());
         self.shared.live.free_slot(script.slot);
-        self.remove_script_group(script.about.task, script.slot);
+        if let Some(group) = script.group.take() {
+            self.remove_group(None, group);
+        }
         self.children_changed = true;
         let id = || Id::Pid(Pid::from_raw(script.pid));
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
@@ -165,13 +192,13 @@ pub(super) fn end_orphan(pid: i32, start_ticks: u32, mark: &Mark) {
         stat.start_ticks as u32 == start_ticks && (stat.parent == me || mark.has_home(pid))
     };
     if let Some(stat) = process::stat(pid).filter(is_it) {
-        kill_session(pid, stat.start_ticks);
+        kill_session(Snapshot::of_machine, pid, stat.start_ticks);
     }
 }
 
 /// Kills everything in the session that a script leads, and below it.
-fn kill_session(pid: i32, start_ticks: u64) {
-    let killed = tree::kill_all(|snapshot| {
+fn kill_session(look: impl Fn() -> std::io::Result<Snapshot>, pid: i32, start_ticks: u64) {
+    let killed = tree::kill_all(look, |snapshot| {
         let mut found = snapshot.below(pid, None);
         // Younger than the script: an older session of this number is not the script's.
         let session = snapshot.in_session(pid);

@@ -17,6 +17,7 @@ use nix::sys::{
 use super::{
     cgroups::Cgroups,
     error::KeeperError,
+    handed_over::HandedOver,
     health_script::HealthScripts,
     journal_writer::Writer,
     namespaces::Namespaces,
@@ -50,6 +51,8 @@ pub(super) struct Keeper {
     pub health_scripts: HealthScripts,
     pub cgroups: Cgroups,
     pub namespaces: Namespaces,
+    /// What runs without groups have left.
+    pub handed_over: HandedOver,
     /// Processes of an earlier keeper that are not below this one.
     pub strays: Option<Strays>,
     /// A child may have died since the children were last looked at.
@@ -104,6 +107,7 @@ impl Keeper {
             health_scripts: HealthScripts::default(),
             cgroups: Cgroups::default(),
             namespaces: Namespaces::default(),
+            handed_over: HandedOver::default(),
             strays: None,
             children_changed: true,
             failed: None,

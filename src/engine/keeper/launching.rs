@@ -11,6 +11,7 @@ use super::{
     error::{LaunchError, Reason},
     keeper::Keeper,
     poller::Token,
+    run_groups::RunGroup,
     runs::{Phase, Run},
     spawn::{Bounds, Launched, launch},
 };
@@ -54,13 +55,14 @@ impl Keeper {
                 return self.launch_failed(key, again, Reason(&error).to_string());
             }
         };
+        self.end_earlier(key);
         let pid = launched.child.pid;
         let pumped = !launched.streams.is_empty();
         if pumped {
             self.pump_streams(key, launched.streams);
         }
         let start_ticks = process::stat(pid).map_or(0, |stat| stat.start_ticks);
-        let began = started(key, again, pid, start_ticks, group.as_deref());
+        let began = started(key, again, pid, start_ticks, group.as_ref());
         let start = self.record(task, began);
         self.pending.hurry();
         let index = self.insert_run(Run {
@@ -75,7 +77,8 @@ impl Keeper {
             exec: None,
             stopping: false,
             pumped,
-            group,
+            limited: group.as_ref().is_some_and(|group| group.limited),
+            group: group.map(|group| group.name),
             memory: None,
             program: Some(shown(command)),
         });
@@ -92,7 +95,7 @@ impl Keeper {
         key: Key,
         command: &wire::Launch,
         slot: usize,
-    ) -> Result<(Launched, Option<Box<str>>), LaunchError> {
+    ) -> Result<(Launched, Option<RunGroup>), LaunchError> {
         for what in &command.unenforced {
             self.tell_once(key, format!("not enforced: {what}"));
         }
@@ -103,7 +106,7 @@ impl Keeper {
             entrance: self.namespaces.entrance(key.task, command),
         };
         match launch(key, command, &self.setting, &self.shared.live, slot, bounds) {
-            Ok(launched) => Ok((launched, group.map(|group| group.name))),
+            Ok(launched) => Ok((launched, group)),
             Err(error) => {
                 if let Some(group) = group {
                     group.group.remove();
@@ -168,10 +171,14 @@ impl Keeper {
     }
 }
 
-fn started(key: Key, again: bool, pid: i32, start_ticks: u64, group: Option<&str>) -> Kind {
+fn started(key: Key, again: bool, pid: i32, start_ticks: u64, group: Option<&RunGroup>) -> Kind {
     let Key { process, run, .. } = key;
     let pid = pid as u32;
-    let group = group.unwrap_or_default().to_owned();
+    let name = |limited| {
+        let group = group.filter(|group| group.limited == limited);
+        group.map_or_else(String::new, |group| group.name.to_string())
+    };
+    let (group, tracked) = (name(true), name(false));
     if again {
         Kind::Again(Again {
             process,
@@ -179,6 +186,7 @@ fn started(key: Key, again: bool, pid: i32, start_ticks: u64, group: Option<&str
             pid,
             start_ticks,
             group,
+            tracked,
         })
     } else {
         Kind::Start(Start {
@@ -187,6 +195,7 @@ fn started(key: Key, again: bool, pid: i32, start_ticks: u64, group: Option<&str
             pid,
             start_ticks,
             group,
+            tracked,
         })
     }
 }

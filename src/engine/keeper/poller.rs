@@ -38,6 +38,8 @@ pub(super) enum Token {
     Orphan,
     /// News of the memory of a run.
     Memory,
+    /// A group of a run that is over may be empty now.
+    Group,
 }
 
 impl Token {
@@ -47,7 +49,7 @@ impl Token {
 
     /// What an event's number says; `None` for a number that no descriptor was watched with.
     pub fn of(number: u64) -> Option<(Token, usize)> {
-        const ALL: [Token; 13] = [
+        const ALL: [Token; 14] = [
             Token::Signal,
             Token::Link,
             Token::Runner,
@@ -61,6 +63,7 @@ impl Token {
             Token::Init,
             Token::Orphan,
             Token::Memory,
+            Token::Group,
         ];
         let kind = number >> KIND_SHIFT;
         let token = ALL.into_iter().find(|token| *token as u64 == kind)?;

@@ -5,7 +5,7 @@
 
 use std::os::fd::AsFd;
 
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{keeper::Keeper, poller::Token};
@@ -25,12 +25,24 @@ impl Keeper {
         some
     }
 
+    /// Looks at all processes that may be a task's: those below the keeper; those of the whole
+    /// machine only while an earlier keeper's may be anywhere.
+    pub(super) fn look(&self) -> std::io::Result<Snapshot> {
+        match self.strays {
+            Some(_) => Snapshot::of_machine(),
+            None => Snapshot::of_descendants(std::process::id() as i32),
+        }
+    }
+
     /// All processes of the task: what is below the keeper, and what an earlier one left elsewhere.
     pub(super) fn processes_of(&self, task: u32, snapshot: &Snapshot) -> Vec<Stat> {
         let me = std::process::id() as i32;
         let spared = self.link.pid();
         let ours = (spared, self.namespaces.init_of(task));
-        let mut found = self.tasks.processes(task, &self.runs, snapshot, me, ours);
+        let (runs, has_strays) = (&self.runs, self.strays.is_some());
+        let mut found = self
+            .tasks
+            .processes(task, runs, snapshot, me, ours, has_strays);
         if task == 0
             && let Some(strays) = &self.strays
         {
@@ -46,10 +58,7 @@ impl Keeper {
         let is_its = |stat: &Stat| self.tasks.owner(stat) == Some(task);
         self.runs.all_ended(task)
             && self.strays.is_none()
-            && self
-                .tasks
-                .get(task)
-                .is_none_or(|kept| kept.grouped().is_empty())
+            && self.tasks.get(task).is_none_or(|kept| !kept.is_populated())
             && self.orphans().is_ok_and(|found| !found.iter().any(is_its))
     }
 
@@ -74,17 +83,17 @@ impl Keeper {
             if is_ours || self.runs.has_pid(pid) || self.health_scripts.has_pid(pid) {
                 continue;
             }
-            match process::stat(pid) {
-                Some(stat) if !stat.is_dead() => found.push(stat),
-                _ => {
-                    // Nothing else reaps it, and its exit code is not asked for.
-                    let id = || Id::Pid(nix::unistd::Pid::from_raw(pid));
-                    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-                    if let Err(errno) = again(|| waitid(id(), flags)) {
-                        tracing::debug!("reaping the orphan {pid}: {errno}");
-                    }
-                }
+            // Nothing else reaps it, and its exit code is not asked for. Many may die in a moment,
+            // so the living are looked at only.
+            let id = || Id::Pid(nix::unistd::Pid::from_raw(pid));
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+            match again(|| waitid(id(), flags)) {
+                Ok(WaitStatus::StillAlive) => {}
+                Ok(_) => continue,
+                Err(errno) => tracing::debug!("reaping the orphan {pid}: {errno}"),
             }
+            let stat = process::stat(pid);
+            found.extend(stat.filter(|stat| !stat.is_dead()));
         }
         // What is orphaned in a pid namespace is its init's.
         for init in self.namespaces.inits() {
@@ -134,7 +143,7 @@ impl Keeper {
         let Some(mut strays) = self.strays.take() else {
             return;
         };
-        if let Ok(snapshot) = Snapshot::take() {
+        if let Ok(snapshot) = Snapshot::of_machine() {
             for stat in strays.find(&snapshot) {
                 let opened = Pid::from_raw(stat.pid)
                     .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -165,7 +174,8 @@ impl Keeper {
     /// True while a process lives that an earlier keeper left behind.
     pub(super) fn has_live_strays(&self) -> bool {
         self.strays.as_ref().is_some_and(|strays| {
-            Snapshot::take().is_ok_and(|snapshot| !strays.find(&snapshot).is_empty())
+            let look = Snapshot::of_machine();
+            look.is_ok_and(|snapshot| !strays.find(&snapshot).is_empty())
         })
     }
 }

@@ -1,16 +1,21 @@
 //! What follows a death: ended runs are reaped, their sessions and groups are cleared, and the
 //! runner is told when nothing of a task is left.
 
+use std::os::fd::AsFd;
+
 use nix::{
     sys::wait::{Id, WaitPidFlag, waitid},
     unistd::Pid,
 };
 
 use super::{keeper::Keeper, stopping::give_up, tasks::KeptTask};
-use crate::sys::{
-    process,
-    retry::again,
-    tree::{self, Snapshot},
+use crate::{
+    resources::Group,
+    sys::{
+        process::{self, Stat},
+        retry::again,
+        tree::{self, Snapshot},
+    },
 };
 
 impl Keeper {
@@ -33,8 +38,16 @@ impl Keeper {
             Ok(orphans) => orphans,
             Err(error) => give_up(&error),
         };
+        self.note_handed_over(&orphans);
         self.reap_ended(&orphans);
-        self.cgroups.remove_left();
+        let poller = &self.poller;
+        self.cgroups
+            .remove_left(|event| poller.forget(event.as_fd()));
+        self.open_held_gates();
+        if self.runs.held_due().is_some() {
+            // In another pid namespace they are not our children.
+            self.watch_orphans(&orphans);
+        }
         let ending: Vec<u32> = self
             .tasks
             .iter()
@@ -47,33 +60,41 @@ impl Keeper {
     }
 
     /// A task that is being killed, or whose runner waits until nothing of it is left.
-    fn look_after_ending(&mut self, task: u32, orphans: &[process::Stat]) {
+    fn look_after_ending(&mut self, task: u32, orphans: &[Stat]) {
         // What hides from all marks is known by its group.
-        let grouped = self
-            .tasks
-            .get(task)
-            .map_or_else(Vec::new, KeptTask::grouped);
+        let grouped = match orphans {
+            [] => Vec::new(),
+            _ => self
+                .tasks
+                .get(task)
+                .map_or_else(Vec::new, KeptTask::grouped),
+        };
         let init = self.namespaces.init_of(task);
-        let is_its = |stat: &process::Stat| {
+        let is_its = |stat: &&Stat| {
             self.tasks.owner(stat) == Some(task)
                 || grouped.contains(&stat.pid)
                 || init == Some(stat.parent)
         };
-        let has_orphans = orphans.iter().any(is_its);
+        let its: Vec<i32> = orphans.iter().filter(is_its).map(|stat| stat.pid).collect();
         let has_strays = |keeper: &Keeper| task == 0 && keeper.has_live_strays();
-        let kills = self.tasks.get(task).is_some_and(|kept| kept.killing_all);
-        if kills && (has_orphans || has_strays(self)) {
+        let kept = self.tasks.get(task);
+        if kept.is_some_and(|kept| kept.killing_all) && (!its.is_empty() || has_strays(self)) {
             // What was forked while it was being killed.
-            if let Err(error) = tree::kill_all(|snapshot| self.processes_of(task, snapshot)) {
-                give_up(&error);
+            if let Some(kept) = kept {
+                kept.kill_grouped();
+            }
+            if has_strays(self) || its.iter().any(|pid| !grouped.contains(pid)) {
+                self.kill_tree(task);
             }
             self.watch_strays();
         }
         self.watch_orphans(orphans);
-        let is_empty = !has_orphans && self.runs.all_ended(task) && !has_strays(self);
+        let is_populated = |kept: &KeptTask| kept.is_populated();
+        let is_empty = its.is_empty() && self.runs.all_ended(task) && !has_strays(self);
         if let Some(kept) = self.tasks.get_mut(task)
             && kept.awaiting_empty
             && is_empty
+            && !is_populated(kept)
         {
             kept.awaiting_empty = false;
             kept.killing_all = false;
@@ -82,28 +103,55 @@ impl Keeper {
     }
 
     /// Reaps the runs of whose sessions nothing is left; the rest of each session is killed.
-    fn reap_ended(&mut self, orphans: &[process::Stat]) {
+    fn reap_ended(&mut self, orphans: &[Stat]) {
         for index in self.runs.take_lingering() {
             let Some(run) = self.runs.get(index) else {
                 continue;
             };
-            let session = run.pid;
-            if !run.stopping && orphans.iter().any(|stat| stat.session == session) {
-                let me = std::process::id() as i32;
-                let killed = tree::kill_all(|snapshot: &Snapshot| {
-                    let below = snapshot.below(me, None).into_iter();
-                    below.filter(|stat| stat.session == session).collect()
-                });
-                match killed {
-                    Ok(_) => {
-                        self.watch_orphans(orphans);
-                        self.runs.linger(index);
-                        continue;
-                    }
-                    Err(error) => give_up(&error),
+            let (session, stopping) = (run.pid, run.stopping);
+            let group = self.tasks.group_of(run);
+            // Mostly nothing is left, and then there is nothing to look for.
+            if !group.as_ref().is_some_and(Group::remove) && !stopping {
+                let its = self.rest_of_session(session, group.as_ref(), orphans);
+                if !its.is_empty() {
+                    self.end_session(session, group.as_ref());
+                    self.watch_orphans(&its);
+                    self.runs.linger(index);
+                    continue;
                 }
             }
             self.reap(index);
+        }
+    }
+
+    /// What lives of the session of a run whose first process is dead.
+    fn rest_of_session(&self, session: i32, group: Option<&Group>, orphans: &[Stat]) -> Vec<Stat> {
+        let is_its = |stat: &Stat| stat.session == session && !stat.is_dead();
+        let mut its: Vec<Stat> = orphans.iter().copied().filter(is_its).collect();
+        let grouped = group.map_or_else(Vec::new, Group::processes).into_iter();
+        let grouped = grouped.filter_map(process::stat).filter(is_its);
+        its.extend(grouped);
+        its
+    }
+
+    /// SIGKILL to all of the session of a run whose first process is dead.
+    fn end_session(&self, session: i32, group: Option<&Group>) {
+        let me = std::process::id() as i32;
+        let killed = tree::kill_all(
+            || match group {
+                Some(group) => Ok(Snapshot::of_processes(&group.processes())),
+                None => self.look(),
+            },
+            |snapshot: &Snapshot| match group {
+                Some(_) => snapshot.in_session(session).collect(),
+                None => {
+                    let below = snapshot.below(me, None).into_iter();
+                    below.filter(|stat| stat.session == session).collect()
+                }
+            },
+        );
+        if let Err(error) = killed {
+            give_up(&error);
         }
     }
 
@@ -122,7 +170,7 @@ impl Keeper {
             }
         }
         if let Some(group) = self.tasks.group_of(&run) {
-            self.cgroups.remove(group);
+            self.remove_group(Some(run.key), group);
         }
     }
 }

@@ -1,24 +1,31 @@
-//! The cgroups that launches need: made when a run or its task has limits, removed with them.
+//! The cgroups of runs: every run has one where the machine allows it, with limits or without.
 //!
-//! A task gets one when the first of its runs needs one. It is told by a record, because a
-//! successor of this keeper must find it: in a place that depends on where its keeper was started.
+//! A task gets one with the first of its runs. It is told by a record, because a successor of this
+//! keeper must find it: in a place that depends on where its keeper was started. Without limits a
+//! run that cannot have a group runs without one; with limits that is an error.
 
-use super::{error::LaunchError, keeper::Keeper, spawn::limits_of};
+use std::os::fd::AsFd;
+
+use nix::sys::epoll::EpollFlags;
+
+use super::{error::LaunchError, keeper::Keeper, poller::Token, spawn::limits_of};
 use crate::{
     engine::ipc::Key,
     journal::{Groups, Kind},
     protocols::dewar::link as wire,
-    resources::{Group, GroupError, group_name},
+    resources::{Group, GroupError, TaskGroup, group_name},
 };
 
 /// The group of a run that is being launched, and its name below the task's.
 pub(super) struct RunGroup {
     pub name: Box<str>,
     pub group: Group,
+    /// It has limits, and its usage is told.
+    pub limited: bool,
 }
 
 impl Keeper {
-    /// Makes the group of a run that has limits, or whose task has.
+    /// Makes the group of a run.
     ///
     /// # Errors
     /// It cannot have the limits that it must have: then it must not run.
@@ -28,7 +35,7 @@ impl Keeper {
         command: &wire::Launch,
     ) -> Result<Option<RunGroup>, LaunchError> {
         if command.limits.is_none() && command.task_limits.is_none() {
-            return Ok(None);
+            return Ok(self.tracking_group(key, command));
         }
         let wanted = command.limits.unwrap_or_default();
         let is_strict = match &command.task_limits {
@@ -38,7 +45,7 @@ impl Keeper {
         match self.task_group(key, command.task_limits.as_ref()) {
             Err(error) if !is_strict => {
                 self.tell_once(key, format!("not enforced: {error}"));
-                return Ok(None);
+                return Ok(self.tracking_group(key, command));
             }
             made => made?,
         }
@@ -46,10 +53,43 @@ impl Keeper {
             Ok(made) => Ok(Some(made)),
             Err(error) if wanted.best_effort && !is_strict => {
                 self.tell_once(key, format!("not enforced: {error}"));
-                Ok(None)
+                Ok(self.tracking_group(key, command))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Makes the group of a run without limits, in that of its task; `None` where there can be
+    /// none.
+    fn tracking_group(&mut self, key: Key, command: &wire::Launch) -> Option<RunGroup> {
+        /// The task's group may be taken away in the moment between two keepers.
+        const ATTEMPTS: usize = 2;
+        for _ in 0..ATTEMPTS {
+            if self.tasks.get(key.task)?.group.is_none() {
+                let made = self
+                    .cgroups
+                    .make_tracking(&group_name(&self.tasks.get(key.task)?.task_id))?;
+                self.keep_group(key.task, made);
+            }
+            let group = self.tasks.get(key.task)?.group.as_ref()?.tracking();
+            match group.make_for(&command.name, key.run) {
+                Ok((name, group)) => {
+                    return Some(RunGroup {
+                        name: name.into(),
+                        group,
+                        limited: false,
+                    });
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    self.tasks.get_mut(key.task)?.group = None;
+                }
+                Err(error) => {
+                    tracing::warn!("a run has no group of its own: {error}");
+                    return None;
+                }
+            }
+        }
+        None
     }
 
     /// Makes the group of a run, in that of its task.
@@ -91,38 +131,62 @@ impl Keeper {
         Ok(RunGroup {
             name: name.into(),
             group,
+            limited: true,
         })
     }
 
-    /// Makes the group of a task, unless it is there.
+    /// Makes the group of a task whose runs can have limits, unless it is there.
     fn task_group(&mut self, key: Key, limits: Option<&wire::Limits>) -> Result<(), GroupError> {
-        let Some(kept) = self.tasks.get(key.task) else {
-            return Ok(());
-        };
-        if kept.group.is_some() {
-            return Ok(());
-        }
-        let name = group_name(&kept.task_id);
         let best_effort = limits.is_some_and(|limits| limits.best_effort);
         let limits = limits.map(limits_of).unwrap_or_default();
-        let (made, problems) = self.cgroups.make(&name, &limits, best_effort)?;
-        let groups = Groups {
-            directories: made.group().directories(),
-            inodes: made.group().inodes(),
+        let Some(kept) = self.tasks.get_mut(key.task) else {
+            return Ok(());
         };
-        if let Some(kept) = self.tasks.get_mut(key.task) {
-            kept.group = Some(made);
+        if kept.group.as_ref().is_some_and(TaskGroup::is_complete) {
+            return Ok(());
         }
-        self.record(key.task, Kind::Groups(groups));
+        // The runs without limits have one already, most of the time.
+        if kept.group.is_none() {
+            let name = group_name(&kept.task_id);
+            kept.group = self.cgroups.make_tracking(&name);
+        }
+        let (group, problems) = match kept.group.take() {
+            Some(mut group) => match self.cgroups.complete(&mut group, &limits, best_effort) {
+                Ok(problems) => (group, problems),
+                Err(error) => {
+                    self.keep_group(key.task, group);
+                    return Err(error);
+                }
+            },
+            None => {
+                let name = group_name(&kept.task_id);
+                self.cgroups.make(&name, &limits, best_effort)?
+            }
+        };
+        self.keep_group(key.task, group);
         for problem in problems {
             self.notice_of(key.task, format!("not enforced: {problem}"), None);
         }
         Ok(())
     }
 
-    /// The group of a health check's script: its run's, or one of its own below its task's.
+    /// Keeps the group of a task, and tells of it.
+    fn keep_group(&mut self, task: u32, made: TaskGroup) {
+        let groups = Groups {
+            directories: made.group().directories(),
+            inodes: made.group().inodes(),
+            tracking: !made.is_complete(),
+        };
+        if let Some(kept) = self.tasks.get_mut(task) {
+            kept.group = Some(made);
+        }
+        self.record(task, Kind::Groups(groups));
+    }
+
+    /// Makes the group of a health check's script: below that of its run, whose limits hold for it,
+    /// or below its task's. `None` where there can be none.
     pub(super) fn script_group(
-        &self,
+        &mut self,
         about: &wire::Probed,
         command: &wire::Launch,
         slot: usize,
@@ -133,14 +197,20 @@ impl Keeper {
             run: command.run,
         };
         let run = about.process.and_then(|_| self.runs.find(key));
-        if let Some(group) = run.and_then(|index| self.tasks.group_of(self.runs.get(index)?)) {
-            return Some(group);
-        }
-        // Limits of the task as a whole are meant for its health checks too.
-        let group = self
-            .tasks
-            .group(about.task)?
-            .below(&script_group_name(slot));
+        let run = run.and_then(|index| self.runs.get(index));
+        let above = match run.and_then(|run| Some((run.limited, self.tasks.group_of(run)?))) {
+            Some((true, group)) => group,
+            Some((false, group)) => group.tracking(),
+            // Limits of the task as a whole are meant for its health checks too.
+            None => {
+                let group = self.tasks.get(about.task)?.group.as_ref()?;
+                match group.is_complete() {
+                    true => group.group().clone(),
+                    false => group.tracking(),
+                }
+            }
+        };
+        let group = above.below(&format!("health.{slot}"));
         match group.make() {
             Ok(()) => Some(group),
             Err(error) => {
@@ -165,10 +235,17 @@ impl Keeper {
         }
     }
 
-    /// A health check's script is over, and its own group with it, if it had one.
-    pub(super) fn remove_script_group(&mut self, task: u32, slot: usize) {
-        if let Some(group) = self.tasks.group(task) {
-            self.cgroups.remove(group.below(&script_group_name(slot)));
+    /// Removes the group of a run or of a script that is over, as soon as it is empty.
+    pub(super) fn remove_group(&mut self, of: Option<Key>, group: Group) {
+        if let Some(event) = self.cgroups.remove(of, group)
+            && let Err(error) = self.poller.watch_for(
+                event.as_fd(),
+                EpollFlags::EPOLLPRI | EpollFlags::EPOLLET,
+                Token::Group,
+                0,
+            )
+        {
+            tracing::warn!("no event tells of an empty group: {error}");
         }
     }
 
@@ -183,11 +260,9 @@ impl Keeper {
     pub(super) fn remove_groups(&mut self, task: u32) {
         let group = self.tasks.get_mut(task).and_then(|kept| kept.group.take());
         if let Some(group) = group {
-            self.cgroups.remove_task(&group);
+            let poller = &self.poller;
+            self.cgroups
+                .remove_task(&group, |event| poller.forget(event.as_fd()));
         }
     }
-}
-
-fn script_group_name(slot: usize) -> String {
-    format!("health.{slot}")
 }

@@ -12,7 +12,8 @@ use crate::{
 impl Keeper {
     /// What a run used, for its end.
     pub(super) fn used_by(&self, index: usize) -> Option<Usage> {
-        let group = self.tasks.group_of(self.runs.get(index)?)?;
+        let run = self.runs.get(index).filter(|run| run.limited)?;
+        let group = self.tasks.group_of(run)?;
         let used = group.usage();
         Some(Usage {
             cpu_us: used.cpu_us,
@@ -28,11 +29,8 @@ impl Keeper {
     /// Watches for the moment when the memory of a run runs out. Its end tells too, so a run may do
     /// without.
     pub(super) fn watch_memory(&mut self, index: usize, is_new: bool) {
-        let Some(group) = self
-            .runs
-            .get(index)
-            .and_then(|run| self.tasks.group_of(run))
-        else {
+        let limited = self.runs.get(index).filter(|run| run.limited);
+        let Some(group) = limited.and_then(|run| self.tasks.group_of(run)) else {
             return;
         };
         let told = match is_new {

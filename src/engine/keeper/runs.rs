@@ -60,6 +60,8 @@ pub(super) struct Run {
     pub pumped: bool,
     /// The name of its cgroup below the task's.
     pub group: Option<Box<str>>,
+    /// It has limits, so its usage is told.
+    pub limited: bool,
     /// Tells when its memory has run out.
     pub memory: Option<Memory>,
     /// What is being executed, until it is: for the message when that fails.
@@ -81,6 +83,19 @@ pub(super) struct Runs {
     queued: VecDeque<(u32, wire::Launch)>,
     /// Dead and on disk, but something of their session may still be alive.
     lingering: Vec<usize>,
+    /// Their starts are on disk, but something of an earlier run of their process may be alive.
+    held: Vec<Held>,
+}
+
+/// A run whose gate stays shut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// The record of its start.
+    pub start: u64,
+    /// Which run it is.
+    pub index: usize,
+    /// When a person is told, microseconds of CLOCK_BOOTTIME; `None`: it has been.
+    pub tell_at: Option<u64>,
 }
 
 impl Runs {
@@ -154,6 +169,42 @@ impl Runs {
     /// The runs that wait to be reaped; those that must go on waiting are to be added again.
     pub fn take_lingering(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.lingering)
+    }
+
+    /// The gate of a run stays shut until nothing of the runs before it is left.
+    pub fn hold(&mut self, held: Held) {
+        self.held.push(held);
+    }
+
+    /// The runs whose gates are shut for that; those that must go on waiting are to be added again.
+    pub fn take_held(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// The runs that have waited so long by `clock` that a person is to be told, once.
+    pub fn held_too_long(&mut self, clock: u64) -> Vec<usize> {
+        let overdue = self
+            .held
+            .iter_mut()
+            .filter_map(|held| held.tell_at.take_if(|at| *at <= clock).map(|_| held.index));
+        overdue.collect()
+    }
+
+    /// When a person is to be told of a run that waits.
+    pub fn held_due(&self) -> Option<u64> {
+        self.held.iter().filter_map(|held| held.tell_at).min()
+    }
+
+    /// The runs of the same process before this one that are not reaped yet.
+    pub fn before(&self, key: Key) -> Vec<usize> {
+        if key.run == 0 {
+            return Vec::new();
+        }
+        let earlier = self.iter().filter(|(_, run)| {
+            let of = run.key;
+            of.task == key.task && of.process == key.process && of.run < key.run
+        });
+        earlier.map(|(index, _)| index).collect()
     }
 
     /// Adds a run; its number is spent.

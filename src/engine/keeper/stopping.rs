@@ -28,7 +28,7 @@ impl Keeper {
         for (target, signal) in &targets {
             tree::signal(target, *signal);
         }
-        match Snapshot::take() {
+        match self.look() {
             Ok(snapshot) => {
                 // What a run has below it, or in its session, is stopped as it is itself.
                 let owner = |stat: &Stat| {
@@ -57,7 +57,7 @@ impl Keeper {
         };
         let signal = named(number);
         tree::signal(&first, signal);
-        match Snapshot::take() {
+        match self.look() {
             Ok(snapshot) => {
                 for stat in self.tree_of(key, first.pid, &snapshot) {
                     if stat.pid != first.pid && !stat.is_dead() {
@@ -98,11 +98,21 @@ impl Keeper {
         };
         run.stopping = true;
         let (pid, first) = (run.pid, identity(run));
-        let killed = tree::kill_all(|snapshot| {
-            let mut tree = self.tree_of(key, pid, snapshot);
-            tree.extend(first);
-            tree
-        });
+        if let Some(group) = self
+            .runs
+            .get(index)
+            .and_then(|run| self.tasks.group_of(run))
+        {
+            group.kill();
+        }
+        let killed = tree::kill_all(
+            || self.look(),
+            |snapshot| {
+                let mut tree = self.tree_of(key, pid, snapshot);
+                tree.extend(first);
+                tree
+            },
+        );
         if let Err(error) = killed {
             give_up(&error);
         }
@@ -118,17 +128,23 @@ impl Keeper {
             kept.kill_grouped();
         }
         self.namespaces.kill(task);
-        if let Err(error) = tree::kill_all(|snapshot| self.processes_of(task, snapshot)) {
-            give_up(&error);
-        }
+        self.kill_tree(task);
         self.watch_strays();
         self.children_changed = true;
+    }
+
+    /// SIGKILL to all of a task that can be seen now.
+    pub(super) fn kill_tree(&mut self, task: u32) {
+        let killed = tree::kill_all(|| self.look(), |snapshot| self.processes_of(task, snapshot));
+        if let Err(error) = killed {
+            give_up(&error);
+        }
     }
 
     /// Notes which processes have not stopped although the task was asked to: a notice for each
     /// run, and one for what belongs to none. `prospect` says what will happen to them.
     pub(super) fn tell_lingering(&mut self, task: u32, prospect: &str) {
-        let Ok(snapshot) = Snapshot::take() else {
+        let Ok(snapshot) = self.look() else {
             return;
         };
         let mut left = self.processes_of(task, &snapshot);
@@ -167,7 +183,7 @@ pub(super) fn give_up(error: &std::io::Error) -> ! {
 }
 
 /// `pid 7 (sleep 1000), pid 8 (cat)`.
-fn shown(stats: &[Stat]) -> String {
+pub(super) fn shown(stats: &[Stat]) -> String {
     let named = stats.iter().take(NAMED);
     let mut names: Vec<String> = named
         .map(|stat| format!("pid {} ({})", stat.pid, process::command(stat.pid)))

@@ -21,14 +21,19 @@ use super::{
     runs::{Phase, Run},
     shared::Shared,
     strays::Strays,
-    survivors::{Open, first_processes, fold, groups, is_adoption, last_boot, last_init},
+    survivors::{
+        OfTask, Open, first_processes, fold, group_names, groups, is_adoption, last_boot, last_init,
+    },
     tasks::Mark,
 };
 use crate::{
     engine::ipc::{Gate, Holder, JOURNAL, Key, StartError, open_directory},
     journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay},
-    resources::{Group, Hierarchies},
-    sys::{process, tree},
+    resources::{Group, Hierarchies, TaskGroup},
+    sys::{
+        process,
+        tree::{self, Snapshot},
+    },
 };
 
 /// A journal that is gone on with: the task's number, its directory, what it did, where to append.
@@ -139,6 +144,9 @@ impl Keeper {
         for (process, next) in next_run {
             self.runs.set_next(task, process, next);
         }
+        if !rebooted {
+            self.find_left_groups(task, &group_names(&replay.records), &open);
+        }
         for ((process, run), open) in open {
             let key = Key { task, process, run };
             if rebooted {
@@ -148,6 +156,30 @@ impl Keeper {
             }
         }
         self.pending.hurry();
+    }
+
+    /// What runs that are over have left in their groups is killed before their processes run
+    /// again.
+    fn find_left_groups(
+        &mut self,
+        task: u32,
+        names: &BTreeMap<&str, OfTask>,
+        open: &BTreeMap<OfTask, Open>,
+    ) {
+        let group = self.tasks.get(task).and_then(|kept| kept.group.as_ref());
+        let Some(group) = group.map(TaskGroup::tracking) else {
+            return;
+        };
+        for name in group.subgroups() {
+            let of = names.get(name.as_str());
+            if let Some((process, run)) = of.filter(|of| !open.contains_key(of)).copied() {
+                let whole = self.tasks.group(task).map(|whole| whole.below(&name));
+                let key = Key { task, process, run };
+                if let Some(whole) = whole {
+                    self.remove_group(Some(key), whole);
+                }
+            }
+        }
     }
 
     fn resume_run(&mut self, key: Key, open: Open, tells: bool) {
@@ -196,6 +228,7 @@ impl Keeper {
             // The runner will ask to read on.
             pumped: self.shared.holds(key),
             group: open.group,
+            limited: open.limited,
             memory: None,
             program: None,
         });
@@ -213,7 +246,7 @@ impl Keeper {
         let group = named.and_then(|name| self.tasks.group(key.task)?.below(name).into());
         let group: Group = group.unwrap_or_default();
         group.kill();
-        let killed = tree::kill_all(|snapshot| {
+        let killed = tree::kill_all(Snapshot::of_machine, |snapshot| {
             let mut tree = snapshot.below(open.pid, None);
             let first = snapshot.get(open.pid).copied();
             tree.extend(first.filter(|stat| stat.start_ticks == open.start_ticks));
@@ -257,7 +290,7 @@ fn kill_proved(shared: &Shared) {
         group: Group::default(),
         watched: Vec::new(),
     };
-    let killed = tree::kill_all(|snapshot| {
+    let killed = tree::kill_all(Snapshot::of_machine, |snapshot| {
         let mut found = snapshot.below(me, None);
         found.extend(strays.find(snapshot));
         found

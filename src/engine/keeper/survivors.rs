@@ -15,10 +15,11 @@ pub(super) struct Open {
     pub(super) start_ticks: u64,
     pub(super) exec: bool,
     pub(super) group: Option<Box<str>>,
+    pub(super) limited: bool,
 }
 
 /// (process, run), within one task.
-type OfTask = (u32, u32);
+pub(super) type OfTask = (u32, u32);
 
 /// The runs without an end, and per process the next run's number.
 pub(super) fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32, u32>) {
@@ -30,11 +31,13 @@ pub(super) fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32,
                 let next = next_run.entry(start.process).or_default();
                 *next = (*next).max(start.run + 1);
                 let key = (start.process, start.run);
-                open.insert(key, begun(start.pid, start.start_ticks, &start.group));
+                let groups = (start.group.as_str(), start.tracked.as_str());
+                open.insert(key, begun(start.pid, start.start_ticks, groups));
             }
             Some(Kind::Again(again)) => {
                 let key = (again.process, again.run);
-                open.insert(key, begun(again.pid, again.start_ticks, &again.group));
+                let groups = (again.group.as_str(), again.tracked.as_str());
+                open.insert(key, begun(again.pid, again.start_ticks, groups));
             }
             Some(Kind::Exec(exec)) => {
                 if let Some(run) = open.get_mut(&(exec.process, exec.run)) {
@@ -58,6 +61,29 @@ pub(super) fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32,
         }
     }
     (open, next_run)
+}
+
+/// The runs that have a group, open or ended, by its name below the task's.
+pub(super) fn group_names(records: &[Record]) -> BTreeMap<&str, OfTask> {
+    let mut names = BTreeMap::new();
+    for record in records {
+        let (of, limited, tracked) = match &record.kind {
+            Some(Kind::Start(start)) => ((start.process, start.run), &start.group, &start.tracked),
+            Some(Kind::Again(again)) => ((again.process, again.run), &again.group, &again.tracked),
+            Some(Kind::Snapshot(snapshot)) => {
+                names.extend(group_names(&snapshot.kept));
+                continue;
+            }
+            _ => continue,
+        };
+        for name in [limited, tracked]
+            .into_iter()
+            .filter(|name| !name.is_empty())
+        {
+            names.insert(name.as_str(), of);
+        }
+    }
+    names
 }
 
 /// The last record since the machine was started for which `find` gives something.
@@ -104,12 +130,17 @@ pub(super) fn last_init(records: &[Record]) -> Option<Init> {
     last_of_boot(records, &find).break_value().flatten()
 }
 
-fn begun(pid: u32, start_ticks: u64, group: &str) -> Open {
+fn begun(pid: u32, start_ticks: u64, (limited, tracked): (&str, &str)) -> Open {
+    let group = match limited {
+        "" => tracked,
+        limited => limited,
+    };
     Open {
         pid: pid as i32,
         start_ticks,
         exec: false,
         group: (!group.is_empty()).then(|| group.into()),
+        limited: !limited.is_empty(),
     }
 }
 

@@ -62,9 +62,17 @@ impl KeptTask {
         group.map_or_else(Vec::new, |group| group.group().processes())
     }
 
+    /// True while a process is in the task's group.
+    pub fn is_populated(&self) -> bool {
+        let group = self.group.as_ref();
+        group.is_some_and(|group| group.group().is_populated())
+    }
+
     /// SIGKILL to all of them at once, where the kernel can.
     pub fn kill_grouped(&self) {
-        if let Some(group) = &self.group {
+        if let Some(group) = &self.group
+            && group.group().is_populated()
+        {
             group.group().kill();
         }
     }
@@ -200,6 +208,7 @@ impl Tasks {
         snapshot: &Snapshot,
         keeper: i32,
         (spared, init): (Option<i32>, Option<i32>),
+        may_be_elsewhere: bool,
     ) -> Vec<Stat> {
         let mut all = snapshot.below(keeper, spared);
         // What is in the task's cgroup is the task's, wherever it went.
@@ -212,7 +221,10 @@ impl Tasks {
             }
         };
         if self.only() == Some(task) {
-            add_grouped(&mut all);
+            // What is in the group is below the keeper, unless its keeper was another one.
+            if may_be_elsewhere {
+                add_grouped(&mut all);
+            }
             return all;
         }
         let mut found = Vec::new();

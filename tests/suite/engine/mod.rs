@@ -9,6 +9,7 @@ mod health;
 mod journal;
 mod lasting;
 mod logs;
+mod one_tree;
 mod semantics;
 mod stop;
 mod vectors;

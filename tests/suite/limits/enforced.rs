@@ -60,11 +60,11 @@ fn enforced_memory_of_a_helper_is_told_while_its_process_goes_on() {
 fn enforced_pids_stop_a_fork_bomb_and_all_of_it_dies() {
     let trial = Trial::new();
     let task = format!(
-        "max_failures: 2\nprocesses:\n  - name: bomb\n    resources: {{pids: 20}}\n    timeout: 2s\n    cmdline: 'b() {{ b & b & sleep 60; }}; b 2>/dev/null'{INNOCENT}"
+        "max_failures: 2\nprocesses:\n  - name: bomb\n    resources: {{pids: 20}}\n    timeout: 6s\n    cmdline: 'b() {{ b & b & sleep 60; }}; b 2>/dev/null'{INNOCENT}"
     );
     assert_eq!(trial.run(&task, &[]), 0);
     let run = trial.last_run("bomb");
-    assert_eq!(run["reason"], "timed out after 2s");
+    assert_eq!(run["reason"], "timed out after 6s");
     assert!(run["usage"]["pids_refused"].as_u64() > Some(0), "{run:#}");
     let most = run["usage"]["pids_peak"].as_u64();
     // An older kernel does not remember.

@@ -165,6 +165,7 @@ fn the_doctor_says_what_is_missing_and_how_to_get_it() {
     assert_eq!(find("limits", "ram")["available"], false);
     assert_eq!(find("limits", "rlimits")["available"], true);
     assert_eq!(find("isolation", "private")["available"], true);
+    assert_eq!(find("processes", "of a run")["available"], false);
     assert!(!report["hints"].as_array().expect("hints").is_empty());
     // Root has more, and is told so.
     let output = home.bench.run(&["doctor"]);
@@ -174,4 +175,5 @@ fn the_doctor_says_what_is_missing_and_how_to_get_it() {
         .find(|line| line.trim_start().starts_with("ram "))
         .expect("a line");
     assert!(line.contains(" yes  cgroup v"), "{line}");
+    assert!(text.contains(" yes  a cgroup for every run"), "{text}");
 }

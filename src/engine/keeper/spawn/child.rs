@@ -46,8 +46,6 @@ pub(super) struct ChildPlan<'a> {
     pub doors: Vec<RawFd>,
     /// The directory of a group of cgroup v2 that it is born in.
     pub birth: Option<RawFd>,
-    /// That group's `cgroup.procs`, for a kernel that knows no such births.
-    pub instead: Option<RawFd>,
     /// The init of its task's namespaces, and which of them it enters.
     pub entry: Option<(BorrowedFd<'a>, i32)>,
     pub confinement: Option<Confinement<'a>>,
@@ -152,8 +150,17 @@ pub(super) fn fork_plainly(plan: &ChildPlan<'_>, pointers: &Pointers) -> io::Res
 /// # Safety
 /// In the child only.
 pub(super) unsafe fn enter_groups(plan: &ChildPlan<'_>, must_move: bool) {
-    let instead = plan.instead.iter().filter(|_| must_move);
-    for door in plan.doors.iter().chain(instead) {
+    if must_move && let Some(group) = plan.birth {
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        // SAFETY: a constant path below a descriptor, and one byte of a constant.
+        unsafe {
+            let door = libc::openat(group, c"cgroup.procs".as_ptr(), flags);
+            if libc::write(door, c"0".as_ptr().cast(), 1) != 1 {
+                give_up(plan, Step::Cgroup);
+            }
+        }
+    }
+    for door in &plan.doors {
         // SAFETY: one byte of a constant.
         unsafe {
             if libc::write(*door, c"0".as_ptr().cast(), 1) != 1 {

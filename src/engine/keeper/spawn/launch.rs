@@ -124,7 +124,6 @@ fn fork_with(
             .transpose()?,
         doors: doors.others.iter().map(AsRawFd::as_raw_fd).collect(),
         birth: doors.birth.as_ref().map(AsRawFd::as_raw_fd),
-        instead: doors.instead.as_ref().map(AsRawFd::as_raw_fd),
         entry: init.map(InitProcess::entry),
         arguments: setting.arguments,
         confinement,

@@ -44,6 +44,9 @@ pub struct Task {
     pub max_concurrency: u32,
     /// Budget of CLEANING and FINALIZING together.
     pub finalization_wait: Period,
+    /// How much of that is kept for final processes; by default nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_wait: Option<Period>,
     /// The user that runs the processes; by default the user that runs dewar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -207,6 +210,7 @@ impl Task {
             max_failures: 1,
             max_concurrency: 0,
             finalization_wait: Period::from_secs(30),
+            final_wait: None,
             user: None,
             health: None,
             check: None,

@@ -11,7 +11,7 @@ use super::{
     wall_time::WallTime,
 };
 use crate::{
-    engine::plan::RunState,
+    engine::plan::{RunState, TaskState},
     journal::{
         Again, Cover, End, Exec, Health, Kind, Record, Restart, Snapshot, Stage, Start, TimedOut,
     },
@@ -158,7 +158,12 @@ impl History {
         let state = stage.state().known()?;
         self.state = Some(state);
         if stage.budget_us > 0 {
-            self.deadline = Some(wall_us.saturating_add(stage.budget_us));
+            let patience_us = stage.budget_us.saturating_sub(stage.final_us);
+            self.deadline = Some(wall_us.saturating_add(patience_us));
+            self.final_deadline = Some(wall_us.saturating_add(stage.budget_us));
+        }
+        if state == TaskState::Finalizing {
+            self.deadline = self.final_deadline;
         }
         if state.is_terminal() {
             self.deadline = None;

@@ -33,8 +33,10 @@ pub struct History {
     pub(super) covered: bool,
     pub(super) state: Option<TaskState>,
     pub(super) states: Vec<Entry>,
-    /// When everything is killed, microseconds since 1970, while the task stops.
+    /// When everything that runs is killed, microseconds since 1970, while the task stops.
     pub(super) deadline: Option<u64>,
+    /// The same for final processes, which run when nothing else does any more.
+    pub(super) final_deadline: Option<u64>,
     pub(super) processes: Vec<ProcessHistory>,
     pub(super) notices: VecDeque<NoticeEvent>,
     pub(super) healthy: Option<bool>,
@@ -74,6 +76,7 @@ impl History {
             state: None,
             states: Vec::new(),
             deadline: None,
+            final_deadline: None,
             processes: task
                 .processes
                 .iter()

@@ -50,7 +50,7 @@ pub struct TaskStatus {
     pub ports: BTreeMap<String, u32>,
     /// The states that the task entered, oldest first.
     pub states: Vec<StateStatus>,
-    /// While the task stops: when everything is killed.
+    /// While the task stops: when everything that runs is killed.
     pub deadline: Option<WallTime>,
     /// The directories of the task's cgroups, one a hierarchy; absent when it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -257,7 +257,7 @@ pub struct TaskEvent {
     pub at: WallTime,
     /// Why it was entered, if there is more to say.
     pub reason: Option<String>,
-    /// While the task stops: when everything is killed.
+    /// While the task stops: when everything that runs is killed.
     pub deadline: Option<WallTime>,
 }
 

@@ -23,7 +23,7 @@ use crate::{
     journal::{self, Kind, Record, Replay, Stage, TaskState, TimedOut},
     protocols::dewar::{link as wire, link::command::Kind as Order},
     sys::clock::now,
-    task::{Period, StopSignal},
+    task::{Period, StopSignal, Task},
 };
 
 /// A task and what its runner keeps of it.
@@ -196,10 +196,16 @@ impl RunningTask {
             state: plan::TaskState::Lost,
             outcome: plan::TaskState::Lost,
             budget_us: 0,
+            final_us: 0,
         };
         self.model.plan.apply(&lost, now().boot_us);
-        let reason = "the journal cannot be written".to_owned();
-        self.note_stage(TaskState::Lost, TaskState::Lost, 0, reason, batch);
+        let stage = Stage {
+            state: TaskState::Lost.into(),
+            outcome: TaskState::Lost.into(),
+            reason: "the journal cannot be written".to_owned(),
+            ..Stage::default()
+        };
+        self.note(Record::new(now(), Kind::Stage(stage)), batch);
     }
 
     /// True when the plan has come to its end, on disk or not.
@@ -248,8 +254,22 @@ impl RunningTask {
                     state,
                     outcome,
                     budget_us,
+                    final_us,
                     reason,
-                } => self.note_stage(state.into(), outcome.into(), budget_us, reason, batch),
+                    without_time,
+                } => {
+                    let stage = Stage {
+                        state: TaskState::from(state).into(),
+                        outcome: TaskState::from(outcome).into(),
+                        budget_us,
+                        reason: match without_time.is_empty() {
+                            true => reason,
+                            false => no_time_for(&self.model.task, &without_time),
+                        },
+                        final_us,
+                    };
+                    self.note(Record::new(now(), Kind::Stage(stage)), batch);
+                }
                 Note::TimeOut { process, run } => {
                     let late = TimedOut {
                         process: process as u32,
@@ -305,23 +325,6 @@ impl RunningTask {
         wake_at
     }
 
-    fn note_stage(
-        &self,
-        state: TaskState,
-        outcome: TaskState,
-        budget_us: u64,
-        reason: String,
-        batch: &mut wire::Batch,
-    ) {
-        let stage = Stage {
-            state: state.into(),
-            outcome: outcome.into(),
-            budget_us,
-            reason,
-        };
-        self.note(Record::new(now(), Kind::Stage(stage)), batch);
-    }
-
     pub(super) fn note(&self, record: Record, batch: &mut wire::Batch) {
         note(self.number, record, batch);
     }
@@ -329,4 +332,17 @@ impl RunningTask {
     pub(super) fn order(&self, what: Order, batch: &mut wire::Batch) {
         order(self.number, what, batch);
     }
+}
+
+/// Which final processes never ran, for people.
+fn no_time_for(task: &Task, processes: &[usize]) -> String {
+    let names: Vec<&str> = processes
+        .iter()
+        .map(|process| task.processes[*process].name.as_str())
+        .collect();
+    let what = match names.len() {
+        1 => "final process",
+        _ => "final processes",
+    };
+    format!("no time was left for {what} {}", names.join(", "))
 }

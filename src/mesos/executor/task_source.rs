@@ -195,6 +195,7 @@ pub(super) fn of_mesos(check: &HealthCheck) -> Result<Health, UpdateText> {
         max_consecutive_failures: check.consecutive_failures().saturating_sub(1),
         min_consecutive_successes: 1,
         grace_ends_early: true,
+        grace_is_time: true,
     })
 }
 

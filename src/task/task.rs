@@ -217,6 +217,18 @@ impl Task {
             lifecycle: None,
         }
     }
+
+    /// The task in the words of a task file: without what only a journal says of it, which is how
+    /// the graces of its health checks are counted.
+    pub fn as_written(&self) -> Task {
+        let mut task = self.clone();
+        let processes = task.processes.iter_mut();
+        let checks = processes.filter_map(|process| process.health.as_mut());
+        for health in checks.chain(&mut task.health) {
+            health.grace_is_time = false;
+        }
+        task
+    }
 }
 
 impl Process {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::{
         plain::info,
-        terminal::{Colour, Style, fit, harmless},
+        terminal::{Colour, HasColour, Style, fit, harmless},
     },
     engine::{
         client::Watched,
@@ -126,15 +126,25 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
         false => " ",
     };
     if scene.columns < CRAMPED {
-        let text = format!("{cursor} {} {}", harmless(&process.name), process.state);
+        let text = format!(
+            "{cursor} {} {}",
+            harmless(&process.name),
+            process.in_words()
+        );
         return fit(&text, scene.columns - 1);
     }
     let name = pad(&fit(&harmless(&process.name), width), width);
-    let state = style.state(process.state, 8);
-    let mut used = 2 + width + 1 + 8;
+    // What is longer than a state takes its room from what comes behind.
+    let state = fit(
+        &process.in_words().to_string(),
+        scene.columns.saturating_sub(2 + width + 1 + 1),
+    );
+    let state = pad(&state, 8);
+    let mut used = 2 + width + 1 + state.width();
+    let state = style.paint(process.in_words().colour(), &state);
     let mut text = format!("{cursor} {name} {state}");
     // On a narrow terminal the least important columns are left out.
-    if scene.columns >= 50 {
+    if scene.columns >= used + 31 {
         let runs = match process.runs.last() {
             Some(run) if run.run > 0 => format!("x{}", run.run + 1),
             _ => String::new(),
@@ -143,7 +153,7 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
         used += runs.width();
         text += &runs;
     }
-    if scene.columns >= 40 {
+    if scene.columns >= used + 12 {
         let took = format!(" {:>6}", took(process, scene.now));
         used += took.width();
         text += &took;

@@ -144,7 +144,11 @@ impl History {
 
     fn apply_end(&mut self, end: &End, wall_us: u64) -> Option<Event> {
         let how = end.how.clone()?;
+        let state = self.state;
+        let history = self.processes.get(end.process as usize)?;
+        let stopped = history.did_stop(state, &how);
         let run = self.run(end.process, end.run)?;
+        run.stopped = stopped;
         run.end = Some((how, wall_us));
         run.usage = end.usage.map(Box::new);
         run.out_of_memory = end.out_of_memory;
@@ -179,6 +183,7 @@ impl History {
             at: WallTime::from_micros(wall_us),
             reason: not_empty(&stage.reason),
             deadline: self.deadline.map(WallTime::from_micros),
+            skipped: None,
         }))
     }
 
@@ -223,6 +228,7 @@ impl History {
             name,
             run: status,
             next_start_at: None,
+            skipped: None,
         }))
     }
 }

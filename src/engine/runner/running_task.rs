@@ -40,6 +40,8 @@ pub struct RunningTask {
     /// The result of the last report of `check`.
     pub(super) reported: Option<Option<i32>>,
     growth: Growth,
+    /// The processes of which followers know that they are skipped.
+    told_skipped: Vec<String>,
     pub(super) has_checks: bool,
     pub(super) checks: BTreeMap<Subject, HealthCheck>,
     pub(super) disk: Option<DiskWatch>,
@@ -77,6 +79,7 @@ impl RunningTask {
             post: None,
             reported,
             growth: Growth::of(count.min(replay.records.len())),
+            told_skipped: Vec::new(),
             has_checks,
             checks: BTreeMap::new(),
             disk,
@@ -129,6 +132,14 @@ impl RunningTask {
             self.is_over |= state.is_some_and(plan::TaskState::is_terminal);
         }
         event
+    }
+
+    /// Adds to an event for followers which processes are skipped, if that has changed.
+    pub(super) fn tell_skipped(&mut self, event: &mut Event) {
+        let skipped = self.model.history.skipped(&self.model.plan);
+        if skipped != self.told_skipped && event.skip(skipped.clone()) {
+            self.told_skipped = skipped;
+        }
     }
 
     /// Orders a compaction of the journal when it has grown enough.

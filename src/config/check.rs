@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{decode::task::Decoded, diagnostic::Diagnostics, text::node::Span};
-use crate::task::{Condition, Process};
+use crate::task::{Condition, Period, Process};
 
 /// Checks names, orders and stages; complains about everything at once.
 pub(super) fn check(decoded: &Decoded, diagnostics: &mut Diagnostics) {
@@ -57,6 +57,8 @@ pub(super) fn hints(decoded: &Decoded) -> Diagnostics {
     let spans = task.processes.iter().zip(&decoded.process_spans);
     let mut finals = spans.filter(|(process, _)| process.is_final);
     if let (None, Some((process, span))) = (task.final_wait, finals.next()) {
+        let half = Period::new(task.finalization_wait.duration() / 2).unwrap_or_default();
+        let some = half.min(Period::from_secs(5));
         hints
             .hint(
                 span,
@@ -65,7 +67,9 @@ pub(super) fn hints(decoded: &Decoded) -> Diagnostics {
                     process.name, task.finalization_wait
                 ),
             )
-            .help("`final_wait: 5s` keeps that much of it for final processes");
+            .help(format!(
+                "`final_wait: {some}` keeps that much of it for final processes"
+            ));
     }
     hints
 }

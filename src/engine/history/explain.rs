@@ -27,7 +27,7 @@ pub struct Explanation {
     /// The state of the process, as `status` shows it.
     pub state: ProcessState,
     /// True when no run of it is to come although it is WAITING; absent otherwise.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
     /// The state of the process for people.
     #[serde(skip)]
@@ -114,7 +114,7 @@ impl About<'_> {
                 what
             }
             Situation::Blocked if self.process.skipped => {
-                format!("skipped: it waits in vain for {}", self.unmet())
+                format!("waits for {}: in vain, so it is skipped", self.unmet())
             }
             Situation::Blocked => format!("waits for {}", self.unmet()),
             Situation::Ready { .. } if self.rules.is_final && !self.is_finalizing() => {

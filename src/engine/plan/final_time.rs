@@ -5,15 +5,6 @@
 //! `final_wait` nothing is kept: what does not stop may use up the whole budget, as in Thermos.
 
 use super::task::Plan;
-use crate::task::Task;
-
-/// How much of its `finalization_wait` a task keeps for its final processes, microseconds.
-pub(super) fn final_wait_us(task: &Task) -> u64 {
-    let has_final = task.processes.iter().any(|process| process.is_final);
-    let kept = task.final_wait.filter(|_| has_final);
-    kept.map_or(0, |wait| wait.as_micros())
-        .min(task.finalization_wait.as_micros())
-}
 
 impl Plan {
     /// How much of `budget_us` is kept for final processes.

@@ -10,7 +10,6 @@ use std::collections::{BTreeSet, HashMap};
 use super::{
     backoff::Backoff,
     facts::{Command, Decision, Fact, Note},
-    final_time::final_wait_us,
     member::{Ending, Member, Need, Past, Phase, Rules, Totals, Until},
     state::{Exit, TaskState},
 };
@@ -574,4 +573,12 @@ impl Plan {
             _ => None,
         }
     }
+}
+
+/// How much of its `finalization_wait` a task keeps for its final processes, microseconds.
+fn final_wait_us(task: &Task) -> u64 {
+    let has_final = task.processes.iter().any(|process| process.is_final);
+    let kept = task.final_wait.filter(|_| has_final);
+    kept.map_or(0, |wait| wait.as_micros())
+        .min(task.finalization_wait.as_micros())
 }

@@ -260,38 +260,8 @@ impl RunningTask {
             wake_at,
         } = self.model.plan.decide(now().boot_us);
         for note in notes {
-            match note {
-                Note::Enter {
-                    state,
-                    outcome,
-                    budget_us,
-                    final_us,
-                    reason,
-                    without_time,
-                } => {
-                    let stage = Stage {
-                        state: TaskState::from(state).into(),
-                        outcome: TaskState::from(outcome).into(),
-                        budget_us,
-                        reason: match without_time.is_empty() {
-                            true => reason,
-                            false => no_time_for(&self.model.task, &without_time),
-                        },
-                        final_us,
-                    };
-                    self.note(Record::new(now(), Kind::Stage(stage)), batch);
-                }
-                Note::TimeOut { process, run } => {
-                    let late = TimedOut {
-                        process: process as u32,
-                        run,
-                        after_us: self.model.task.processes[process]
-                            .timeout
-                            .map_or(0, Period::as_micros),
-                    };
-                    self.note(Record::new(now(), Kind::TimedOut(late)), batch);
-                }
-            }
+            let kind = self.record_of(note);
+            self.note(Record::new(now(), kind), batch);
         }
         for command in commands {
             let order = match command {
@@ -334,6 +304,37 @@ impl RunningTask {
             self.order(order, batch);
         }
         wake_at
+    }
+
+    /// What the journal has of a note of the plan.
+    fn record_of(&self, note: Note) -> Kind {
+        match note {
+            Note::Enter {
+                state,
+                outcome,
+                budget_us,
+                final_us,
+                reason,
+                without_time,
+            } => Kind::Stage(Stage {
+                state: TaskState::from(state).into(),
+                outcome: TaskState::from(outcome).into(),
+                budget_us,
+                reason: match without_time.is_empty() {
+                    true => reason,
+                    false => no_time_for(&self.model.task, &without_time),
+                },
+                final_us,
+            }),
+            Note::TimeOut { process, run } => {
+                let timeout = self.model.task.processes[process].timeout;
+                Kind::TimedOut(TimedOut {
+                    process: process as u32,
+                    run,
+                    after_us: timeout.map_or(0, Period::as_micros),
+                })
+            }
+        }
     }
 
     pub(super) fn note(&self, record: Record, batch: &mut wire::Batch) {

@@ -71,8 +71,8 @@ impl RunningTask {
         is_there(&self.launch_orders.sandbox().join(SNOOZE), &self.model.task)
     }
 
-    /// Begins the checks of new runs, and drops the checks of runs that are over. A run that has not
-    /// become its program yet has nothing that could be checked.
+    /// Begins the checks of new runs, and drops the checks of runs that are over. A run that has
+    /// not become its program yet has nothing that could be checked.
     fn renew_checks(&mut self) {
         let plan = &self.model.plan;
         let is_active = plan.state() == Some(TaskState::Active);

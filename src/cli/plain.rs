@@ -174,7 +174,8 @@ impl Plain {
         let mut text = String::new();
         for process in &status.processes {
             let last = process.runs.last();
-            if let Some(run) = last.filter(|run| run.state == RunState::Failed) {
+            let has_failed = |run: &&RunStatus| run.state == RunState::Failed && !run.stopped;
+            if let Some(run) = last.filter(has_failed) {
                 let logs = format!("{}/.logs/{}/{}", status.sandbox, process.name, run.run);
                 text += &format!(
                     "  {}: output in {}\n",
@@ -183,7 +184,22 @@ impl Plain {
                 );
             }
         }
+        let skipped = status.processes.iter().filter(|process| process.skipped);
+        let skipped: Vec<String> = skipped.map(|process| harmless(&process.name)).collect();
+        if !skipped.is_empty() {
+            text += &format!("  skipped: {}\n", few(&skipped));
+        }
         text
+    }
+}
+
+/// The names of a list, as many as people want to read.
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 
@@ -203,8 +219,11 @@ fn seconds_of(at: WallTime) -> f64 {
 
 /// Describes a run in a few words.
 fn describe(run: &RunStatus, style: Style) -> String {
-    let state = style.state(run.state, 0);
+    let state = style.state(run.in_words(), 0);
     let reason = run.reason.as_deref().map(harmless);
+    if run.stopped {
+        return state;
+    }
     match (&run.exit_code, &run.signal, reason) {
         (_, _, Some(reason)) => format!("{state}  {reason}"),
         (Some(0), _, None) => state,
@@ -229,10 +248,11 @@ pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String
             0 | 1 => String::new(),
             _ => format!("x{}", process.runs.last().map_or(0, |run| run.run + 1)),
         };
-        let used = 2 + width + 2 + 8 + 1 + 5 + 1;
+        let state = process.in_words();
+        let used = 2 + width + 2 + state.to_string().len().max(8) + 1 + 5 + 1;
         let room = usize::from(columns).saturating_sub(used + 1);
         let info = fit(&info, room);
-        let state = style.state(process.state, 8);
+        let state = style.state(state, 8);
         format!("  {name:width$}  {state} {runs:5} {info}")
             .trim_end()
             .to_owned()
@@ -244,6 +264,9 @@ pub(super) fn table(watched: &Watched, style: Style, columns: u16) -> Vec<String
 pub(super) fn info(process: &ProcessStatus, watched: &Watched) -> String {
     let run = process.runs.last();
     match (process.state, run) {
+        (ProcessState::Waiting, _) if process.skipped && !process.waiting_for.is_empty() => {
+            format!("waited for {}", harmless(&process.waiting_for.join(", ")))
+        }
         (ProcessState::Waiting, _) => {
             let names = watched.waits_for(process);
             match (names.is_empty(), process.is_final) {
@@ -259,7 +282,7 @@ pub(super) fn info(process: &ProcessStatus, watched: &Watched) -> String {
             };
             let text = describe(run, plain);
             let text = text
-                .strip_prefix(run.state.name())
+                .strip_prefix(&run.in_words().to_string())
                 .unwrap_or(&text)
                 .trim_start();
             text.to_owned()

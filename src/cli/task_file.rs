@@ -99,14 +99,16 @@ impl TaskFile {
                 *file = self.directory.join(&*file).display().to_string();
             }
         }
-        if resolved.diagnostics.iter().next().is_some() {
-            let colours = Style::of(&io::stderr()).colours;
-            let text = resolved
-                .diagnostics
-                .render(&self.source, &self.path, colours);
-            complain(&text);
-        }
+        self.show(&resolved.diagnostics);
         Ok(resolved)
+    }
+
+    /// Prints what is to be said of the file, if anything is.
+    pub fn show(&self, diagnostics: &Diagnostics) {
+        if diagnostics.iter().next().is_some() {
+            let colours = Style::of(&io::stderr()).colours;
+            complain(&diagnostics.render(&self.source, &self.path, colours));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::engine::{
-    history::ProcessState,
+    history::{InWords, ProcessState},
     plan::{RunState, TaskState},
 };
 
@@ -67,6 +67,16 @@ impl HasColour for ProcessState {
             ProcessState::Failed | ProcessState::Lost => Colour::Red,
             ProcessState::Killed => Colour::Yellow,
             ProcessState::Waiting | ProcessState::Forked => Colour::Grey,
+        }
+    }
+}
+
+impl HasColour for InWords {
+    fn colour(&self) -> Colour {
+        match self {
+            InWords::State(state) => state.colour(),
+            InWords::Skipped => Colour::Grey,
+            InWords::Stopped(_) => Colour::Yellow,
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{decode::task::Decoded, diagnostic::Diagnostics, text::node::Span};
-use crate::task::{Condition, Process};
+use crate::task::{Condition, Period, Process};
 
 /// Checks names, orders and stages; complains about everything at once.
 pub(super) fn check(decoded: &Decoded, diagnostics: &mut Diagnostics) {
@@ -21,6 +21,57 @@ pub(super) fn check(decoded: &Decoded, diagnostics: &mut Diagnostics) {
             )
             .help("give them some, or remove them");
     }
+    final_wait(decoded, has_final, diagnostics);
+}
+
+/// What is kept for final processes is a part of the whole, and means nothing without them.
+fn final_wait(decoded: &Decoded, has_final: bool, diagnostics: &mut Diagnostics) {
+    let (task, place) = (&decoded.task, &decoded.final_wait_span);
+    let Some(kept) = task.final_wait else { return };
+    let whole = task.finalization_wait;
+    if kept > whole {
+        diagnostics
+            .error(
+                place,
+                format!("`final_wait` of {kept} is more than `finalization_wait`, {whole}"),
+            )
+            .help("it is the part of finalization_wait that is kept for final processes");
+    } else if !has_final {
+        diagnostics
+            .warning(place, "`final_wait` means nothing without final processes")
+            .help("remove it, or set `final: true` where it belongs");
+    } else if kept == whole && kept.as_micros() > 0 {
+        diagnostics
+            .warning(
+                place,
+                "`final_wait` is all of `finalization_wait`: other processes have no time to stop",
+            )
+            .help("make finalization_wait longer, or final_wait shorter");
+    }
+}
+
+/// What could be better in a task that is right as it is.
+pub(super) fn hints(decoded: &Decoded) -> Diagnostics {
+    let mut hints = Diagnostics::default();
+    let task = &decoded.task;
+    let spans = task.processes.iter().zip(&decoded.process_spans);
+    let mut finals = spans.filter(|(process, _)| process.is_final);
+    if let (None, Some((process, span))) = (task.final_wait, finals.next()) {
+        let half = Period::new(task.finalization_wait.duration() / 2).unwrap_or_default();
+        let some = half.min(Period::from_secs(5));
+        hints
+            .hint(
+                span,
+                format!(
+                    "`final_wait` is missing: `{}` is final, and never runs when another process takes all of `finalization_wait` ({}) to stop",
+                    process.name, task.finalization_wait
+                ),
+            )
+            .help(format!(
+                "`final_wait: {some}` keeps that much of it for final processes"
+            ));
+    }
+    hints
 }
 
 fn names(decoded: &Decoded, diagnostics: &mut Diagnostics) {

@@ -17,6 +17,8 @@ pub enum Severity {
     Error,
     /// The task runs; this is ignored or not what it seems.
     Warning,
+    /// The task runs as it says; another field would make it better.
+    Hint,
 }
 
 /// One mistake in a file.
@@ -49,6 +51,10 @@ impl Diagnostics {
 
     pub(super) fn warning(&mut self, span: &Range<usize>, message: impl Into<String>) -> Entry<'_> {
         self.add(Severity::Warning, span, message.into())
+    }
+
+    pub(super) fn hint(&mut self, span: &Range<usize>, message: impl Into<String>) -> Entry<'_> {
+        self.add(Severity::Hint, span, message.into())
     }
 
     /// From here on an unknown field is only warned about: what a scheduler sends may be meant for
@@ -110,6 +116,7 @@ impl Diagnostics {
             let level = match one.severity {
                 Severity::Error => Level::ERROR,
                 Severity::Warning => Level::WARNING,
+                Severity::Hint => Level::NOTE,
             };
             let mut annotation = AnnotationKind::Primary.span(clamp(&one.span, source));
             if !one.label.is_empty() {

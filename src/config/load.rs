@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    check::check,
+    check::{check, hints},
     decode::{
         task::decode,
         wrapper::{read_health, read_lifecycle},
@@ -39,6 +39,8 @@ pub struct Resolved {
     pub task: Task,
     /// Warnings; there are no errors.
     pub diagnostics: Diagnostics,
+    /// What could be better, for a user who asks.
+    pub hints: Diagnostics,
 }
 
 /// What a scheduler puts around a task.
@@ -214,6 +216,7 @@ impl Document {
         diagnostics.sort();
         match decoded {
             Some(decoded) if !diagnostics.has_errors() => Ok(Resolved {
+                hints: hints(&decoded),
                 task: decoded.task,
                 diagnostics,
             }),

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    diagnostic::Diagnostics,
+    diagnostic::{Diagnostics, Severity},
     load::{Document, Resolved},
     template::Bindings,
 };
@@ -64,11 +64,14 @@ fn a_resolved_task_survives_its_own_json() {
        rlimits: {nofile: {soft: 10, hard: unlimited}, core: 0}}}
 isolation: {level: private, without: [seccomp]}
 volumes: [{host_path: /a, container_path: /b, mode: RW}, {tmpfs: 1MB, container_path: /c}]
+health: {shell: x, initial_interval: 3s}
+final_wait: 4s
 constraints: [{order: [a]}]",
     );
     let json = serde_json::to_string(&task).unwrap();
     assert_eq!(serde_json::from_str::<Task>(&json).unwrap(), task);
     assert_eq!(task.processes[0].umask, Some(0o22));
+    let json = serde_json::to_string(&task.as_written()).unwrap();
     let again = resolve(&json, true).expect("what inspect prints can be run");
     assert_eq!(again.task, task);
 }
@@ -288,4 +291,42 @@ proptest! {
             diagnostics.render(&source, "file", true);
         }
     }
+}
+
+#[test]
+fn what_is_kept_for_final_processes_is_a_part_of_the_whole() {
+    let file = |fields: &str, is_final: bool| {
+        let source = format!("processes: [{{name: a, cmdline: x, final: {is_final}}}]\n{fields}");
+        resolve(&source, false)
+    };
+    let severities = |diagnostics: &Diagnostics| -> Vec<Severity> {
+        diagnostics.iter().map(|one| one.severity).collect()
+    };
+    let refused = file("final_wait: 31s", true).unwrap_err();
+    assert_eq!(severities(&refused), [Severity::Error]);
+    let refused = file("finalization_wait: 2s\nfinal_wait: 3s", true).unwrap_err();
+    assert_eq!(severities(&refused), [Severity::Error]);
+    for (fields, is_final, warnings) in [
+        ("final_wait: 5s", true, 0),
+        ("final_wait: 0s", true, 0),
+        ("final_wait: 30s", true, 1),
+        ("final_wait: 5s", false, 1),
+    ] {
+        let resolved = file(fields, is_final).unwrap();
+        assert_eq!(
+            severities(&resolved.diagnostics).len(),
+            warnings,
+            "{fields}"
+        );
+        assert_eq!(severities(&resolved.hints), [], "{fields}");
+    }
+    let hint = file("", true).unwrap();
+    assert_eq!(severities(&hint.diagnostics), []);
+    assert_eq!(severities(&hint.hints), [Severity::Hint]);
+    assert!(
+        hint.hints
+            .iter()
+            .all(|one| one.message.contains("final_wait"))
+    );
+    assert_eq!(severities(&file("", false).unwrap().hints), []);
 }

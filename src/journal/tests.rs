@@ -365,6 +365,7 @@ fn golden() -> Vec<u8> {
             outcome: TaskState::Killed.into(),
             budget_us,
             reason: "because".to_owned(),
+            ..Stage::default()
         })
     };
     let reason = "why".to_owned();

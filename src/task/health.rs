@@ -12,7 +12,7 @@ pub struct Health {
     pub probe: Probe,
     /// The time before the first attempt.
     pub delay: Period,
-    /// Attempts within this time are a grace: their failures are ignored.
+    /// A grace, from the end of `delay` on: failures within it are ignored.
     pub initial_interval: Period,
     /// The time between the end of an attempt and the next.
     pub interval: Period,
@@ -25,10 +25,14 @@ pub struct Health {
     /// Being healthy once ends the grace: Mesos' rule, not Aurora's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grace_ends_early: bool,
+    /// The grace is a time. Otherwise it is the attempts that fit into it, however long they take:
+    /// Aurora's rule, and that of every task before this field was there. No task file has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grace_is_time: bool,
 }
 
 impl Health {
-    /// Attempts by `probe`, as often as a task file has them by default: Aurora's
+    /// Attempts by `probe`, as often as a task file has them by default: the numbers of Aurora's
     /// HealthCheckConfig.
     pub fn of(probe: Probe) -> Health {
         Health {
@@ -40,6 +44,7 @@ impl Health {
             max_consecutive_failures: 0,
             min_consecutive_successes: 1,
             grace_ends_early: false,
+            grace_is_time: true,
         }
     }
 }

@@ -44,6 +44,9 @@ pub struct Task {
     pub max_concurrency: u32,
     /// Budget of CLEANING and FINALIZING together.
     pub finalization_wait: Period,
+    /// How much of that is kept for final processes; by default nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_wait: Option<Period>,
     /// The user that runs the processes; by default the user that runs dewar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -207,11 +210,24 @@ impl Task {
             max_failures: 1,
             max_concurrency: 0,
             finalization_wait: Period::from_secs(30),
+            final_wait: None,
             user: None,
             health: None,
             check: None,
             lifecycle: None,
         }
+    }
+
+    /// The task in the words of a task file: without what only a journal says of it, which is how
+    /// the graces of its health checks are counted.
+    pub fn as_written(&self) -> Task {
+        let mut task = self.clone();
+        let processes = task.processes.iter_mut();
+        let checks = processes.filter_map(|process| process.health.as_mut());
+        for health in checks.chain(&mut task.health) {
+            health.grace_is_time = false;
+        }
+        task
     }
 }
 

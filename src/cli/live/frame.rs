@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::{
         plain::info,
-        terminal::{Colour, Style, fit, harmless},
+        terminal::{Colour, HasColour, Style, fit, harmless},
     },
     engine::{
         client::Watched,
@@ -126,15 +126,26 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
         false => " ",
     };
     if scene.columns < CRAMPED {
-        let text = format!("{cursor} {} {}", harmless(&process.name), process.state);
+        let text = format!(
+            "{cursor} {} {}",
+            harmless(&process.name),
+            process.in_words()
+        );
         return fit(&text, scene.columns - 1);
     }
     let name = pad(&fit(&harmless(&process.name), width), width);
-    let state = style.state(process.state, 8);
-    let mut used = 2 + width + 1 + 8;
+    // What is longer than a state takes its room from what comes behind.
+    let state = fit(
+        &process.in_words().to_string(),
+        scene.columns.saturating_sub(2 + width + 1 + 1),
+    );
+    let state = pad(&state, 8);
+    let columns = scene.columns.saturating_sub(state.width() - 8);
+    let mut used = 2 + width + 1 + state.width();
+    let state = style.paint(process.in_words().colour(), &state);
     let mut text = format!("{cursor} {name} {state}");
     // On a narrow terminal the least important columns are left out.
-    if scene.columns >= 50 {
+    if columns >= 50 {
         let runs = match process.runs.last() {
             Some(run) if run.run > 0 => format!("x{}", run.run + 1),
             _ => String::new(),
@@ -143,12 +154,12 @@ fn row(scene: &Scene<'_>, process: &ProcessStatus, is_selected: bool, width: usi
         used += runs.width();
         text += &runs;
     }
-    if scene.columns >= 40 {
+    if columns >= 40 {
         let took = format!(" {:>6}", took(process, scene.now));
         used += took.width();
         text += &took;
     }
-    if scene.columns >= 70 && scene.loads.is_known() {
+    if columns >= 70 && scene.loads.is_known() {
         let load = match process.state {
             ProcessState::Running => scene.loads.of(&process.name),
             _ => Load::default(),
@@ -388,6 +399,43 @@ pub(super) mod tests {
             for rows in 1..30 {
                 picture(&open, columns, rows);
                 picture(&board, columns, rows);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_skipped_or_has_stopped_is_called_so() {
+        let text = STATUS
+            .replace(r#""state": "WAITING", "waiting_for": ["server"]"#, r#""state": "WAITING", "skipped": true, "waiting_for": ["server"]"#)
+            .replace(r#""daemon": true, "state": "RUNNING""#, r#""daemon": true, "state": "FAILED""#)
+            .replace(
+                r#"{"run": 1, "state": "RUNNING", "exit_code": null, "signal": null"#,
+                r#"{"run": 1, "state": "FAILED", "exit_code": 143, "signal": null, "stopped": true"#,
+            );
+        let (watched, _) = Watched::begin(serde_json::from_str(&text).unwrap());
+        for columns in 1..140 {
+            let scene = Scene {
+                watched: &watched,
+                board: &Board::default(),
+                recent: &Recent::default(),
+                loads: &Loads::default(),
+                style: Style {
+                    colours: false,
+                    is_terminal: true,
+                },
+                now: "2026-11-23T16:45:57.250Z".parse().unwrap(),
+                columns,
+                rows: 24,
+            };
+            let lines = frame(&scene);
+            assert!(
+                lines.iter().all(|line| line.width() < columns.max(2)),
+                "{lines:?}"
+            );
+            if columns >= 80 {
+                assert!(lines[2].contains("stopped (exit 143)"), "{lines:?}");
+                assert!(lines[4].contains("skipped  "), "{lines:?}");
+                assert!(lines[4].contains("waited for server"), "{lines:?}");
             }
         }
     }

@@ -69,7 +69,7 @@ pub(super) fn load(store: &Store, id: &str) -> Result<Stored, Failure> {
 fn shown(explanations: &[Explanation], style: Style) -> String {
     let mut text = String::new();
     for one in explanations {
-        let state = style.state(one.state, 0);
+        let state = style.state(one.in_words, 0);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,

@@ -13,7 +13,7 @@ use crate::{
         terminal::{Style, harmless, put},
     },
     engine::{
-        history::{Graph, GraphNode, ProcessState},
+        history::{Graph, GraphNode, InWords, ProcessState},
         store::Store,
     },
     task::Condition,
@@ -152,12 +152,8 @@ fn dot(graph: &Graph) -> String {
     let mut text = "digraph task {\n  rankdir=LR;\n  node [shape=box];\n".to_owned();
     for node in &graph.nodes {
         let took = node.took.map(seconds);
-        let below: Vec<&str> = node
-            .state
-            .map(ProcessState::name)
-            .into_iter()
-            .chain(took.as_deref())
-            .collect();
+        let state = node.state.map(|state| state.to_string());
+        let below: Vec<String> = state.into_iter().chain(took).collect();
         let label = match below.is_empty() {
             true => quoted(&node.name),
             // \n is Graphviz' own line break, so it is added after quoting.
@@ -168,11 +164,11 @@ fn dot(graph: &Graph) -> String {
         };
         let style = if node.is_final { ", style=dashed" } else { "" };
         let colour = match node.state {
-            Some(ProcessState::Success) => ", color=green4",
-            Some(ProcessState::Failed | ProcessState::Lost) => ", color=red3",
-            Some(ProcessState::Running | ProcessState::Forked) => ", color=cyan4",
-            Some(ProcessState::Killed) => ", color=orange3",
-            Some(ProcessState::Waiting) | None => "",
+            Some(InWords::State(ProcessState::Success)) => ", color=green4",
+            Some(InWords::State(ProcessState::Failed | ProcessState::Lost)) => ", color=red3",
+            Some(InWords::State(ProcessState::Running | ProcessState::Forked)) => ", color=cyan4",
+            Some(InWords::State(ProcessState::Killed) | InWords::Stopped(_)) => ", color=orange3",
+            Some(InWords::State(ProcessState::Waiting) | InWords::Skipped) | None => "",
         };
         let _ = writeln!(
             text,

@@ -23,7 +23,7 @@ pub(crate) struct InspectArgs {
 pub(crate) fn inspect(args: &InspectArgs) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
     let resolved = file.resolve(&trial_bindings(&file, &args.bindings))?;
-    let text = serde_json::to_string_pretty(&resolved.task)
+    let text = serde_json::to_string_pretty(&resolved.task.as_written())
         .map_err(|error| Failure::new(Code::Internal, error))?;
     put(&mut std::io::stdout(), (text + "\n").as_bytes());
     Ok(Code::Success)

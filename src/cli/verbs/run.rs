@@ -165,7 +165,7 @@ fn resume<'s>(
     if known.status.state.is_terminal() {
         return Ok((Opened::Over(Box::new(known.status)), task));
     }
-    if task != known.model.task {
+    if task.as_written() != known.model.task.as_written() {
         let message = format!("task {id:?} is active, and it is another task than this file's");
         return Err(Failure::rejected(message).hint(format!(
             "follow it with: dewar attach {id}, or choose another --id"

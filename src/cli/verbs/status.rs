@@ -121,12 +121,8 @@ fn keeper_note(task: &TaskStatus) -> &'static str {
 fn one(task: &TaskStatus, style: Style) -> String {
     let mut text = String::new();
     let state = style.state(task.state, 0);
-    let reason = task
-        .states
-        .iter()
-        .rev()
-        .find_map(|state| state.reason.as_deref());
-    let reason = reason.map_or_else(String::new, |reason| format!("  ({})", harmless(reason)));
+    let reason = task.why();
+    let reason = reason.map_or_else(String::new, |reason| format!("  ({})", harmless(&reason)));
     let _ = writeln!(
         text,
         "{}  {state}{reason}{}",

@@ -1,4 +1,5 @@
-//! `dewar validate`: prints every mistake in a task file, with its place. It writes nothing.
+//! `dewar validate`: prints every mistake in a task file, with its place, and what could be better.
+//! It writes nothing.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -27,6 +28,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> Outcome {
     let file = TaskFile::read(&args.file, &args.bindings)?;
     let bindings = trial_bindings(&file, &args.bindings);
     let resolved = file.resolve(&bindings)?;
+    file.show(&resolved.hints);
     print(&format!(
         "{}: task `{}` is valid ({} processes)",
         args.file.display(),

@@ -32,6 +32,7 @@ pub(crate) struct Decoded {
     /// Of the names in `after`, for every process.
     pub after_spans: Vec<BTreeMap<String, Span>>,
     pub wait_span: Span,
+    pub final_wait_span: Span,
 }
 
 /// Decodes one task; what is wrong is left out of it.
@@ -49,6 +50,7 @@ pub(crate) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
     }
     let (constraints, order_spans) = constraints(&mut fields, diagnostics);
     let wait_span = fields.place("finalization_wait");
+    let final_wait_span = fields.place("final_wait");
     let name = fields.string("name", diagnostics);
     let first = processes
         .first()
@@ -73,6 +75,7 @@ pub(crate) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
         finalization_wait: fields
             .period("finalization_wait", diagnostics)
             .unwrap_or(standard.finalization_wait),
+        final_wait: fields.period("final_wait", diagnostics),
         user: fields.string("user", diagnostics),
         health: fields
             .take("health")
@@ -97,6 +100,7 @@ pub(crate) fn decode(node: &Node, diagnostics: &mut Diagnostics) -> Option<Decod
         order_spans,
         after_spans,
         wait_span,
+        final_wait_span,
     })
 }
 

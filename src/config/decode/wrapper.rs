@@ -78,7 +78,7 @@ pub(super) fn check_lifecycle(node: &Node, diagnostics: &mut Diagnostics) -> Opt
 }
 
 /// Takes the health check out of `health_check_config`: a script, or else GET at `port`, the port
-/// that is called `health`, if there is one.
+/// that is called `health`, if there is one. Its grace is counted in attempts, as Aurora did.
 pub(crate) fn read_health(node: Option<&Node>, port: Option<u16>) -> Option<Health> {
     let number = |name: &str| {
         let text = node.and_then(|node| node.get(name)).and_then(Node::text);
@@ -131,6 +131,7 @@ pub(crate) fn read_health(node: Option<&Node>, port: Option<u16>) -> Option<Heal
             standard.min_consecutive_successes,
         )
         .max(1),
+        grace_is_time: false,
         ..standard
     })
 }

@@ -56,6 +56,12 @@ pub(crate) static TASK: Table = Table {
             words: "SIGTERM, final processes, SIGKILL: all within this; {default} by default.",
         },
         Row {
+            name: "final_wait",
+            kind: Kind::Period,
+            absent: Absent::Nothing,
+            words: "How much of finalization_wait is kept for final processes.",
+        },
+        Row {
             name: "user",
             kind: Kind::Text,
             absent: Absent::Words("the user that runs dewar"),

@@ -242,7 +242,7 @@ fn changed(sample: &Sample, row: &Row) -> Map<String, Value> {
             Kind::Number | Kind::Seconds => json!(1.5),
             Kind::Integer | Kind::Whole => json!(-7),
             Kind::Boolean => json!(row.absent.text() != "true"),
-            Kind::Period => "77s".into(),
+            Kind::Period => "7s".into(),
             Kind::Size => "77MB".into(),
             Kind::Port => json!(77),
             Kind::Bound => json!(5),

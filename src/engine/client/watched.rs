@@ -8,7 +8,7 @@ use crate::engine::{
         Event, ProcessState, ProcessStatus, RunEvent, RunStatus, StateStatus, TaskEvent,
         TaskStatus, WallTime,
     },
-    plan::TaskState,
+    plan::{RunState, TaskState},
 };
 
 /// A status that is kept up to date; statuses and events go in, what is new comes out.
@@ -53,9 +53,11 @@ impl Watched {
                     at: task.at,
                     reason: task.reason.clone(),
                 });
+                self.skip(task.skipped.as_deref());
                 true
             }
             Event::Run(run) => {
+                self.skip(run.skipped.as_deref());
                 let mut processes = self.status.processes.iter_mut();
                 match processes.find(|process| process.name == run.name) {
                     Some(process) => {
@@ -70,6 +72,14 @@ impl Watched {
                 true
             }
             Event::Status(_) | Event::Refused { .. } => false,
+        }
+    }
+
+    /// Takes in which processes are skipped, if that is told.
+    fn skip(&mut self, names: Option<&[String]>) {
+        let Some(names) = names else { return };
+        for process in &mut self.status.processes {
+            process.skipped = names.contains(&process.name);
         }
     }
 
@@ -139,18 +149,24 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
             at: state.at,
             reason: state.reason.clone(),
             deadline: after.deadline.filter(|_| state.state == after.state),
+            skipped: None,
         }));
     }
     for (old, new) in before.processes.iter().zip(&after.processes) {
-        for run in &new.runs {
-            if !old.runs.contains(run) {
-                news.push(Event::Run(RunEvent {
+        for run in new.runs.iter().filter(|run| !old.runs.contains(run)) {
+            let mut known = old.runs.iter().filter(|known| known.run == run.run);
+            let has_begun = known.any(|known| known.started_at.is_some());
+            let beginning = beginning(run).filter(|_| !has_begun);
+            let steps = beginning.into_iter().chain([run.clone()]);
+            news.extend(steps.map(|step| {
+                Event::Run(RunEvent {
                     task_id: after.task_id.clone(),
                     name: new.name.clone(),
-                    run: run.clone(),
-                    next_start_at: next_start_of(new, run),
-                }));
-            }
+                    next_start_at: next_start_of(new, &step),
+                    run: step,
+                    skipped: None,
+                })
+            }));
         }
     }
     let notices = after.notices.iter();
@@ -160,19 +176,41 @@ fn difference(before: &TaskStatus, after: &TaskStatus) -> Vec<Event> {
     news
 }
 
+/// What was to be told of a run when it became its program, if it has ended since: what is noted of
+/// it in between has its place after that.
+fn beginning(run: &RunStatus) -> Option<RunStatus> {
+    (run.stopped_at.is_some() && run.started_at.is_some()).then(|| RunStatus {
+        run: run.run,
+        state: RunState::Running,
+        exit_code: None,
+        signal: None,
+        stopped: false,
+        reason: None,
+        pid: run.pid,
+        forked_at: run.forked_at,
+        started_at: run.started_at,
+        healthy_at: None,
+        stopped_at: None,
+        cgroup: run.cgroup.clone(),
+        usage: None,
+    })
+}
+
 /// When the next run starts; it is told with the last run of a process.
 fn next_start_of(process: &ProcessStatus, run: &RunStatus) -> Option<WallTime> {
     let is_last = process.runs.last() == Some(run);
     process.next_start_at.filter(|_| is_last)
 }
 
-/// The order within a millisecond: a task begins before its runs and ends after them.
+/// The order within a millisecond: a task begins before its runs and ends after them, and what is
+/// noted of a run comes between its beginning and its end.
 fn rank(event: &Event) -> u8 {
     match event {
         Event::Task(task) if task.state == TaskState::Active => 0,
-        Event::Run(_) => 1,
+        Event::Run(run) if run.run.stopped_at.is_none() => 1,
         Event::Notice(_) => 2,
-        Event::Task(_) | Event::Status(_) | Event::Refused { .. } => 3,
+        Event::Run(_) => 3,
+        Event::Task(_) | Event::Status(_) | Event::Refused { .. } => 4,
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     wall_time::WallTime,
 };
 use crate::{
-    engine::plan::RunState,
+    engine::plan::{RunState, TaskState},
     journal::{
         Again, Cover, End, Exec, Health, Kind, Record, Restart, Snapshot, Stage, Start, TimedOut,
     },
@@ -147,7 +147,11 @@ impl History {
 
     fn apply_end(&mut self, end: &End, wall_us: u64) -> Option<Event> {
         let how = end.how.clone()?;
+        let state = self.state;
+        let history = self.processes.get(end.process as usize)?;
+        let stopped = history.did_stop(state, &how);
         let run = self.run(end.process, end.run)?;
+        run.stopped = stopped;
         run.end = Some((how, wall_us));
         run.usage = end.usage.map(Box::new);
         run.out_of_memory = end.out_of_memory;
@@ -161,7 +165,12 @@ impl History {
         let state = stage.state().known()?;
         self.state = Some(state);
         if stage.budget_us > 0 {
-            self.deadline = Some(wall_us.saturating_add(stage.budget_us));
+            let patience_us = stage.budget_us.saturating_sub(stage.final_us);
+            self.deadline = Some(wall_us.saturating_add(patience_us));
+            self.final_deadline = Some(wall_us.saturating_add(stage.budget_us));
+        }
+        if state == TaskState::Finalizing {
+            self.deadline = self.final_deadline;
         }
         if state.is_terminal() {
             self.deadline = None;
@@ -177,6 +186,7 @@ impl History {
             at: WallTime::from_micros(wall_us),
             reason: not_empty(&stage.reason),
             deadline: self.deadline.map(WallTime::from_micros),
+            skipped: None,
         }))
     }
 
@@ -221,6 +231,7 @@ impl History {
             name,
             run: status,
             next_start_at: None,
+            skipped: None,
         }))
     }
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
+    in_words::InWords,
     replay::Model,
     status::{ProcessState, ProcessStatus, RunStatus, TaskStatus},
     wall_time::WallTime,
@@ -25,6 +26,12 @@ pub struct Explanation {
     pub name: String,
     /// The state of the process, as `status` shows it.
     pub state: ProcessState,
+    /// True when no run of it is to come although it is WAITING; absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+    /// The state of the process for people.
+    #[serde(skip)]
+    pub in_words: InWords,
     /// The main reason, in one sentence.
     pub why: String,
     /// More facts, the most important ones first.
@@ -51,6 +58,8 @@ pub fn explain(model: &Model, status: &TaskStatus, index: usize, now: Moment) ->
         task_id: status.task_id.clone(),
         name: about.process.name.clone(),
         state: about.process.state,
+        skipped: about.process.skipped,
+        in_words: about.process.in_words(),
         why,
         facts,
     }
@@ -97,12 +106,15 @@ impl About<'_> {
             _ if is_over || !plan.may_start(self.index) => {
                 let what = match self.process.runs.last() {
                     Some(_) => format!("not run again: {}", self.task_state()),
-                    None => format!("never started: {}", self.task_state()),
+                    None => format!("skipped, never started: {}", self.task_state()),
                 };
                 if situation == Situation::Blocked {
                     facts.push(format!("it waited for {}", self.unmet()));
                 }
                 what
+            }
+            Situation::Blocked if self.process.skipped => {
+                format!("waits for {}: in vain, so it is skipped", self.unmet())
             }
             Situation::Blocked => format!("waits for {}", self.unmet()),
             Situation::Ready { .. } if self.rules.is_final && !self.is_finalizing() => {
@@ -154,12 +166,11 @@ impl About<'_> {
 
     /// The state of the task, since when, and why.
     fn task_state(&self) -> String {
-        let mut states = self.status.states.iter().rev();
-        let reason = states
-            .clone()
-            .find_map(|state| state.reason.as_deref())
+        let reason = self
+            .status
+            .why()
             .map_or_else(String::new, |reason| format!(" ({reason})"));
-        match states.next() {
+        match self.status.states.last() {
             Some(state) => format!("the task is {} since {}{reason}", state.state, state.at),
             None => "the task has not begun".to_owned(),
         }
@@ -188,7 +199,7 @@ impl About<'_> {
         let stands = match self.model.plan.situation(need.process) {
             Situation::Skipped => "it was skipped".to_owned(),
             Situation::GaveUp { .. } => "it failed for good".to_owned(),
-            _ => format!("it is {}", other.state),
+            _ => format!("it is {}", other.in_words()),
         };
         format!("{} {what} ({stands})", other.name)
     }
@@ -220,6 +231,12 @@ impl About<'_> {
             of(failures, self.rules.max_failures),
             of(runs, self.rules.max_runs)
         ));
+        if runs > failures {
+            facts.push(
+                "a run that a signal ended (KILLED) or whose exit code was not learnt (LOST) is no failed run; max_runs bounds them"
+                    .to_owned(),
+            );
+        }
     }
 
     fn pause(&self, streak: u32, facts: &mut Vec<String>) {
@@ -279,6 +296,7 @@ impl About<'_> {
 /// `run 3 FAILED, exit code 1, at 12:00:00, after 1s`.
 fn ending(run: &RunStatus) -> String {
     let how = match (&run.reason, run.exit_code, &run.signal) {
+        _ if run.stopped => String::new(),
         (Some(reason), ..) => format!(", {reason}"),
         (None, Some(0), _) => String::new(),
         (None, Some(code), _) => format!(", exit code {code}"),
@@ -290,5 +308,5 @@ fn ending(run: &RunStatus) -> String {
         let took = Period::new(took).unwrap_or_default();
         format!(", after {took}")
     });
-    format!("run {} {}{how}, at {at}{took}", run.run, run.state)
+    format!("run {} {}{how}, at {at}{took}", run.run, run.in_words())
 }

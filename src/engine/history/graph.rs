@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    status::{ProcessState, ProcessStatus, RunStatus, TaskStatus},
+    in_words::InWords,
+    status::{ProcessStatus, RunStatus, TaskStatus},
     wall_time::WallTime,
 };
 use crate::{
@@ -38,8 +39,8 @@ pub struct GraphNode {
     pub depth: usize,
     /// The names of the processes that it waits for, each with the condition; `None` for an order.
     pub after: Vec<(String, Option<Condition>)>,
-    /// The state of the process, if the task has begun.
-    pub state: Option<ProcessState>,
+    /// The state of the process for people, if the task has begun.
+    pub state: Option<InWords>,
     /// How long all its runs took together, if any has ended.
     pub took: Option<Duration>,
 }
@@ -83,7 +84,7 @@ impl Graph {
                                 .collect()
                         })
                         .unwrap_or_default(),
-                    state: known.map(|process| process.state),
+                    state: known.map(ProcessStatus::in_words),
                     took: known.and_then(took),
                 }
             })

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     engine::plan::{Plan, Situation, TaskState, Totals},
-    journal::Header,
+    journal::{Header, How},
     sys::clock::Moment,
-    task::Task,
+    task::{StopSignal, Task},
 };
 
 /// Runs that are listed per process; older ones are only counted.
@@ -33,8 +33,10 @@ pub struct History {
     pub(super) covered: bool,
     pub(super) state: Option<TaskState>,
     pub(super) states: Vec<Entry>,
-    /// When everything is killed, microseconds since 1970, while the task stops.
+    /// When everything that runs is killed, microseconds since 1970, while the task stops.
     pub(super) deadline: Option<u64>,
+    /// The same for final processes, which run when nothing else does any more.
+    pub(super) final_deadline: Option<u64>,
     pub(super) processes: Vec<ProcessHistory>,
     pub(super) notices: VecDeque<NoticeEvent>,
     pub(super) healthy: Option<bool>,
@@ -57,6 +59,8 @@ pub(super) struct ProcessHistory {
     is_final: bool,
     ephemeral: bool,
     daemon: bool,
+    /// The signal that asks it to stop, by its number.
+    stop_signal: u32,
     pub totals: Totals,
     pub runs: VecDeque<Run>,
 }
@@ -74,6 +78,7 @@ impl History {
             state: None,
             states: Vec::new(),
             deadline: None,
+            final_deadline: None,
             processes: task
                 .processes
                 .iter()
@@ -82,6 +87,7 @@ impl History {
                     is_final: process.is_final,
                     ephemeral: process.ephemeral,
                     daemon: process.daemon,
+                    stop_signal: process.stop_signal.unwrap_or(StopSignal::TERM).number(),
                     totals: Totals::default(),
                     runs: VecDeque::new(),
                 })
@@ -129,6 +135,7 @@ impl History {
         pids: [Option<u32>; 3],
         now: Moment,
     ) -> TaskStatus {
+        let skipped = plan.skipped().into_iter().enumerate();
         TaskStatus {
             task_id: self.task_id.clone(),
             name: self.name.clone(),
@@ -144,14 +151,28 @@ impl History {
             states: self.states.iter().map(Entry::status).collect(),
             deadline: self.deadline.map(WallTime::from_micros),
             cgroups: self.groups.clone(),
-            processes: (0..self.processes.len())
-                .map(|process| self.process_status(process, plan, now))
+            processes: skipped
+                .map(|(process, is_skipped)| self.process_status(process, is_skipped, plan, now))
                 .collect(),
             notices: self.notices.iter().cloned().collect(),
         }
     }
 
-    fn process_status(&self, process: usize, plan: &Plan, now: Moment) -> ProcessStatus {
+    /// The names of the processes that never run.
+    pub fn skipped(&self, plan: &Plan) -> Vec<String> {
+        let all = self.processes.iter().zip(plan.skipped());
+        all.filter(|(_, is_skipped)| *is_skipped)
+            .map(|(process, _)| process.name.clone())
+            .collect()
+    }
+
+    fn process_status(
+        &self,
+        process: usize,
+        is_skipped: bool,
+        plan: &Plan,
+        now: Moment,
+    ) -> ProcessStatus {
         let history = &self.processes[process];
         let last = history.runs.back();
         let is_live = last.is_some_and(|run| run.end.is_none());
@@ -177,6 +198,7 @@ impl History {
             ephemeral: history.ephemeral,
             daemon: history.daemon,
             state,
+            skipped: is_waiting && is_skipped,
             waiting_for,
             next_start_at,
             totals: history.totals,
@@ -194,6 +216,17 @@ impl History {
     pub(super) fn name_of(&self, process: u32) -> Option<String> {
         let history = self.processes.get(process as usize)?;
         Some(history.name.clone())
+    }
+}
+
+impl ProcessHistory {
+    /// True for an end that says that the process did what the task asks of it from CLEANING on.
+    /// The stop signal goes to all of its tree: a shell ends with 128 and the number of the signal
+    /// that ended its child.
+    pub fn did_stop(&self, state: Option<TaskState>, how: &How) -> bool {
+        let is_asked = matches!(state, Some(TaskState::Cleaning)) && !self.is_final;
+        let codes = [self.stop_signal, libc::SIGKILL as u32].map(|signal| 128 + signal);
+        is_asked && matches!(how, How::Exited(code) if codes.contains(code))
     }
 }
 

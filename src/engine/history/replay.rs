@@ -102,6 +102,7 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
                 state,
                 outcome: outcome.unwrap_or(state),
                 budget_us: stage.budget_us,
+                final_us: stage.final_us,
             }),
             (None, _) => Vec::new(),
         },

@@ -24,6 +24,8 @@ pub(super) struct Run {
     pub out_of_memory: bool,
     /// Why the run has to end, and the state that it then counts as, whatever its exit code says.
     pub condemned: Option<(RunState, Box<str>)>,
+    /// It was asked to stop, and its exit code says that it did.
+    pub stopped: bool,
 }
 
 impl Run {
@@ -40,6 +42,7 @@ impl Run {
             usage: None,
             out_of_memory: false,
             condemned: None,
+            stopped: false,
         }
     }
 
@@ -83,6 +86,7 @@ impl Run {
                 Some(How::Signaled(signal)) => Some(Signal(*signal)),
                 _ => None,
             },
+            stopped: self.stopped && self.condemned.is_none() && !self.out_of_memory,
             reason: self.reason(how),
             pid: (self.pid != 0).then_some(self.pid),
             forked_at: time(self.forked_us),

@@ -50,7 +50,7 @@ pub struct TaskStatus {
     pub ports: BTreeMap<String, u32>,
     /// The states that the task entered, oldest first.
     pub states: Vec<StateStatus>,
-    /// While the task stops: when everything is killed.
+    /// While the task stops: when everything that runs is killed.
     pub deadline: Option<WallTime>,
     /// The directories of the task's cgroups, one a hierarchy; absent when it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,6 +59,25 @@ pub struct TaskStatus {
     pub processes: Vec<ProcessStatus>,
     /// The last 100 notices, oldest first.
     pub notices: Vec<NoticeEvent>,
+}
+
+impl TaskStatus {
+    /// Why the task is in its state, in the words of its states, oldest first.
+    pub fn why(&self) -> Option<String> {
+        let reasons = self.states.iter();
+        let reasons: Vec<&str> = reasons
+            .filter_map(|state| state.reason.as_deref())
+            .collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    /// What there is to say of the last state, if the task is over and not LOST: which final
+    /// processes had no time.
+    pub fn last_words(&self) -> Option<&str> {
+        let last = self.states.last()?;
+        let is_told = last.state.is_terminal() && last.state != TaskState::Lost;
+        last.reason.as_deref().filter(|_| is_told)
+    }
 }
 
 /// A state and when it was entered.
@@ -87,6 +106,10 @@ pub struct ProcessStatus {
     pub daemon: bool,
     /// WAITING before a run that is still to come, else the state of the last run.
     pub state: ProcessState,
+    /// True when no run of it is to come although it is WAITING: what it waits for cannot come, or
+    /// its stage is over. Absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// While WAITING: the processes that have to finish first.
     pub waiting_for: Vec<String>,
     /// During the pause between two runs: when the next run starts.
@@ -163,6 +186,10 @@ pub struct RunStatus {
     pub exit_code: Option<i32>,
     /// The signal that ended the run, by name.
     pub signal: Option<Signal>,
+    /// True when its task had asked it to stop and its exit code says that it did: 128 and the
+    /// number of the stop signal. Its state is FAILED all the same. Absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// Why it ended so, if there is more to say.
     pub reason: Option<String>,
     /// The process id of its first process.
@@ -224,6 +251,18 @@ pub enum Event {
 pub struct UnreadableEvent(serde_json::Error);
 
 impl Event {
+    /// Adds that the processes of these names are skipped from here on. Only events about the task
+    /// and its runs can say so.
+    pub fn skip(&mut self, names: Vec<String>) -> bool {
+        match self {
+            Event::Task(TaskEvent { skipped, .. }) | Event::Run(RunEvent { skipped, .. }) => {
+                *skipped = Some(names);
+                true
+            }
+            Event::Status(_) | Event::Notice(_) | Event::Refused { .. } => false,
+        }
+    }
+
     /// Reads one line that a runner wrote. A newer runner may tell of kinds of events that this
     /// version does not know: they, and notices of a new kind, are passed over (`None`).
     ///
@@ -257,8 +296,11 @@ pub struct TaskEvent {
     pub at: WallTime,
     /// Why it was entered, if there is more to say.
     pub reason: Option<String>,
-    /// While the task stops: when everything is killed.
+    /// While the task stops: when everything that runs is killed.
     pub deadline: Option<WallTime>,
+    /// The processes that are skipped from here on, if others were before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Vec<String>>,
 }
 
 /// A run changed.
@@ -274,6 +316,9 @@ pub struct RunEvent {
     /// After its end: when the next run starts, if the process pauses until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_start_at: Option<WallTime>,
+    /// The processes that are skipped from here on, if others were before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Vec<String>>,
 }
 
 /// A notice for people.
@@ -315,7 +360,7 @@ mod tests {
         r#"{"state":"CLEANING","at":"2026-11-23T16:45:50.000Z","reason":"killed"}],"#,
         r#""deadline":"2026-11-23T16:46:20.000Z","cgroups":["/sys/fs/cgroup/dewar"],"#,
         r#""processes":[{"name":"server","final":false,"ephemeral":true,"daemon":true,"#,
-        r#""state":"WAITING","waiting_for":["install"],"#,
+        r#""state":"WAITING","skipped":true,"waiting_for":["install"],"#,
         r#""next_start_at":"2026-11-23T16:46:00.010Z","#,
         r#""totals":{"success":1,"failed":2,"killed":3,"lost":4},"runs":[{"run":7,"#,
         r#""state":"KILLED","exit_code":null,"signal":"SIGKILL","reason":"restarted","pid":12,"#,
@@ -323,8 +368,8 @@ mod tests {
         r#""healthy_at":"2026-11-23T16:45:47.000Z","stopped_at":"2026-11-23T16:45:49.500Z","#,
         r#""cgroup":"server.7","usage":{"cpu_seconds":0.5,"throttled_seconds":0.25,"#,
         r#""memory":null,"memory_peak":4096,"memory_limit":8192,"oom_kills":0,"pids":null,"#,
-        r#""pids_peak":3,"pids_refused":0}},{"run":8,"state":"FAILED","exit_code":3,"#,
-        r#""signal":null,"reason":null,"pid":null,"forked_at":null,"started_at":null,"#,
+        r#""pids_peak":3,"pids_refused":0}},{"run":8,"state":"FAILED","exit_code":143,"#,
+        r#""signal":null,"stopped":true,"reason":null,"pid":null,"forked_at":null,"started_at":null,"#,
         r#""healthy_at":null,"stopped_at":null}]}],"#,
         r#""notices":[{"at":"2026-11-23T16:45:48.000Z","text":"SIG34 requested","#,
         r#""name":"server","run":7,"kind":"signal"},{"at":"2026-11-23T16:45:48.999Z","#,
@@ -336,7 +381,7 @@ mod tests {
         concat!(
             r#"{"event":"task","task_id":"web-1","state":"FINALIZING","#,
             r#""at":"2026-11-23T16:45:45.801Z","reason":null,"#,
-            r#""deadline":"9999-12-31T23:59:59.999Z"}"#,
+            r#""deadline":"9999-12-31T23:59:59.999Z","skipped":["last"]}"#,
         ),
         concat!(
             r#"{"event":"run","task_id":"web-1","name":"server","run":7,"state":"FORKED","#,

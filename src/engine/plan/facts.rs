@@ -71,6 +71,8 @@ pub enum Fact {
         outcome: TaskState,
         /// Time until everything is killed, microseconds.
         budget_us: u64,
+        /// How much of that is kept for final processes, microseconds.
+        final_us: u64,
     },
     /// The end of the task was asked for.
     KillRequested {
@@ -94,8 +96,13 @@ pub enum Note {
         outcome: TaskState,
         /// Time until everything is killed, microseconds.
         budget_us: u64,
+        /// How much of that is kept for final processes, microseconds.
+        final_us: u64,
         /// Why the state is entered, for people.
         reason: String,
+        /// The final processes that never ran because no time was left, by their index; when the
+        /// task is over.
+        without_time: Vec<usize>,
     },
     /// A run has been going on for longer than it may. This counts once the note comes back as a
     /// fact: the run may have ended meanwhile.

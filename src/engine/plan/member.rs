@@ -188,6 +188,8 @@ pub(super) struct Member {
     pub phase: Phase,
     pub needs: Vec<Need>,
     pub past: Past,
+    /// The present run became its program.
+    pub run_has_begun: bool,
     /// The present run was found healthy.
     pub run_was_healthy: bool,
     /// It failed for good, even if that does not count because it is ephemeral.
@@ -211,6 +213,7 @@ impl Member {
             },
             needs,
             past: Past::default(),
+            run_has_begun: false,
             run_was_healthy: false,
             gave_up: false,
             ending: None,
@@ -239,6 +242,7 @@ impl Member {
         };
         self.past.totals.add(state);
         self.run += 1;
+        self.run_has_begun = false;
         self.run_was_healthy = false;
         if matches!(ending, Some(Ending::Restarted { .. })) {
             self.forgive();

@@ -6,9 +6,11 @@
 
 mod backoff;
 mod facts;
+mod final_time;
 mod interventions;
 mod member;
 mod situation;
+mod skipped;
 mod state;
 mod stopping;
 mod task;

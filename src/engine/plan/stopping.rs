@@ -1,7 +1,8 @@
 //! How a task stops: requests over HTTP, then signals, then SIGKILL.
 //!
 //! Each process has its own time to stop, all within one budget; at the end of the budget every
-//! process is killed.
+//! process is killed. Where a part of the budget is kept for final processes, the other processes
+//! are killed so much earlier.
 
 use super::{
     facts::{Command, Decision},
@@ -22,6 +23,10 @@ impl Plan {
         }
         if now >= self.deadline {
             return self.finish(now, decision);
+        }
+        if now >= self.patience_ends() {
+            self.kill_what_is_left(decision);
+            return false;
         }
         if self.asks_over_http(now, decision) {
             return false;
@@ -82,9 +87,9 @@ impl Plan {
     /// When to name the processes that have not stopped yet: once a stop, when most would have.
     pub(super) fn name_lingering_at(&self) -> Option<u64> {
         let asked_at = self.asked.stopped_at.unwrap_or(self.entered_at);
-        let left = self.deadline.saturating_sub(asked_at);
+        let left = self.patience_ends().saturating_sub(asked_at);
         let at = asked_at + (left / 2).min(PATIENCE_US);
-        (self.asked.stop && !self.asked.lingering && at < self.deadline).then_some(at)
+        (self.asked.stop && !self.asked.lingering && at < self.patience_ends()).then_some(at)
     }
 
     /// Processes whose own stop_timeout is over although the task's budget is not.
@@ -111,10 +116,15 @@ impl Plan {
             self.enter(self.outcome, String::new(), now, decision);
             return true;
         }
+        self.kill_what_is_left(decision);
+        false
+    }
+
+    /// SIGKILL to everything, once a stage.
+    fn kill_what_is_left(&mut self, decision: &mut Decision) {
         if !std::mem::replace(&mut self.asked.kill, true) {
             decision.commands.push(Command::KillAll);
             decision.commands.push(Command::AwaitEmpty);
         }
-        false
     }
 }

@@ -52,12 +52,16 @@ pub struct Plan {
     pub(super) max_failures: u32,
     pub(super) max_concurrency: u32,
     pub(super) wait_us: u64,
+    /// How much of `wait_us` is kept for final processes; 0 when there are none.
+    pub(super) final_wait_us: u64,
     /// How long each of the two requests to end has, if the task has a lifecycle.
     pub(super) post_us: Option<[u64; 2]>,
     pub(super) state: Option<TaskState>,
     pub(super) outcome: TaskState,
     pub(super) entered_at: u64,
     pub(super) deadline: u64,
+    /// How much of the present budget is kept for final processes, microseconds.
+    pub(super) final_us: u64,
     pub(super) kill: Option<Kill>,
     /// Why the task as a whole must not go on.
     pub(super) unhealthy: Option<String>,
@@ -133,6 +137,7 @@ impl Plan {
             max_failures: task.max_failures,
             max_concurrency: task.max_concurrency,
             wait_us: task.finalization_wait.as_micros(),
+            final_wait_us: final_wait_us(task),
             post_us: task.lifecycle.as_ref().map(|lifecycle| {
                 let waits = [lifecycle.graceful_shutdown_wait, lifecycle.shutdown_wait];
                 waits.map(|wait| wait.as_micros())
@@ -141,6 +146,7 @@ impl Plan {
             outcome: TaskState::Success,
             entered_at: 0,
             deadline: 0,
+            final_us: 0,
             kill: None,
             unhealthy: None,
             ready,
@@ -155,13 +161,13 @@ impl Plan {
         self.state
     }
 
-    /// When everything will be killed, while the task is stopping.
+    /// When everything that runs will be killed, while the task is stopping.
     pub fn deadline(&self) -> Option<u64> {
-        matches!(
-            self.state,
-            Some(TaskState::Cleaning | TaskState::Finalizing)
-        )
-        .then_some(self.deadline)
+        match self.state {
+            Some(TaskState::Cleaning) => Some(self.patience_ends()),
+            Some(TaskState::Finalizing) => Some(self.deadline),
+            _ => None,
+        }
     }
 
     /// How the ended runs of a process ended.
@@ -180,6 +186,16 @@ impl Plan {
         numbered
             .filter(|(_, member)| member.phase == Phase::Live)
             .map(|(process, member)| (process, member.run))
+            .collect()
+    }
+
+    /// The runs that have become their programs and not ended, by process and number, each with
+    /// the moment of that (microseconds of CLOCK_BOOTTIME).
+    pub fn begun(&self) -> Vec<(usize, u32, u64)> {
+        let numbered = self.members.iter().enumerate();
+        numbered
+            .filter(|(_, member)| member.phase == Phase::Live && member.run_has_begun)
+            .map(|(process, member)| (process, member.run, member.began_at))
             .collect()
     }
 
@@ -213,6 +229,7 @@ impl Plan {
             Fact::Executed { process, run } => {
                 if let Some(member) = self.live_run(*process, *run) {
                     member.past.started = true;
+                    member.run_has_begun = true;
                     // The time that the start record took to reach the disk is not the run's.
                     member.began_at = at;
                     self.tell_dependents(*process);
@@ -254,7 +271,8 @@ impl Plan {
                 state,
                 outcome,
                 budget_us,
-            } => self.entered(*state, *outcome, *budget_us, at),
+                final_us,
+            } => self.entered(*state, *outcome, (*budget_us, *final_us), at),
             Fact::KillRequested { now, budget_us } => self.kill_requested(*now, *budget_us, at),
             Fact::Rebooted => self.rebooted(at),
         }
@@ -347,13 +365,20 @@ impl Plan {
         }
     }
 
-    fn entered(&mut self, state: TaskState, outcome: TaskState, budget_us: u64, at: u64) {
+    fn entered(
+        &mut self,
+        state: TaskState,
+        outcome: TaskState,
+        (budget_us, final_us): (u64, u64),
+        at: u64,
+    ) {
         self.state = Some(state);
         self.outcome = outcome;
         self.asked = Asked::default();
         if state == TaskState::Cleaning {
             self.entered_at = at;
             self.deadline = at.saturating_add(budget_us);
+            self.final_us = final_us;
         }
         if state.is_terminal() {
             self.outcome = state;
@@ -372,7 +397,7 @@ impl Plan {
             Some(TaskState::Cleaning | TaskState::Finalizing)
         ) {
             if let Some(budget) = budget_us {
-                self.deadline = self.deadline.min(at.saturating_add(budget));
+                self.shorten(at, budget);
             }
             if now {
                 self.deadline = at;
@@ -466,13 +491,20 @@ impl Plan {
             (None, TaskState::Cleaning) => self.wait_us,
             _ => 0,
         };
+        let final_us = self.kept_of(budget_us);
+        let without_time = match state.is_terminal() {
+            true => self.without_time(),
+            false => Vec::new(),
+        };
         let outcome = self.outcome;
-        self.entered(state, outcome, budget_us, now);
+        self.entered(state, outcome, (budget_us, final_us), now);
         decision.notes.push(Note::Enter {
             state,
             outcome,
             budget_us,
+            final_us,
             reason,
+            without_time,
         });
     }
 
@@ -516,15 +548,16 @@ impl Plan {
                 next.into_iter().chain(self.intervene_at(false)).min()
             }
             // The next request to end, or the signals, come before all other deadlines.
-            TaskState::Cleaning if now < self.deadline && self.is_asked_over_http() => {
-                Some(self.asked.post_until.min(self.deadline))
+            TaskState::Cleaning if now < self.patience_ends() && self.is_asked_over_http() => {
+                Some(self.asked.post_until.min(self.patience_ends()))
             }
-            TaskState::Cleaning if now < self.deadline => (0..self.members.len())
+            TaskState::Cleaning if now < self.patience_ends() => (0..self.members.len())
                 .filter(|process| !self.asked.killed_runs.contains(process))
                 .filter_map(|process| self.stop_deadline(process))
                 .chain(self.name_lingering_at())
-                .chain([self.deadline])
+                .chain([self.patience_ends()])
                 .min(),
+            TaskState::Cleaning if now < self.deadline => Some(self.deadline),
             TaskState::Finalizing if now < self.deadline => {
                 let pausing = self.pausing.iter().find(|(_, process)| {
                     let rules = &self.members[*process].rules;
@@ -540,4 +573,12 @@ impl Plan {
             _ => None,
         }
     }
+}
+
+/// How much of its `finalization_wait` a task keeps for its final processes, microseconds.
+fn final_wait_us(task: &Task) -> u64 {
+    let has_final = task.processes.iter().any(|process| process.is_final);
+    let kept = task.final_wait.filter(|_| has_final);
+    kept.map_or(0, |wait| wait.as_micros())
+        .min(task.finalization_wait.as_micros())
 }

@@ -168,9 +168,10 @@ impl Engine {
             (_, Some(task)) => {
                 let event = task.on_durable(record);
                 let is_over = task.is_over();
-                if let Some(event) = event
+                if let Some(mut event) = event
                     && self.clients.has_followers(number)
                 {
+                    task.tell_skipped(&mut event);
                     self.clients.broadcast(number, &line_of(&event));
                 }
                 if is_over {

@@ -23,7 +23,7 @@ use crate::{
     journal::{self, Kind, Record, Replay, Stage, TaskState, TimedOut},
     protocols::dewar::{link as wire, link::command::Kind as Order},
     sys::clock::now,
-    task::{Period, StopSignal},
+    task::{Period, StopSignal, Task},
 };
 
 /// A task and what its runner keeps of it.
@@ -40,6 +40,8 @@ pub struct RunningTask {
     /// The result of the last report of `check`.
     pub(super) reported: Option<Option<i32>>,
     growth: Growth,
+    /// The processes of which followers know that they are skipped.
+    told_skipped: Vec<String>,
     pub(super) has_checks: bool,
     pub(super) checks: BTreeMap<Subject, HealthCheck>,
     pub(super) disk: Option<DiskWatch>,
@@ -77,6 +79,7 @@ impl RunningTask {
             post: None,
             reported,
             growth: Growth::of(count.min(replay.records.len())),
+            told_skipped: Vec::new(),
             has_checks,
             checks: BTreeMap::new(),
             disk,
@@ -129,6 +132,14 @@ impl RunningTask {
             self.is_over |= state.is_some_and(plan::TaskState::is_terminal);
         }
         event
+    }
+
+    /// Adds to an event for followers which processes are skipped, if that has changed.
+    pub(super) fn tell_skipped(&mut self, event: &mut Event) {
+        let skipped = self.model.history.skipped(&self.model.plan);
+        if skipped != self.told_skipped && event.skip(skipped.clone()) {
+            self.told_skipped = skipped;
+        }
     }
 
     /// Orders a compaction of the journal when it has grown enough.
@@ -196,10 +207,16 @@ impl RunningTask {
             state: plan::TaskState::Lost,
             outcome: plan::TaskState::Lost,
             budget_us: 0,
+            final_us: 0,
         };
         self.model.plan.apply(&lost, now().boot_us);
-        let reason = "the journal cannot be written".to_owned();
-        self.note_stage(TaskState::Lost, TaskState::Lost, 0, reason, batch);
+        let stage = Stage {
+            state: TaskState::Lost.into(),
+            outcome: TaskState::Lost.into(),
+            reason: "the journal cannot be written".to_owned(),
+            ..Stage::default()
+        };
+        self.note(Record::new(now(), Kind::Stage(stage)), batch);
     }
 
     /// True when the plan has come to its end, on disk or not.
@@ -243,24 +260,8 @@ impl RunningTask {
             wake_at,
         } = self.model.plan.decide(now().boot_us);
         for note in notes {
-            match note {
-                Note::Enter {
-                    state,
-                    outcome,
-                    budget_us,
-                    reason,
-                } => self.note_stage(state.into(), outcome.into(), budget_us, reason, batch),
-                Note::TimeOut { process, run } => {
-                    let late = TimedOut {
-                        process: process as u32,
-                        run,
-                        after_us: self.model.task.processes[process]
-                            .timeout
-                            .map_or(0, Period::as_micros),
-                    };
-                    self.note(Record::new(now(), Kind::TimedOut(late)), batch);
-                }
-            }
+            let kind = self.record_of(note);
+            self.note(Record::new(now(), kind), batch);
         }
         for command in commands {
             let order = match command {
@@ -305,21 +306,35 @@ impl RunningTask {
         wake_at
     }
 
-    fn note_stage(
-        &self,
-        state: TaskState,
-        outcome: TaskState,
-        budget_us: u64,
-        reason: String,
-        batch: &mut wire::Batch,
-    ) {
-        let stage = Stage {
-            state: state.into(),
-            outcome: outcome.into(),
-            budget_us,
-            reason,
-        };
-        self.note(Record::new(now(), Kind::Stage(stage)), batch);
+    /// What the journal has of a note of the plan.
+    fn record_of(&self, note: Note) -> Kind {
+        match note {
+            Note::Enter {
+                state,
+                outcome,
+                budget_us,
+                final_us,
+                reason,
+                without_time,
+            } => Kind::Stage(Stage {
+                state: TaskState::from(state).into(),
+                outcome: TaskState::from(outcome).into(),
+                budget_us,
+                reason: match without_time.is_empty() {
+                    true => reason,
+                    false => no_time_for(&self.model.task, &without_time),
+                },
+                final_us,
+            }),
+            Note::TimeOut { process, run } => {
+                let timeout = self.model.task.processes[process].timeout;
+                Kind::TimedOut(TimedOut {
+                    process: process as u32,
+                    run,
+                    after_us: timeout.map_or(0, Period::as_micros),
+                })
+            }
+        }
     }
 
     pub(super) fn note(&self, record: Record, batch: &mut wire::Batch) {
@@ -329,4 +344,17 @@ impl RunningTask {
     pub(super) fn order(&self, what: Order, batch: &mut wire::Batch) {
         order(self.number, what, batch);
     }
+}
+
+/// Which final processes never ran, for people.
+fn no_time_for(task: &Task, processes: &[usize]) -> String {
+    let names: Vec<&str> = processes
+        .iter()
+        .map(|process| task.processes[*process].name.as_str())
+        .collect();
+    let what = match names.len() {
+        1 => "final process",
+        _ => "final processes",
+    };
+    format!("no time was left for {what} {}", names.join(", "))
 }

@@ -71,41 +71,48 @@ impl RunningTask {
         is_there(&self.launch_orders.sandbox().join(SNOOZE), &self.model.task)
     }
 
-    /// Begins the checks of new runs, and drops the checks of runs that are over.
+    /// Begins the checks of new runs, and drops the checks of runs that are over. A run that has
+    /// not become its program yet has nothing that could be checked.
     fn renew_checks(&mut self) {
         let plan = &self.model.plan;
         let is_active = plan.state() == Some(TaskState::Active);
         let runs = is_active || plan.state() == Some(TaskState::Finalizing);
-        let live = match runs {
-            true => plan.live(),
+        let begun = match runs {
+            true => plan.begun(),
             false => Vec::new(),
         };
         self.checks.retain(|subject, _| match subject {
-            Subject::Run(process, run) => live.contains(&(*process, *run)),
+            Subject::Run(process, run) => begun
+                .iter()
+                .any(|(other, number, _)| (other, number) == (process, run)),
             Subject::Task | Subject::Report => is_active,
         });
         let clock = now().boot_us;
         let task = &self.model.task;
-        for (process, run) in live {
-            if let Some(health) = &task.processes[process].health {
-                let was_healthy = plan.was_healthy(process, run);
+        for (process, run, began_at) in &begun {
+            if let Some(health) = &task.processes[*process].health {
+                let was_healthy = plan.was_healthy(*process, *run);
                 self.checks
-                    .entry(Subject::Run(process, run))
-                    .or_insert_with(|| HealthCheck::new(health.clone(), was_healthy, clock));
+                    .entry(Subject::Run(*process, *run))
+                    .or_insert_with(|| {
+                        HealthCheck::new(health.clone(), was_healthy, *began_at, clock)
+                    });
             }
         }
         // The task as a whole is checked once a process of it runs.
         let history = &self.model.history;
         if is_active && history.has_started() {
+            let oldest = begun.iter().map(|(.., began_at)| *began_at).min();
+            let began_at = oldest.unwrap_or(clock);
             let of_task = [
                 (Subject::Task, &task.health, history.healthy() == Some(true)),
                 (Subject::Report, &task.check, false),
             ];
             for (subject, health, was_healthy) in of_task {
                 if let Some(health) = health {
-                    self.checks
-                        .entry(subject)
-                        .or_insert_with(|| HealthCheck::new(health.clone(), was_healthy, clock));
+                    self.checks.entry(subject).or_insert_with(|| {
+                        HealthCheck::new(health.clone(), was_healthy, began_at, clock)
+                    });
                 }
             }
         }

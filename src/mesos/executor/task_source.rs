@@ -195,6 +195,7 @@ pub(super) fn of_mesos(check: &HealthCheck) -> Result<Health, UpdateText> {
         max_consecutive_failures: check.consecutive_failures().saturating_sub(1),
         min_consecutive_successes: 1,
         grace_ends_early: true,
+        grace_is_time: true,
     })
 }
 
@@ -255,6 +256,16 @@ mod tests {
         let health = task.health.unwrap();
         assert_eq!(health.probe, Probe::Shell("test -e ".to_owned()));
         assert_eq!(health.interval, Period::from_secs(1000));
+        assert!(!health.grace_is_time, "Aurora counts attempts");
+        let own = br#"{"processes": [], "health": {"shell": "x"}}"#.to_vec();
+        let data = Some(own);
+        let info = TaskInfo {
+            data,
+            ..TaskInfo::default()
+        };
+        let mut source = TaskSource::read(&info).unwrap();
+        let task_of_a_file = source.resolve(&Bindings::default()).unwrap();
+        assert!(task_of_a_file.health.unwrap().grace_is_time);
         assert_eq!(task.lifecycle.unwrap().port, 1);
     }
 

@@ -72,6 +72,10 @@ pub(super) fn update_text(
         }
         _ => failure(status),
     };
+    let message = match status.last_words() {
+        Some(words) => format!("{message}; {words}"),
+        None => message,
+    };
     UpdateText {
         message: Some(message),
         reason: (state == TaskState::TaskFailed).then(|| reason(status)),
@@ -96,13 +100,26 @@ fn reason(status: &TaskStatus) -> Reason {
     }
 }
 
-/// The process that failed last: it is why the task failed.
+/// The process that ended last, and not well, before the task began to stop: it is why the task
+/// failed. What ended later had been asked to.
 fn culprit(status: &TaskStatus) -> Option<&ProcessStatus> {
-    let failed = status.processes.iter().filter(|process| {
-        let last = process.runs.last();
-        !process.ephemeral && last.is_some_and(|run| run.state == RunState::Failed)
-    });
-    failed.max_by_key(|process| process.runs.last().and_then(|run| run.stopped_at))
+    let mut states = status.states.iter();
+    let stopping = states.find(|state| state.state == plan::TaskState::Cleaning);
+    let end = |process: &ProcessStatus| process.runs.last().and_then(|run| run.stopped_at);
+    let mut ended: Vec<&ProcessStatus> = status
+        .processes
+        .iter()
+        .filter(|process| !process.ephemeral && !process.is_final)
+        .filter(|process| stopping.is_none_or(|state| end(process) <= Some(state.at)))
+        .collect();
+    ended.sort_by_key(|process| end(process));
+    let last = |state: RunState| {
+        let mut newest_first = ended.iter().rev();
+        newest_first.find(|process| process.runs.last().is_some_and(|run| run.state == state))
+    };
+    // Runs that a signal ended are why only where none failed: max_runs bounds them.
+    let killed = || last(RunState::Killed).or_else(|| last(RunState::Lost));
+    last(RunState::Failed).or_else(killed).copied()
 }
 
 fn failure(status: &TaskStatus) -> String {
@@ -117,7 +134,8 @@ fn failure(status: &TaskStatus) -> String {
         culprit(status).and_then(|process| Some((process, process.runs.last()?)))
     else {
         let states = status.states.iter().rev();
-        let reason = states.filter_map(|state| state.reason.clone()).next();
+        let stages = states.filter(|state| !state.state.is_terminal());
+        let reason = stages.filter_map(|state| state.reason.clone()).next();
         return reason.map_or_else(|| "failed".to_owned(), |reason| format!("failed: {reason}"));
     };
     let count = process.totals.success

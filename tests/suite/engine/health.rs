@@ -383,3 +383,33 @@ processes:
     let reason = process(&task, "a")["runs"][0]["reason"].to_string();
     assert!(reason.contains("non-zero exit status 1"), "{reason}");
 }
+
+/// How long the only run of a task lived that never works, in milliseconds.
+fn lifetime(health: &str) -> i128 {
+    let bench = Bench::new();
+    let task =
+        format!("processes: [{{name: a, cmdline: 'exec sleep 1000', health: {{{health}}}}}]");
+    let (code, task) = run(&bench, &task);
+    assert_eq!(code, 1, "{task}");
+    let run = &process(&task, "a")["runs"][0];
+    assert!(run["reason"].to_string().contains("unhealthy"), "{run}");
+    let at = |name: &str| -> jiff::Timestamp {
+        let text = run[name].as_str().expect("a time");
+        text.parse().expect("RFC 3339")
+    };
+    let lived = at("stopped_at").duration_since(at("started_at"));
+    lived.as_millis()
+}
+
+#[test]
+fn a_grace_is_a_time_whatever_its_attempts_take() {
+    // Twenty attempts fit into the grace, and each of them takes its whole time-out.
+    let lived = lifetime("shell: 'sleep 50', interval: 100ms, initial_interval: 2s, timeout: 2s");
+    assert!((2_000..20_000).contains(&lived), "{lived} ms");
+    // So it is with a server that never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let http = format!("http: {{port: {port}}}, interval: 50ms, initial_interval: 1s, timeout: 1s");
+    let lived = lifetime(&http);
+    assert!((1_000..15_000).contains(&lived), "{lived} ms");
+}

@@ -430,7 +430,7 @@ processes:
         ),
         (
             "blocked",
-            "waits for broken to succeed (it failed for good)",
+            "waits for broken to succeed (it failed for good): in vain, so it is skipped",
         ),
         (
             "skipped",

@@ -3,5 +3,6 @@
 mod executor;
 mod executor_faults;
 mod executor_limits;
+mod last_words;
 pub mod real;
 pub mod stage;

@@ -42,6 +42,7 @@ fn facts_that_race_with_a_stage_change_do_not_change_it() {
         state: TaskState::Cleaning,
         outcome: TaskState::Failed,
         budget_us: 30_000_000,
+        final_us: 0,
     };
     let orders = [
         [
@@ -193,4 +194,133 @@ fn a_restart_asks_then_kills_and_starts_at_once_with_nothing_to_forgive() {
     assert_eq!((totals.failed, totals.killed), (1, 1));
     let decision = plan.decide(6_000_001);
     assert_eq!(decision.commands, [Command::Start { process: 0, run: 2 }]);
+}
+
+/// A task that is stubborn, with a final process, on its way to its end.
+fn stopping(final_wait: Option<u64>, budget_us: Option<u64>) -> (Plan, u64) {
+    let mut last = process(1);
+    last.is_final = true;
+    let mut task = task(vec![process(0), last], vec![]);
+    task.finalization_wait = Period::from_secs(30);
+    task.final_wait = final_wait.map(Period::from_secs);
+    let mut plan = Plan::new(&task, 0);
+    plan.decide(0);
+    plan.apply(&Fact::Started { process: 0, run: 0 }, 0);
+    let kill = Fact::KillRequested {
+        now: false,
+        budget_us,
+    };
+    plan.apply(&kill, 0);
+    plan.decide(0);
+    let lingering = plan.deadline().expect("it stops");
+    (plan, lingering)
+}
+
+#[test]
+fn what_is_kept_for_final_processes_is_a_share_of_every_budget() {
+    const S: u64 = 1_000_000;
+    for (final_wait, budget, patience) in [
+        (None, None, 30),
+        (Some(5), None, 25),
+        // A smaller budget is shared in the same proportion, of a larger one no more is kept.
+        (Some(5), Some(12), 10),
+        (Some(5), Some(60), 55),
+        (Some(30), Some(12), 0),
+    ] {
+        let (_, killed_at) = stopping(final_wait, budget.map(|budget| budget * S));
+        assert_eq!(killed_at, patience * S, "{final_wait:?} of {budget:?}");
+    }
+}
+
+#[test]
+fn a_final_process_runs_in_the_time_that_is_kept_for_it() {
+    let (mut plan, killed_at) = stopping(Some(5), None);
+    let all = [Command::KillAll, Command::AwaitEmpty];
+    let decision = plan.decide(killed_at - 1);
+    assert!(!decision.commands.contains(&Command::KillAll));
+    assert_eq!(decision.wake_at, Some(killed_at));
+    assert_eq!(plan.decide(killed_at).commands, all);
+    assert_eq!(plan.decide(killed_at + 1).commands, [], "once");
+    let exit = Exit::Signal(9);
+    let end = Fact::Ended {
+        process: 0,
+        run: 0,
+        exit,
+    };
+    plan.apply(&end, killed_at + 2);
+    plan.note_empty();
+    let decision = plan.decide(killed_at + 3);
+    assert_eq!(decision.commands, [Command::Start { process: 1, run: 0 }]);
+    assert_eq!(decision.wake_at, Some(30_000_000), "its own deadline");
+}
+
+#[test]
+fn less_time_while_it_stops_is_shared_too() {
+    let (mut plan, _) = stopping(Some(5), None);
+    let kill = |budget_us| Fact::KillRequested {
+        now: false,
+        budget_us: Some(budget_us),
+    };
+    plan.apply(&kill(6_000_000), 1_000_000);
+    assert_eq!(plan.deadline(), Some(6_000_000));
+    plan.apply(&kill(60_000_000), 1_000_000);
+    assert_eq!(plan.deadline(), Some(6_000_000), "never longer");
+}
+
+#[test]
+fn a_final_process_without_time_is_named_at_the_end() {
+    for final_wait in [None, Some(5)] {
+        let (mut plan, _) = stopping(final_wait, None);
+        // Not even SIGKILL ends it in time.
+        plan.decide(30_000_000);
+        let exit = Exit::Signal(9);
+        let end = Fact::Ended {
+            process: 0,
+            run: 0,
+            exit,
+        };
+        plan.apply(&end, 30_000_001);
+        plan.note_empty();
+        let notes = plan.decide(30_000_002).notes;
+        let [
+            Note::Enter {
+                state: TaskState::Killed,
+                without_time,
+                ..
+            },
+        ] = notes.as_slice()
+        else {
+            panic!("{notes:?}");
+        };
+        assert_eq!(without_time, &[1]);
+        assert_eq!(plan.skipped(), [false, true]);
+    }
+}
+
+#[test]
+fn what_waits_for_a_failure_that_will_not_heal_is_skipped() {
+    let mut bad = process(0);
+    bad.max_failures = 1;
+    let mut task = task(
+        vec![bad, process(1), process(2), process(3)],
+        vec![vec![0, 1], vec![1, 2]],
+    );
+    task.max_failures = 2;
+    let mut plan = Plan::new(&task, 0);
+    plan.decide(0);
+    assert_eq!(plan.skipped(), [false; 4]);
+    plan.apply(&Fact::Started { process: 0, run: 0 }, 0);
+    plan.apply(&Fact::Started { process: 3, run: 0 }, 0);
+    let end = Fact::Ended {
+        process: 0,
+        run: 0,
+        exit: Exit::Code(1),
+    };
+    plan.apply(&end, 1);
+    plan.decide(1);
+    assert_eq!(plan.state(), Some(TaskState::Active));
+    assert_eq!(plan.skipped(), [false, true, true, false]);
+    // A restart of the failed one changes that.
+    plan.apply(&Fact::RestartRequested { process: 0 }, 2);
+    assert_eq!(plan.skipped(), [false; 4]);
 }

@@ -144,6 +144,13 @@ impl<'t> Naive<'t> {
         })
     }
 
+    /// It may run, or each of the processes that it waits for is not over and may itself come.
+    pub fn can_come(&self, process: usize) -> bool {
+        let is_over = |other: usize| self.has_failed(other) || self.has_finished(other);
+        let mut waits_for = self.waits_for(process).into_iter();
+        !is_over(process) && waits_for.all(|other| !is_over(other) && self.can_come(other))
+    }
+
     pub fn predecessors(&self, process: usize) -> impl Iterator<Item = usize> + '_ {
         let name = &self.task.processes[process].name;
         let pairs = self.task.constraints.iter();

@@ -77,6 +77,11 @@ struct Simulation<'t> {
     states: Vec<TaskState>,
     naive: Naive<'t>,
     killed: bool,
+    killed_now: bool,
+    /// When what runs in CLEANING may be killed.
+    patience_ends: u64,
+    /// Processes of which was said that they never run.
+    skipped: BTreeSet<usize>,
 }
 
 impl<'t> Simulation<'t> {
@@ -97,6 +102,9 @@ impl<'t> Simulation<'t> {
             states: Vec::new(),
             naive: Naive::new(task),
             killed: false,
+            killed_now: false,
+            patience_ends: 0,
+            skipped: BTreeSet::new(),
         }
     }
 
@@ -116,6 +124,9 @@ impl<'t> Simulation<'t> {
                 self.awaiting = false;
                 self.plan.note_empty();
             } else if is_idle {
+                let all = self.plan.skipped().into_iter().enumerate();
+                let skipped = all.filter_map(|(process, is_one)| is_one.then_some(process));
+                self.skipped.extend(skipped);
                 return;
             }
         }
@@ -124,36 +135,31 @@ impl<'t> Simulation<'t> {
 
     fn obey(&mut self, decision: Decision) {
         for note in decision.notes {
-            let (state, outcome, budget_us) = match note {
+            match note {
                 Note::Enter {
                     state,
                     outcome,
                     budget_us,
-                    ..
-                } => (state, outcome, budget_us),
+                    final_us,
+                    reason: _,
+                    without_time,
+                } => {
+                    let fact = Fact::Entered {
+                        state,
+                        outcome,
+                        budget_us,
+                        final_us,
+                    };
+                    self.enter(&fact, &without_time);
+                }
                 Note::TimeOut { process, run } => {
                     let timeout = self.task.processes[process].timeout.expect("a time-out");
                     let began_at = self.began_at[&(process, run)];
                     assert!(self.now >= began_at + timeout.as_micros(), "too early");
                     self.unhealthy.insert((process, run));
                     self.fact(Fact::TimedOut { process, run });
-                    continue;
                 }
-            };
-            if state == TaskState::Cleaning && !self.killed {
-                assert_eq!(Some(outcome), self.naive.verdict(), "the verdict");
             }
-            if state.is_terminal() {
-                assert!(self.live.is_empty(), "over while something runs");
-            }
-            self.states.push(state);
-            // decide() has applied it; only the journal has to learn.
-            let fact = Fact::Entered {
-                state,
-                outcome,
-                budget_us,
-            };
-            self.journal.push((fact, self.now));
         }
         for command in decision.commands {
             match command {
@@ -163,14 +169,58 @@ impl<'t> Simulation<'t> {
                 | Command::KillRun { .. }
                 | Command::TellLingering
                 | Command::Post { .. } => {}
-                Command::KillAll => self.kill_all(),
+                Command::KillAll => {
+                    let is_cleaning = self.states.last() == Some(&TaskState::Cleaning);
+                    let is_early = is_cleaning && self.now < self.patience_ends;
+                    assert!(!is_early || self.killed_now, "killed too early");
+                    self.kill_all();
+                }
                 Command::AwaitEmpty => self.awaiting = true,
                 Command::Close => self.closed = true,
             }
         }
     }
 
+    /// The plan has entered a state; only the journal has to learn of it.
+    fn enter(&mut self, fact: &Fact, without_time: &[usize]) {
+        let Fact::Entered {
+            state,
+            outcome,
+            budget_us,
+            final_us,
+        } = *fact
+        else {
+            panic!("{fact:?}");
+        };
+        if state == TaskState::Cleaning {
+            if !self.killed {
+                assert_eq!(Some(outcome), self.naive.verdict(), "the verdict");
+            }
+            assert!(final_us <= budget_us, "more is kept than there is");
+            self.patience_ends = self.now + budget_us - final_us;
+        }
+        if state.is_terminal() {
+            assert!(self.live.is_empty(), "over while something runs");
+            let all = 0..self.task.processes.len();
+            let could_run = |process: &usize| {
+                let rules = &self.task.processes[*process];
+                let is_wanted = rules.is_final && !rules.ephemeral;
+                is_wanted && !self.naive.started.contains(process) && self.naive.can_come(*process)
+            };
+            let expected: Vec<usize> = all.clone().filter(could_run).collect();
+            assert_eq!(without_time, expected, "what had no time");
+            let skipped = self.plan.skipped();
+            for process in all {
+                let has_run = self.naive.started.contains(&process);
+                assert_eq!(skipped[process], !has_run, "what is skipped at the end");
+            }
+        }
+        self.states.push(state);
+        self.journal.push((fact.clone(), self.now));
+    }
+
     fn start(&mut self, process: usize, run: u32) {
+        assert!(!self.skipped.contains(&process), "it was called skipped");
         if !self.started.insert((process, run)) {
             // Asked for again by a new runner: done at most once.
             return;
@@ -229,6 +279,8 @@ impl<'t> Simulation<'t> {
     }
 
     fn restart(&mut self, process: usize) {
+        // What waits for it may come after all.
+        self.skipped.clear();
         let live = self.live.iter().find(|(other, _)| *other == process);
         match live.copied() {
             Some(key) => {
@@ -311,6 +363,7 @@ impl<'t> Simulation<'t> {
             }
             Step::Kill { now } => {
                 self.killed = true;
+                self.killed_now |= now;
                 self.fact(Fact::KillRequested {
                     now,
                     budget_us: None,
@@ -319,6 +372,7 @@ impl<'t> Simulation<'t> {
             Step::Reboot => {
                 // The clock begins anew, and no process survived.
                 self.now = 5_000;
+                self.patience_ends = 0;
                 self.fact(Fact::Rebooted);
                 for (process, run) in self.live.clone() {
                     self.end(process, run, Exit::Lost);

@@ -44,10 +44,10 @@ pub(super) fn any_task() -> impl Strategy<Value = Task> {
         prop::collection::vec((0..9usize, 0..9usize, any_condition()), 0..5),
         0..3u32,
         0..4u32,
-        1..20u64,
+        (1..20u64, prop::option::weighted(0.5, 1..20u64)),
     )
         .prop_map(
-            |(flags, pairs, conditions, max_failures, max_concurrency, wait)| {
+            |(flags, pairs, conditions, max_failures, max_concurrency, (wait, kept))| {
                 let mut processes: Vec<Process> = flags
                     .into_iter()
                     .enumerate()
@@ -106,6 +106,7 @@ pub(super) fn any_task() -> impl Strategy<Value = Task> {
                     max_failures,
                     max_concurrency,
                     finalization_wait: Period::from_secs(wait),
+                    final_wait: kept.map(|kept| Period::from_secs(kept.min(wait))),
                     ..task(processes.clone(), orders)
                 }
             },

@@ -13,6 +13,7 @@ use super::{
     disk_watch::DiskWatch,
     health_check::{HealthCheck, Subject},
     launch_orders::LaunchOrders,
+    log_order::is_pumped,
 };
 use crate::{
     engine::{
@@ -181,10 +182,7 @@ impl RunningTask {
         read.extend(held.map(|held| (held.process as usize, held.run)));
         for (process, run) in read {
             let launch = self.launch_orders.of(&self.model.task, process, run);
-            let is_pumped = launch
-                .log
-                .is_some_and(|log| log.rotate_bytes > 0 || log.echo);
-            if is_pumped {
+            if launch.log.as_ref().is_some_and(is_pumped) {
                 self.order(Order::ReadOutput(launch), batch);
             }
         }

@@ -9,6 +9,7 @@ mod health;
 mod journal;
 mod lasting;
 mod logs;
+mod reopened_logs;
 mod semantics;
 mod stop;
 mod vectors;

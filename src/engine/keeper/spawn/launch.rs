@@ -188,7 +188,7 @@ impl Outputs {
         let directory = output::directory(sandbox, &command.name, command.run, owner)?;
         let stdout = output::open_log(directory.as_fd(), "stdout", owner)?;
         let stderr = output::open_log(directory.as_fd(), "stderr", owner)?;
-        if log.rotate_bytes == 0 && !log.echo {
+        if log.rotate_bytes == 0 && !log.echo && !log.pipe {
             return Ok(Outputs {
                 stdout: stdout.into(),
                 stderr: stderr.into(),

@@ -43,11 +43,12 @@ fn names_its_output(spec: &Process) -> bool {
     let arguments = spec.argv.iter().flatten();
     let mut texts = command.chain(arguments).chain(spec.env.values());
     texts.any(|text| {
-        let is_number = |name: &&str| {
-            let mut found = text.match_indices(*name);
-            found.any(|(at, _)| !text[at + name.len()..].starts_with(|c: char| c.is_ascii_digit()))
+        let has_number = |name: &str| {
+            let mut rests = text.split(name).skip(1);
+            rests.any(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
         };
-        DEVICES.iter().any(|device| text.contains(device)) || NUMBERS.iter().any(|n| is_number(&n))
+        DEVICES.iter().any(|device| text.contains(device))
+            || NUMBERS.iter().any(|name| has_number(name))
     })
 }
 

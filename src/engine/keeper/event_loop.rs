@@ -86,6 +86,7 @@ impl Keeper {
         self.look_at_memory(clock);
         self.launch_queued();
         self.run_deferred();
+        self.look_at_last_output(clock);
         self.look_after_children();
         self.link.send_report(&self.poller);
         if self.pending.take_flush(self.link.is_answered(), clock) {
@@ -123,6 +124,7 @@ impl Keeper {
             .chain(self.link.due())
             .chain(self.cgroups.look_due())
             .chain(leave_by)
+            .chain(self.tasks.last_output_due())
             .chain(self.health_scripts.due())
             .min()
     }

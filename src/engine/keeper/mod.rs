@@ -21,6 +21,7 @@ mod health_scripts;
 mod journal_writer;
 mod journals;
 mod keeper;
+mod last_output;
 mod launching;
 mod namespaces;
 mod output;

@@ -68,7 +68,10 @@ impl Keeper {
         let Some(pump) = &self.pump else { return };
         for event in pump.events() {
             match event {
-                PumpEvent::Finished(key) => self.output_finished(key),
+                PumpEvent::Finished(key) => {
+                    self.output_finished(key);
+                    self.children_changed |= self.tasks.last_output_due().is_some();
+                }
                 PumpEvent::Dropped { key, stream, bytes } => {
                     let text =
                         format!("{bytes} bytes of {stream} could not be written and are lost");

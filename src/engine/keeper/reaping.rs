@@ -70,7 +70,8 @@ impl Keeper {
             self.watch_strays();
         }
         self.watch_orphans(orphans);
-        let is_empty = !has_orphans && self.runs.all_ended(task) && !has_strays(self);
+        let is_gone = !has_orphans && self.runs.all_ended(task) && !has_strays(self);
+        let is_empty = !self.awaits_last_output(task, is_gone) && is_gone;
         if let Some(kept) = self.tasks.get_mut(task)
             && kept.awaiting_empty
             && is_empty

@@ -128,6 +128,13 @@ impl Pump {
         Ok(())
     }
 
+    /// The runs of a task whose output is still read.
+    pub fn open_of(&self, task: u32) -> Vec<Key> {
+        let mail = self.shared.lock();
+        let keys = mail.open.keys().copied();
+        keys.filter(|key| key.task == task).collect()
+    }
+
     /// True while there is output of this run that is not in its files yet.
     pub fn is_behind(&self, key: Key) -> bool {
         let mail = self.shared.lock();

@@ -51,3 +51,4 @@ mod tasks;
 pub use error::{KeeperError, MemberError};
 pub use namespaces::{PrivateError, try_private};
 pub use root::{ForkedRoot, become_root, fork_root, root_main};
+pub(crate) use spawn::is_pumped;

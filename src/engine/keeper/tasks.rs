@@ -44,7 +44,7 @@ pub(super) struct KeptTask {
 /// What is waited for, in microseconds of CLOCK_BOOTTIME.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wait {
-    /// Its beginning.
+    /// When the wait began.
     pub since: u64,
     /// When it is looked at again.
     pub until: u64,

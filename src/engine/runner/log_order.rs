@@ -32,11 +32,6 @@ pub(super) fn log_order(spec: &Process, echoes: bool) -> Log {
     }
 }
 
-/// True when the output of this order comes through a pipe.
-pub(super) fn is_pumped(log: &Log) -> bool {
-    log.rotate_bytes > 0 || log.echo || log.pipe
-}
-
 /// The process' command or variables say that it opens its output again by name.
 fn names_its_output(spec: &Process) -> bool {
     let command = spec.cmdline.iter().chain(&spec.shell);
@@ -55,6 +50,7 @@ fn names_its_output(spec: &Process) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::keeper::is_pumped;
 
     fn with_cmdline(cmdline: &str) -> Process {
         Process {

@@ -106,13 +106,15 @@ impl Pump {
             to_pump: EventFd::from_value_and_flags(0, flags)?,
             to_keeper: EventFd::from_value_and_flags(0, flags)?,
         });
+        // Here, where a failure can be told: a thread that left would leave its pipes unread.
+        let tools = Tools::new()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&shared.to_pump, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
             .name("pump".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || run(&theirs, &epoll, fd_sender.as_deref()))?;
+            .spawn(move || run(&theirs, &epoll, tools, fd_sender.as_deref()))?;
         Ok(Pump { shared })
     }
 
@@ -239,11 +241,7 @@ impl Reading {
     }
 }
 
-fn run(shared: &Shared, epoll: &Epoll, fd_sender: Option<&FdSender>) {
-    let mut tools = match Tools::new() {
-        Ok(tools) => tools,
-        Err(error) => return tracing::error!("the pump cannot start: {error}"),
-    };
+fn run(shared: &Shared, epoll: &Epoll, mut tools: Tools, fd_sender: Option<&FdSender>) {
     let mut streams: HashMap<u64, Reading> = HashMap::new();
     let mut next = 0u64;
     let mut events = [EpollEvent::empty(); 64];

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::terminal::{Colour, Style, fit, harmless, put};
 use crate::engine::{
-    client::{Line, Missed, Output, Watched},
+    client::{Cut, Line, Missed, Output, Watched},
     history::{Event, ProcessState, ProcessStatus, RunStatus, WallTime},
     plan::{RunState, TaskState},
 };
@@ -72,6 +72,10 @@ impl Plain {
                     self.say(&self.missed(missed));
                     continue;
                 }
+                Output::Cut(cut) => {
+                    self.say(&self.cut(cut));
+                    continue;
+                }
             };
             let (style, mut stream): (Style, Box<dyn Write>) = match line.stream {
                 "stderr" => (self.style, Box::new(io::stderr())),
@@ -105,6 +109,15 @@ impl Plain {
         };
         let name = harmless(&missed.process);
         let text = format!("note: {name}: output {is} missing here: {why}");
+        format!("{}\n", self.style.paint(Colour::Yellow, &text))
+    }
+
+    /// Where a log was cut.
+    pub fn cut(&self, cut: &Cut) -> String {
+        let (name, stream, bytes) = (harmless(&cut.process), cut.stream, cut.bytes);
+        let text = format!(
+            "note: {name}: its {stream} was cut: {bytes} bytes that were read are gone from the file"
+        );
         format!("{}\n", self.style.paint(Colour::Yellow, &text))
     }
 

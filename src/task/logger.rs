@@ -42,7 +42,7 @@ impl Destination {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogMode {
-    /// Without bounds; the process writes them itself.
+    /// Without bounds; the process writes them itself, unless it names /dev/stdout or is shown.
     #[default]
     Standard,
     /// Up to `rotate.log_size`, then anew, keeping `rotate.backups` old ones.

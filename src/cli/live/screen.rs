@@ -100,7 +100,10 @@ impl Live {
                 Output::Missed(missed) if self.consoles.contains(&missed.process) => {
                     text += &self.plain.missed(missed);
                 }
-                Output::Missed(_) => {}
+                Output::Cut(cut) if self.consoles.contains(&cut.process) => {
+                    text += &self.plain.cut(cut);
+                }
+                Output::Missed(_) | Output::Cut(_) => {}
             }
         }
         self.print(&text, watched);

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     log_chain::{Gap, Newer, newer_than, open_plain},
-    log_line::{Line, Missed, Output},
+    log_line::{Cut, Line, Missed, Output},
 };
 
 /// Chunks of 16 KiB that one log may fill before the others, and Ctrl-C, have their turn.
@@ -168,6 +168,7 @@ impl LogFile {
                     // What was written between the last look and the rename is still in the old
                     // one.
                     Held::Some => {}
+                    Held::Nothing if self.begin_again(lines) => {}
                     Held::Nothing => return false,
                     Held::Unsettled => return true,
                 },
@@ -237,6 +238,29 @@ impl LogFile {
             self.flush(lines);
             lines.push(Output::Missed(missed));
         }
+    }
+
+    /// A file that is shorter than what was read of it was cut: it is read from its beginning. True
+    /// when that is so.
+    fn begin_again(&mut self, lines: &mut Vec<Output>) -> bool {
+        let Some(file) = &mut self.file else {
+            return false;
+        };
+        let (Ok(meta), Ok(bytes)) = (file.metadata(), file.stream_position()) else {
+            return false;
+        };
+        if meta.len() >= bytes || file.seek(SeekFrom::Start(0)).is_err() {
+            return false;
+        }
+        self.flush(lines);
+        if !self.is_glance {
+            lines.push(Output::Cut(Cut {
+                process: self.process.clone(),
+                stream: self.stream,
+                bytes,
+            }));
+        }
+        true
     }
 
     fn split(&mut self, bytes: &[u8], lines: &mut Vec<Output>) {

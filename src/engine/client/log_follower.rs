@@ -155,6 +155,7 @@ mod tests {
                 Some(files) => format!("{files} MISSED"),
                 None => "MISSED".to_owned(),
             },
+            Output::Cut(cut) => format!("{} CUT", cut.bytes),
         });
         texts.collect()
     }
@@ -241,6 +242,21 @@ mod tests {
         log.write("six");
         assert_eq!(texts(follower.lines()), ["four", "five"]);
         assert_eq!(finished(follower), ["six"]);
+    }
+
+    /// A process that opens its log again cuts it; what it writes then is no longer than before.
+    #[test]
+    fn a_file_that_was_cut_is_told_and_read_from_its_beginning() {
+        let mut log = Rotator::new(5);
+        log.write("one\ntwo\nthree\nfo");
+        let mut follower = log.follower(Start::Oldest);
+        assert_eq!(all(&mut follower), ["one", "two", "three"]);
+        log.file = File::create(log.path(0)).unwrap();
+        log.write("four\n");
+        assert_eq!(all(&mut follower), ["fo", "16 CUT", "four"]);
+        log.file.set_len(0).unwrap();
+        assert_eq!(all(&mut follower), ["5 CUT"]);
+        assert_eq!(finished(follower), Vec::<String>::new());
     }
 
     #[test]

@@ -7,6 +7,8 @@ pub(crate) enum Output {
     Line(Line),
     /// Between the line before and the line after, others may be missing.
     Missed(Missed),
+    /// The file was made shorter than what was read of it; what it holds now follows.
+    Cut(Cut),
 }
 
 /// One line of output.
@@ -28,4 +30,14 @@ pub(crate) struct Missed {
     pub stream: &'static str,
     /// How many files, at most. `None`: it is not known; there may have been none.
     pub files: Option<u64>,
+}
+
+/// A log was cut, by a program that opened it again or by a hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub process: String,
+    /// `stdout` or `stderr`.
+    pub stream: &'static str,
+    /// How many bytes had been read of it: they are gone from the file.
+    pub bytes: u64,
 }

@@ -15,7 +15,7 @@ mod watched;
 
 pub(crate) use log_file::Start;
 pub(crate) use log_follower::LogFollower;
-pub(crate) use log_line::{Line, Missed, Output};
+pub(crate) use log_line::{Cut, Line, Missed, Output};
 pub(crate) use session::{Opened, Session};
 pub(crate) use session_error::SessionError;
 pub(crate) use watched::Watched;

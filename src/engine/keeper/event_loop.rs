@@ -87,6 +87,7 @@ impl Keeper {
         self.look_at_memory(clock);
         self.launch_queued();
         self.run_deferred();
+        self.look_at_last_output(clock);
         self.look_after_children();
         self.tell_of_held(clock);
         self.link.send_report(&self.poller);
@@ -125,6 +126,7 @@ impl Keeper {
             .chain(self.link.due())
             .chain(self.cgroups.look_due())
             .chain(leave_by)
+            .chain(self.tasks.last_output_due())
             .chain(self.health_scripts.due())
             .chain(self.runs.held_due())
             .min()

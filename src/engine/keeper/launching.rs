@@ -13,7 +13,7 @@ use super::{
     poller::Token,
     run_groups::RunGroup,
     runs::{Phase, Run},
-    spawn::{Bounds, Launched, launch},
+    spawn::{Bounds, Launched, is_pumped, launch},
 };
 use crate::{
     engine::ipc::Key,
@@ -100,6 +100,10 @@ impl Keeper {
             self.tell_once(key, format!("not enforced: {what}"));
         }
         self.prepare_namespaces(key.task, command)?;
+        if command.log.as_ref().is_some_and(is_pumped) {
+            // A process whose output is not read would wait for ever.
+            self.start_pump()?;
+        }
         let group = self.group_for(key, command)?;
         let bounds = Bounds {
             group: group.as_ref().map(|group| &group.group),

@@ -1,7 +1,7 @@
 //! Output that goes through the pump: handed over at a launch, read on after a keeper's death, over
 //! when it is in its files.
 
-use std::os::fd::AsFd;
+use std::{io, os::fd::AsFd};
 
 use super::{
     keeper::Keeper,
@@ -12,17 +12,20 @@ use super::{
 use crate::{engine::ipc::Key, protocols::dewar::link as wire};
 
 impl Keeper {
-    /// Hands the output of a run to the pump, which is started for the first one.
-    pub(super) fn pump_streams(&mut self, key: Key, streams: Vec<Stream>) {
+    /// Starts the pump, unless it has been started.
+    pub(super) fn start_pump(&mut self) -> io::Result<()> {
         if self.pump.is_none() {
-            let started = Pump::start(self.shared.fd_sender.clone()).and_then(|pump| {
-                self.poller.watch(pump.event(), Token::Pump, 0)?;
-                Ok(pump)
-            });
-            match started {
-                Ok(pump) => self.pump = Some(pump),
-                Err(error) => return self.notice(format!("no log rotation: {error}"), key),
-            }
+            let pump = Pump::start(self.shared.fd_sender.clone())?;
+            self.poller.watch(pump.event(), Token::Pump, 0)?;
+            self.pump = Some(pump);
+        }
+        Ok(())
+    }
+
+    /// Hands the output of a run to the pump.
+    pub(super) fn pump_streams(&mut self, key: Key, streams: Vec<Stream>) {
+        if let Err(error) = self.start_pump() {
+            return self.notice(format!("output is not read: {error}"), key);
         }
         if let Some(fd_sender) = &self.shared.fd_sender {
             for stream in &streams {
@@ -68,7 +71,10 @@ impl Keeper {
         let Some(pump) = &self.pump else { return };
         for event in pump.events() {
             match event {
-                PumpEvent::Finished(key) => self.output_finished(key),
+                PumpEvent::Finished(key) => {
+                    self.output_finished(key);
+                    self.children_changed |= self.tasks.last_output_due().is_some();
+                }
                 PumpEvent::Dropped { key, stream, bytes } => {
                     let text =
                         format!("{bytes} bytes of {stream} could not be written and are lost");

@@ -89,12 +89,13 @@ impl Keeper {
             self.watch_strays();
         }
         self.watch_orphans(orphans);
-        let is_populated = |kept: &KeptTask| kept.is_populated();
-        let is_empty = its.is_empty() && self.runs.all_ended(task) && !has_strays(self);
+        let is_populated = self.tasks.get(task).is_some_and(KeptTask::is_populated);
+        let is_gone =
+            its.is_empty() && !is_populated && self.runs.all_ended(task) && !has_strays(self);
+        let is_empty = !self.awaits_last_output(task, is_gone) && is_gone;
         if let Some(kept) = self.tasks.get_mut(task)
             && kept.awaiting_empty
             && is_empty
-            && !is_populated(kept)
         {
             kept.awaiting_empty = false;
             kept.killing_all = false;

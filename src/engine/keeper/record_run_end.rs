@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long the output of a dead process is waited for, microseconds.
-const DRAIN_US: u64 = 200_000;
+pub(super) const DRAIN_US: u64 = 200_000;
 /// The same when a dead keeper read it and it is not read on yet, microseconds.
 const UNREAD_US: u64 = 5_000_000;
 

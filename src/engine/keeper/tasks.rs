@@ -35,8 +35,19 @@ pub(super) struct KeptTask {
     pub awaiting_empty: bool,
     /// Everything of it is being killed.
     pub killing_all: bool,
+    /// Nothing of it is left but output on its way into its files.
+    pub last_output: Option<Wait>,
     /// It is over when this record is on disk.
     pub closing: Option<u64>,
+}
+
+/// What is waited for, in microseconds of CLOCK_BOOTTIME.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    /// When the wait began.
+    pub since: u64,
+    /// When it is looked at again.
+    pub until: u64,
 }
 
 impl KeptTask {
@@ -50,6 +61,7 @@ impl KeptTask {
             has_processes: header.executor.is_none(),
             awaiting_empty: false,
             killing_all: false,
+            last_output: None,
             closing: None,
         }
     }
@@ -151,6 +163,12 @@ impl Tasks {
     /// True while a runner waits until nothing of a task is left.
     pub fn awaits_emptiness(&self) -> bool {
         self.all.values().any(|kept| kept.awaiting_empty)
+    }
+
+    /// When output on its way is not waited for any longer.
+    pub fn last_output_due(&self) -> Option<u64> {
+        let waits = self.all.values().filter_map(|kept| kept.last_output);
+        waits.map(|wait| wait.until).min()
     }
 
     /// The group of a task.

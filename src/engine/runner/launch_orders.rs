@@ -9,17 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::error::IsolationError;
+use super::{error::IsolationError, log_order::log_order};
 use crate::{
     engine::keeper::try_private,
     journal::Header,
     protocols::dewar::{
         link as wire,
-        link::{Identity, Launch, Log, Rlimit, StopSignal},
+        link::{Identity, Launch, Rlimit, StopSignal},
     },
     resources::{Limits, NO_GPU, check_rlimits, needs_group, rlimit_numbers},
     sandbox::{self, Account, EnvFileError, Reader},
-    task::{Level, LogMode, Process, Resources, Rlimits, Task, VolumeKind},
+    task::{Level, Process, Resources, Rlimits, Task, VolumeKind},
 };
 
 type Variables = BTreeMap<String, String>;
@@ -84,7 +84,7 @@ impl LaunchOrders {
             sandbox: self.header.sandbox.clone().into_bytes(),
             identity,
             umask: spec.umask,
-            log: Some(log(spec, self.echoes)),
+            log: Some(log_order(spec, self.echoes)),
             refusal,
             ..bounds(task, spec)
         }
@@ -334,18 +334,4 @@ fn argv(spec: &Process) -> Vec<String> {
     let words = shell.split_whitespace().map(str::to_owned);
     let script = spec.cmdline.clone().unwrap_or_default();
     words.chain(["-c".to_owned(), script]).collect()
-}
-
-fn log(spec: &Process, echoes: bool) -> Log {
-    let rotates = spec.logger.mode == LogMode::Rotate;
-    Log {
-        keep: spec.logger.destination != crate::task::Destination::None,
-        rotate_bytes: if rotates {
-            spec.logger.rotate.log_size.0
-        } else {
-            0
-        },
-        backups: spec.logger.rotate.backups,
-        echo: echoes && spec.logger.destination.is_shown(),
-    }
 }

@@ -15,6 +15,7 @@ mod health_check;
 mod http_tcp_probe;
 mod keeper_link;
 mod launch_orders;
+mod log_order;
 mod main_loop;
 mod running_task;
 mod steering;

@@ -18,6 +18,7 @@ use crate::{
     engine::{
         history::{Event, Growth, Model, TaskStatus, next_start_at, snapshot},
         ipc::JOURNAL,
+        keeper::is_pumped,
         plan::{self, Command, Decision, Fact, Note},
     },
     journal::{self, Kind, Record, Replay, Stage, TaskState, TimedOut},
@@ -187,15 +188,17 @@ impl RunningTask {
             };
             self.order(order, batch);
         }
-        let mut read: BTreeSet<(usize, u32)> = self.model.plan.live().into_iter().collect();
         let held = held.iter().filter(|held| held.task == task);
-        read.extend(held.map(|held| (held.process as usize, held.run)));
+        let held: BTreeSet<(usize, u32)> =
+            held.map(|held| (held.process as usize, held.run)).collect();
+        let mut read = held.clone();
+        read.extend(self.model.plan.live());
         for (process, run) in read {
             let launch = self.launch_orders.of(&self.model.task, process, run);
-            let is_pumped = launch
-                .log
-                .is_some_and(|log| log.rotate_bytes > 0 || log.echo);
-            if is_pumped {
+            // What is held is a pipe, whatever another version would have made of this order.
+            let is_read =
+                held.contains(&(process, run)) || launch.log.as_ref().is_some_and(is_pumped);
+            if is_read {
                 self.order(Order::ReadOutput(launch), batch);
             }
         }

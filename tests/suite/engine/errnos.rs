@@ -172,6 +172,43 @@ fn check(fault: Fault) -> (i32, u64) {
     (code, traced.seen)
 }
 
+/// Where output could not be read, nothing is begun that would wait for its reader.
+#[test]
+fn a_process_whose_output_cannot_be_read_is_not_begun() {
+    let task = "
+processes:
+  - name: a
+    cmdline: seq 20000
+    max_failures: 1
+    logger: {mode: rotate}
+";
+    // The two pipes of the process, then the pump's own.
+    for from in 1..=3 {
+        let bench = Bench::new();
+        let file = bench.file("task.yaml", task).display().to_string();
+        let mut command = bench.dewar(&["run", &file, "--id", "t"]);
+        command.stdout(std::process::Stdio::null());
+        command.stderr(std::process::Stdio::null());
+        let traced = trace_fault(
+            command,
+            Fault {
+                role: Role::Keeper,
+                calls: &[SYS_pipe2],
+                from,
+                persists: false,
+                errno: libc::EMFILE,
+            },
+        );
+        assert!(traced.seen >= from, "{} pipes were made", traced.seen);
+        let log = bench.sandbox("t").join(".logs/a/0/stdout");
+        let log = fs::read_to_string(log).unwrap_or_default();
+        match traced.code {
+            Some(0) => assert_eq!(log.lines().count(), 20_000),
+            other => assert_eq!(other, Some(1), "{:?}", bench.task("t")),
+        }
+    }
+}
+
 macro_rules! sweeps {
     ($($name:ident: $role:ident $calls:ident $errno:ident)*) => {
         $(

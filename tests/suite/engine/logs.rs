@@ -359,3 +359,43 @@ fn a_log_that_is_all_hole_delays_nobody() {
     let log = bench.sandbox("t").join(".logs/innocent/0/stdout");
     assert_eq!(fs::read_to_string(log).expect("a log"), "fine\n");
 }
+
+/// A task that ends waits for its files: what a left process prints at its stop is in them.
+#[test]
+fn what_is_printed_while_a_task_ends_is_in_its_files() {
+    let bench = Bench::new();
+    let program = r#"
+import os, signal
+def end(*_):
+    for i in range(1600): os.write(1, b"%d %s\n" % (i, b"x" * 990))
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+open("ready", "w").close()
+while True: signal.pause()
+"#;
+    let program = bench.file("last.py", program).display().to_string();
+    let task = format!(
+        "
+finalization_wait: 100s
+processes:
+  - name: parent
+    cmdline: setsid python3 {program} & until [ -e ready ]; do sleep 0.05; done
+    logger: {{mode: rotate, rotate: {{log_size: 2000, backups: 1000}}}}
+  - {{name: other, cmdline: sleep 1000}}
+"
+    );
+    bench.detach("t", &task);
+    wait_for("the end of the run", || {
+        let task = bench.task("t")?;
+        (task["processes"][0]["state"] == "SUCCESS").then_some(())
+    });
+    assert_eq!(code(&bench.run(&["kill", "t"])), 0);
+    let wanted: String = (0..1600)
+        .map(|i| format!("{i} {}\n", "x".repeat(990)))
+        .collect();
+    same(
+        &rotated(&bench, "t", "parent/0/stdout"),
+        &wanted,
+        "the last",
+    );
+}

@@ -11,6 +11,7 @@ mod journal;
 mod lasting;
 mod logs;
 mod one_tree;
+mod reopened_logs;
 mod semantics;
 mod stop;
 mod told;

@@ -106,13 +106,15 @@ impl Pump {
             to_pump: EventFd::from_value_and_flags(0, flags)?,
             to_keeper: EventFd::from_value_and_flags(0, flags)?,
         });
+        // Here, where a failure can be told: a thread that left would leave its pipes unread.
+        let tools = Tools::new()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&shared.to_pump, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
             .name("pump".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || run(&theirs, &epoll, fd_sender.as_deref()))?;
+            .spawn(move || run(&theirs, &epoll, tools, fd_sender.as_deref()))?;
         Ok(Pump { shared })
     }
 
@@ -126,6 +128,13 @@ impl Pump {
         drop(mail);
         wake(&self.shared.to_pump)?;
         Ok(())
+    }
+
+    /// The runs of a task whose output is still read.
+    pub fn open_of(&self, task: u32) -> Vec<Key> {
+        let mail = self.shared.lock();
+        let keys = mail.open.keys().copied();
+        keys.filter(|key| key.task == task).collect()
     }
 
     /// True while there is output of this run that is not in its files yet.
@@ -232,11 +241,7 @@ impl Reading {
     }
 }
 
-fn run(shared: &Shared, epoll: &Epoll, fd_sender: Option<&FdSender>) {
-    let mut tools = match Tools::new() {
-        Ok(tools) => tools,
-        Err(error) => return tracing::error!("the pump cannot start: {error}"),
-    };
+fn run(shared: &Shared, epoll: &Epoll, mut tools: Tools, fd_sender: Option<&FdSender>) {
     let mut streams: HashMap<u64, Reading> = HashMap::new();
     let mut next = 0u64;
     let mut events = [EpollEvent::empty(); 64];

@@ -187,7 +187,7 @@ impl Outputs {
         let directory = output::directory(sandbox, &command.name, command.run, owner)?;
         let stdout = output::open_log(directory.as_fd(), "stdout", owner)?;
         let stderr = output::open_log(directory.as_fd(), "stderr", owner)?;
-        if log.rotate_bytes == 0 && !log.echo {
+        if !is_pumped(&log) {
             return Ok(Outputs {
                 stdout: stdout.into(),
                 stderr: stderr.into(),
@@ -213,6 +213,11 @@ impl Outputs {
             ],
         })
     }
+}
+
+/// True when output of this order comes through a pipe.
+pub(crate) fn is_pumped(log: &wire::Log) -> bool {
+    log.keep && (log.rotate_bytes > 0 || log.echo || log.pipe)
 }
 
 /// Where the output of a run goes that is pumped.

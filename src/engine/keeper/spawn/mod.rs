@@ -11,6 +11,8 @@ mod limits;
 mod steps;
 
 pub(crate) use confine::Confinement;
-pub(crate) use launch::{Bounds, Entrance, Launched, Setting, launch, launch_script, reopen};
+pub(crate) use launch::{
+    Bounds, Entrance, Launched, Setting, is_pumped, launch, launch_script, reopen,
+};
 pub(crate) use limits::{bytes, limits_of};
 pub(crate) use steps::explain;

@@ -46,6 +46,18 @@ pub enum JournalError {
         /// What is wrong with its first bytes.
         why: String,
     },
+    /// A later version wrote it in another format. That says nothing against what is in it.
+    #[error(
+        "the journal {path} has format version {version}, and this dewar ({}) reads up to \
+         {FORMAT_VERSION}: a later dewar can look after its task",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Later {
+        /// The journal's file.
+        path: PathBuf,
+        /// The version that its first bytes name.
+        version: u32,
+    },
     /// There is damage that is not a torn tail.
     #[error("the journal {path} is corrupt at offset {offset}: {why}")]
     Corrupt {
@@ -229,10 +241,14 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, Journal
         return Ok(None);
     }
     let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-    if version == 0 || version > FORMAT_VERSION {
-        return Err(not_a_journal(format!(
-            "format version {version}; this dewar reads up to {FORMAT_VERSION}"
-        )));
+    if version == 0 {
+        return Err(not_a_journal("it has format version 0".to_owned()));
+    }
+    if version > FORMAT_VERSION {
+        return Err(JournalError::Later {
+            path: path.to_path_buf(),
+            version,
+        });
     }
     let mut records = Vec::new();
     let mut offset = PREAMBLE;

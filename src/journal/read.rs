@@ -240,15 +240,13 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, Journal
     if bytes.len() < PREAMBLE {
         return Ok(None);
     }
-    let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-    if version == 0 {
-        return Err(not_a_journal("it has format version 0".to_owned()));
-    }
-    if version > FORMAT_VERSION {
-        return Err(JournalError::Later {
-            path: path.to_path_buf(),
-            version,
-        });
+    match u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) {
+        0 => return Err(not_a_journal("it has format version 0".to_owned())),
+        1..=FORMAT_VERSION => {}
+        version => {
+            let path = path.to_path_buf();
+            return Err(JournalError::Later { path, version });
+        }
     }
     let mut records = Vec::new();
     let mut offset = PREAMBLE;

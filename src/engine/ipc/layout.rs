@@ -20,9 +20,9 @@ pub const JOURNAL: &str = "journal";
 /// The name of the shared mapping's file.
 pub const LIVE: &str = "live";
 
-/// What `live` is a link to when the task is held to something. Roots of versions before features had
-/// numbers follow no link there, so they do not take up a task that they would run bare; everything
-/// that only looks at it follows the link.
+/// What `live` is a link to when the task is held to something. Roots of versions before features
+/// had numbers follow no link there, so they do not take up a task that they would run bare; a
+/// reader that only looks at it follows the link.
 const LIVE_HELD: &str = "live.held";
 
 /// The name of the socket that clients connect to.

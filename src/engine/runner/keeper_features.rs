@@ -20,7 +20,7 @@ pub(super) fn features_of_keeper(welcome: &Report) -> Features {
         return Features::of_numbers(&welcome.can);
     }
     let keeper = nix::unistd::getppid();
-    let found = File::open(format!("/proc/{keeper}/exe")).and_then(|image| found_in(image));
+    let found = File::open(format!("/proc/{keeper}/exe")).and_then(found_in);
     match found {
         Ok(features) => {
             tracing::info!("the keeper is of an older version; it can enforce: {features}");

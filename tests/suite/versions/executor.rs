@@ -54,14 +54,18 @@ impl Group {
         })
     }
 
-    /// Replaces the program, and then its runner.
+    /// Replaces the program, and then its runner; the agent knows the next one.
     fn upgrade(&self, version: Version) {
         self.program.become_version(version);
         let runner = self.runner();
+        let subscriptions = self.stage.agent.subscriptions();
         signal(runner, Signal::SIGKILL);
         wait_for("another runner", || {
             let now = status(&self.stage, "plain")["runner_pid"].as_u64();
             now.filter(|now| *now != runner)
+        });
+        wait_for("its subscription", || {
+            (self.stage.agent.subscriptions() > subscriptions).then_some(())
         });
     }
 

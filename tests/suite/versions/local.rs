@@ -3,10 +3,10 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    support::{Bench, Known, code, signal, stderr, wait_for},
+    support::{Bench, Known, code, finish, kill_at_once, signal, stderr, wait_for},
     versions::meeting::{
         Older, Present, Program, is_grouped, is_private, is_there, kill_all_of_ours, pid,
         replace_runner, runs, wait_run,
@@ -70,11 +70,11 @@ fn an_older_runner_is_not_used_for_a_task_that_it_would_run_bare() {
     if !is_there() {
         return;
     }
-    let is_held: [(&str, &str, fn(&Value, &str) -> bool); 2] = [
-        ("limited", LIMITED, is_grouped),
-        ("private", PRIVATE, |pid, _| is_private(pid)),
-    ];
-    for (name, task, is_held) in is_held {
+    for (name, task) in [("limited", LIMITED), ("private", PRIVATE)] {
+        let is_held = |pid: &Value, id: &str| match name {
+            "limited" => is_grouped(pid, id),
+            _ => is_private(pid),
+        };
         let bench = Bench::new();
         let program = Program::new(&bench, Present);
         let id = id(name);
@@ -263,24 +263,17 @@ fn a_client_whose_file_is_half_written_takes_a_task_up_by_its_present_image() {
     let program = Program::new(&bench, Present);
     program.detach(&bench, "t", PLAIN);
     let run = wait_run(&bench, "t", "p", 0);
-    std::thread::scope(|scope| {
-        let waits = scope.spawn(|| program.run(&bench, &["wait", "t", "--format", "json"]));
-        // It follows when its socket is the runner's.
-        wait_for("the client to follow", || {
-            let runner = pid(&bench, "t", "runner_pid");
-            let fds = fs::read_dir(format!("/proc/{runner}/fd")).ok()?;
-            let sockets = fds.flatten().filter(|fd| {
-                fs::read_link(fd.path())
-                    .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
-            });
-            // The link and the listener are two of them.
-            (sockets.count() > 2).then_some(())
-        });
-        program.become_half_of(Present);
-        kill_all_of_ours(&bench, "t");
-        let runner = pid(&bench, "t", "runner_pid");
-        assert_ne!(json!(runner), run["pid"]);
-        ends(&bench, "t");
-        assert_eq!(code(&waits.join().expect("the client")), 3);
+    let waits = program.start(&bench, &["wait", "t"]);
+    wait_for("the client to follow", || {
+        let fds = fs::read_dir(format!("/proc/{}/fd", waits.id())).ok()?;
+        let mut targets = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+        targets.find(|target| target.to_string_lossy().starts_with("socket:"))
     });
+    program.become_half_of(Present);
+    kill_at_once(&["root_pid", "keeper_pid", "runner_pid"].map(|who| pid(&bench, "t", who)));
+    // The client takes it up.
+    let keeper = pid(&bench, "t", "keeper_pid");
+    assert_ne!(serde_json::json!(keeper), run["pid"]);
+    ends(&bench, "t");
+    assert_eq!(code(&finish(waits)), 3);
 }

@@ -7,7 +7,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -73,8 +73,13 @@ impl Program {
         fs::rename(fresh, &self.0).expect("rename");
     }
 
-    /// `dewar --root ROOT ...` by this file.
+    /// `dewar --root ROOT ...` by this file, to its end.
     pub fn run(&self, bench: &Bench, arguments: &[&str]) -> Output {
+        finish(self.start(bench, arguments))
+    }
+
+    /// `dewar --root ROOT ...` by this file.
+    pub fn start(&self, bench: &Bench, arguments: &[&str]) -> Child {
         let child = Command::new(&self.0)
             .arg("--root")
             .arg(bench.root())
@@ -85,7 +90,7 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        finish(child.expect("dewar starts"))
+        child.expect("dewar starts")
     }
 
     /// Begins a task of this text.

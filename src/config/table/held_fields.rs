@@ -103,7 +103,7 @@ fn restricting() -> Vec<(&'static str, &'static [&'static str], Feature, Value)>
     let private = |volume: Value| {
         json!({
             "processes": [{"name": "p", "cmdline": "x"}],
-            "isolation": {"level": "private", "without": ["devices"]},
+            "isolation": {"level": "private", "without": ["ipc"]},
             "volumes": [volume],
         })
     };

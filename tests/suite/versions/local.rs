@@ -252,7 +252,7 @@ fn a_half_written_program_does_not_keep_a_task_from_its_end() {
     let program = Program::new(&bench, Present);
     program.detach(&bench, "t", PLAIN);
     wait_run(&bench, "t", "p", 0);
-    program.become_half_of(Present);
+    program.become_half_written(Present);
     signal(pid(&bench, "t", "runner_pid"), Signal::SIGKILL);
     ends(&bench, "t");
 }
@@ -269,7 +269,7 @@ fn a_client_whose_file_is_half_written_takes_a_task_up_by_its_present_image() {
         let mut targets = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
         targets.find(|target| target.to_string_lossy().starts_with("socket:"))
     });
-    program.become_half_of(Present);
+    program.become_half_written(Present);
     kill_at_once(&["root_pid", "keeper_pid", "runner_pid"].map(|who| pid(&bench, "t", who)));
     // The client takes it up.
     let keeper = pid(&bench, "t", "keeper_pid");

@@ -58,19 +58,23 @@ impl Program {
 
     /// Replaces the file, as an upgrade does.
     pub fn become_version(&self, version: Version) {
-        let fresh = self.0.with_extension("new");
-        fs::copy(version.binary(), &fresh).expect("a copy");
+        fs::rename(self.copy_of(version), &self.0).expect("rename");
+    }
+
+    /// Replaces the file by the beginning of this version.
+    pub fn become_half_written(&self, version: Version) {
+        let fresh = self.copy_of(version);
+        let whole = fs::metadata(&fresh).expect("its size").len();
+        // Most of a debug build is for debuggers: this much cannot even be loaded.
+        let size = (whole / 8).to_string();
+        tool("truncate", &["-s".as_ref(), size.as_ref(), fresh.as_ref()]);
         fs::rename(fresh, &self.0).expect("rename");
     }
 
-    /// Replaces the file by the first bytes of this version.
-    pub fn become_half_of(&self, version: Version) {
+    fn copy_of(&self, version: Version) -> PathBuf {
         let fresh = self.0.with_extension("new");
-        fs::copy(version.binary(), &fresh).expect("a copy");
-        let file = fs::File::options().write(true).open(&fresh).expect("open");
-        let whole = file.metadata().expect("its size").len();
-        file.set_len(whole / 2).expect("cut");
-        fs::rename(fresh, &self.0).expect("rename");
+        tool("cp", &[version.binary().as_ref(), fresh.as_ref()]);
+        fresh
     }
 
     /// `dewar --root ROOT ...` by this file, to its end.
@@ -99,6 +103,13 @@ impl Program {
         let output = self.run(bench, &["run", &file, "--id", id, "--detach"]);
         assert_eq!(code(&output), 0, "{}", stderr(&output));
     }
+}
+
+/// Writes a program by another process: a child that another test forks meanwhile would hold a file
+/// that is open for writing here, and nothing could execute it.
+fn tool(name: &str, arguments: &[&std::ffi::OsStr]) {
+    let status = Command::new(name).args(arguments).status();
+    assert!(status.expect("a tool").success(), "{name}");
 }
 
 /// A pid of the task's status.

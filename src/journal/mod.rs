@@ -8,6 +8,7 @@
 mod checksummed_frame;
 #[cfg(test)]
 mod crash_tests;
+mod features;
 mod file;
 mod read;
 mod records;
@@ -15,12 +16,13 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
+pub use features::{Beyond, Feature, Features, HEADER_VERSION, check_understood, is_understood};
 pub use file::{Compacted, Journal, open_locked};
 pub use read::{JournalError, Replay, read, read_file, read_of};
 pub use records::{
     Accepted, Acknowledged, Again, Checked, Closed, Cover, End, Exceeded, Exec, Executor, Groups,
-    Header, Health, How, Init, KillRequest, Kind, LaunchFailure, Lost, Notice, Opened, Record,
-    Restart, Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut, Totals,
-    Update, Usage,
+    Header, Health, How, Init, KillRequest, Kind, LaunchFailure, Lost, Need, Notice, Opened,
+    Record, Restart, Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut,
+    Totals, Update, Usage,
 };
 pub use storage::FileStorage;

@@ -46,6 +46,18 @@ pub enum JournalError {
         /// What is wrong with its first bytes.
         why: String,
     },
+    /// A later version wrote it in another format. That says nothing against what is in it.
+    #[error(
+        "the journal {path} has format version {version}, and this dewar ({}) reads up to \
+         {FORMAT_VERSION}: a later dewar can look after its task",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Later {
+        /// The journal's file.
+        path: PathBuf,
+        /// The version that its first bytes name.
+        version: u32,
+    },
     /// There is damage that is not a torn tail.
     #[error("the journal {path} is corrupt at offset {offset}: {why}")]
     Corrupt {
@@ -204,6 +216,19 @@ fn is_torn_start(bytes: &[u8]) -> bool {
     same > 0 && same < PREAMBLE && bytes[same..].iter().all(|byte| *byte == 0)
 }
 
+/// Refuses a format that this version cannot read. `bytes` has a whole preamble.
+fn check_version(bytes: &[u8], path: &Path) -> Result<(), JournalError> {
+    let path = path.to_path_buf();
+    match u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) {
+        0 => Err(JournalError::NotAJournal {
+            path,
+            why: "it has format version 0".to_owned(),
+        }),
+        1..=FORMAT_VERSION => Ok(()),
+        version => Err(JournalError::Later { path, version }),
+    }
+}
+
 pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, JournalError> {
     let not_a_journal = |why: String| JournalError::NotAJournal {
         path: path.to_path_buf(),
@@ -228,12 +253,7 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, Journal
     if bytes.len() < PREAMBLE {
         return Ok(None);
     }
-    let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-    if version == 0 || version > FORMAT_VERSION {
-        return Err(not_a_journal(format!(
-            "format version {version}; this dewar reads up to {FORMAT_VERSION}"
-        )));
-    }
+    check_version(bytes, path)?;
     let mut records = Vec::new();
     let mut offset = PREAMBLE;
     let mut torn = None;

@@ -4,7 +4,7 @@ use crate::sys::clock::Moment;
 
 pub use crate::protocols::dewar::journal::{
     Accepted, Acknowledged, Again, Checked, Closed, Cover, End, Exceeded, Exec, Executor, Frame,
-    Groups, Header, Health, Init, KillRequest, LaunchFailure, Lost, Notice, Opened, Record,
+    Groups, Header, Health, Init, KillRequest, LaunchFailure, Lost, Need, Notice, Opened, Record,
     Restart, Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut, Totals,
     Update, Usage, end::How, record::Kind,
 };
@@ -16,6 +16,7 @@ impl Record {
             boot_us: at.boot_us,
             wall_us: at.wall_us,
             kind: Some(kind),
+            passable: false,
         }
     }
 

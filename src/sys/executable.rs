@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+/// The image of the present program, also when its file has been replaced.
+pub const ITSELF: &str = "/proc/self/exe";
+
 /// What to execute for a new root or runner: a path, so that a binary that was replaced is executed
 /// in its new version; the present image when there is nothing at that path.
 pub fn executable() -> String {
-    const ITSELF: &str = "/proc/self/exe";
     let Ok(path) = std::env::current_exe() else {
         return ITSELF.to_owned();
     };

@@ -32,6 +32,10 @@ pub struct Task {
     /// Hold the task as a whole to its `resources`; no task file has it (`--enforce-task`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enforce: bool,
+    /// It is held to all that it says of limits and isolation: set when a task begins, by every
+    /// version since features have numbers; no task file has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// How far it is kept from its machine.
     #[serde(default, skip_serializing_if = "Isolation::is_default")]
     pub isolation: Isolation,
@@ -205,6 +209,7 @@ impl Task {
             constraints: Vec::new(),
             resources: None,
             enforce: false,
+            held: false,
             isolation: Isolation::default(),
             volumes: Vec::new(),
             max_failures: 1,

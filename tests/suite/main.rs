@@ -8,4 +8,5 @@ mod mesos;
 mod sandbox;
 mod scheduler;
 mod support;
+mod versions;
 mod vm;

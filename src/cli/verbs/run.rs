@@ -26,12 +26,13 @@ use crate::{
     config::Bindings,
     engine::{
         client::{Opened, Session, Start, Watched},
+        history::promise,
         ipc::JOURNAL,
         keeper::ForkedRoot,
         runner::check_isolation,
         store::{Store, StoreError, Stored},
     },
-    journal::Header,
+    journal::{HEADER_VERSION, Header},
     sandbox::{self, Account},
     task::Task,
 };
@@ -165,6 +166,7 @@ fn resume<'s>(
     if known.status.state.is_terminal() {
         return Ok((Opened::Over(Box::new(known.status)), task));
     }
+    task.held = known.model.task.held;
     if task.as_written() != known.model.task.as_written() {
         let message = format!("task {id:?} is active, and it is another task than this file's");
         return Err(Failure::rejected(message).hint(format!(
@@ -230,8 +232,9 @@ fn begin<'s>(
         Failure::rejected(format!("no private task can be built here: {why}"))
             .hint("see what this machine can give: dewar doctor")
     })?;
+    let needs = promise(&mut task);
     let header = Header {
-        version: 1,
+        version: HEADER_VERSION,
         task_id: id.to_owned(),
         task: serde_json::to_string(&task).map_err(|e| Failure::new(Code::Internal, e))?,
         environment: environment(&sandbox, &account.name, args.preserve_env),
@@ -247,6 +250,7 @@ fn begin<'s>(
             .collect(),
         hostname: bindings.hostname,
         executor: None,
+        needs,
     };
     tracing::info!("journal {}", directory.join(JOURNAL).display());
     let begun = Session::begin(store, header, root.socket, limit_flags::make_room)?;

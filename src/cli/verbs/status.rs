@@ -36,6 +36,10 @@ pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
                 .map_err(|error| Failure::new(Code::Failed, error))?;
             let stored = stored
                 .ok_or_else(|| Failure::new(Code::Failed, format!("task {id:?} never began")))?;
+            // Beside the status: it is not the task's fault.
+            if let Some(beyond) = &stored.beyond {
+                complain(&format!("note: {beyond}"));
+            }
             vec![measured(stored.status)]
         }
         None => {
@@ -44,6 +48,9 @@ pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
             for id in ids {
                 match store.load(&id) {
                     Ok(stored) => {
+                        if let Some(beyond) = stored.as_ref().and_then(|one| one.beyond.as_ref()) {
+                            complain(&format!("note: {beyond}"));
+                        }
                         tasks.extend(stored.map(|stored| measured(stored.status)));
                     }
                     // The agent removed a task that lived in its sandbox.

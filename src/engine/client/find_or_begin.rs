@@ -27,7 +27,7 @@ use nix::{
 use crate::{
     engine::ipc::{ROOT_VERB, Request, SOCKET, StartRequest, frame_message},
     journal::Header,
-    sys::executable::executable,
+    sys::executable::{ITSELF, executable},
 };
 
 /// What is at the socket of a task.
@@ -88,17 +88,23 @@ pub(super) fn launch(
 }
 
 /// Makes a root that takes up the task in `directory`; the socket is connected to what becomes its
-/// runner. `prepare` is told the root's pid before the root begins.
+/// runner. `prepare` is told the root's pid before the root begins. After `silences` of roots that
+/// said nothing the file of this program may be a half-written one: the present image is executed.
 ///
 /// # Errors
 /// What the system says.
 pub(super) fn take_up(
     directory: &Path,
     header: Option<Header>,
+    silences: usize,
     prepare: impl FnOnce(u32),
 ) -> io::Result<UnixStream> {
+    const SILENT: usize = 2;
     let executable = executable();
-    let (socket, pid) = exec_root(&executable)?;
+    let (socket, pid) = exec_root(match silences {
+        0..SILENT => &executable,
+        SILENT.. => ITSELF,
+    })?;
     prepare(pid);
     StartRequest {
         directory: directory.display().to_string(),
@@ -113,11 +119,18 @@ pub(super) fn take_up(
 /// pid too.
 fn exec_root(executable: &str) -> io::Result<(UnixStream, u32)> {
     let (ours, theirs) = UnixStream::pair()?;
-    let child = Command::new(executable)
-        .arg(ROOT_VERB)
-        .stdin(OwnedFd::from(theirs))
-        .stdout(Stdio::null())
-        .spawn()?;
+    let spawn = |program: &str| {
+        let theirs = theirs.try_clone()?;
+        Command::new(program)
+            .arg(ROOT_VERB)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+    };
+    let child = spawn(executable).or_else(|error| {
+        tracing::warn!("cannot execute {executable}: {error}; going on with the present image");
+        spawn(ITSELF)
+    })?;
     Ok((ours, child.id()))
 }
 

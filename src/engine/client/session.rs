@@ -119,6 +119,7 @@ impl<'s> Session<'s> {
         make_room: MakeRoom,
     ) -> Result<Option<Opened<'s>>, SessionError> {
         let directory = store.directory(id)?;
+        let mut silences = 0;
         for _ in 0..PATIENCE {
             // Comes first: in a directory that is not trusted, the socket may be another user's.
             let stored = match store.load(id) {
@@ -144,11 +145,11 @@ impl<'s> Session<'s> {
                 }
                 (Connection::Closed, Some(stored)) => {
                     let prepare = |root| make_room(&stored.model.task, id, root);
-                    take_up(&directory, None, prepare)?
+                    take_up(&directory, None, silences, prepare)?
                 }
                 (Connection::Closed, None) => match &header {
                     // The first root died before it began: its client made room for it.
-                    Some(header) => take_up(&directory, Some(header.clone()), |_| ())?,
+                    Some(header) => take_up(&directory, Some(header.clone()), silences, |_| ())?,
                     None => return Err(SessionError::NeverBegan(id.to_owned())),
                 },
             };
@@ -162,6 +163,7 @@ impl<'s> Session<'s> {
                 pending: Vec::new(),
             };
             if write_request(&session.stream, &follow(id)).is_err() {
+                silences += 1;
                 continue;
             }
             match session.first_word()? {
@@ -176,7 +178,7 @@ impl<'s> Session<'s> {
                     // Its keeper is just beginning to listen, or just leaving.
                     vigil.wait()?;
                 }
-                FirstWord::Silence => {}
+                FirstWord::Silence => silences += 1,
             }
         }
         Err(SessionError::NoAnswer(id.to_owned()))
@@ -293,7 +295,7 @@ fn give_up(directory: &Path) {
 }
 
 fn clean_up(directory: &Path) -> io::Result<()> {
-    for _ in 0..PATIENCE {
+    for silences in 0..PATIENCE {
         let vigil = Vigil::begin(directory)?;
         match connect(directory)? {
             // A keeper that was killed a moment ago still holds on to everything for a while.
@@ -304,7 +306,9 @@ fn clean_up(directory: &Path) -> io::Result<()> {
             }
             Connection::Closed => {
                 let mut answer = Vec::new();
-                if let Err(error) = take_up(directory, None, |_| ())?.read_to_end(&mut answer) {
+                if let Err(error) =
+                    take_up(directory, None, silences, |_| ())?.read_to_end(&mut answer)
+                {
                     tracing::info!("{error}");
                 }
                 // That it answers means that it is done, unless another process still has the lock.

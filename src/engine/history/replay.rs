@@ -4,6 +4,7 @@
 //! the same state in every process that reads it.
 
 use super::{
+    held::{Held, held},
     history::History,
     past::{exit_of, past_of},
 };
@@ -22,6 +23,8 @@ pub struct Model {
     pub plan: Plan,
     /// The history, as far as it is on disk.
     pub history: History,
+    /// How far its processes are held to their `resources`.
+    pub held: Held,
     boot_id: Option<String>,
 }
 
@@ -36,6 +39,7 @@ impl Model {
         let mut model = Model {
             plan: Plan::new(&task, seed_of(&replay.header.task_id)),
             history: History::new(&replay.header, &task),
+            held: held(&task, &replay.records),
             task,
             boot_id: None,
         };

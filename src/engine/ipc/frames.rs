@@ -24,6 +24,9 @@ pub enum LinkError {
     /// A message began and does not come to its end.
     #[error("the rest of a message has not come for {0} ms")]
     Unfinished(u64),
+    /// The runner is of a version that would drop what a task is held to.
+    #[error("the runner is of an older version, which does not know what its tasks are held to")]
+    Unfit,
     /// A message has been decoded and cannot be meant.
     #[error("{0}")]
     Contradiction(&'static str),

@@ -6,6 +6,7 @@
 mod frames;
 mod layout;
 mod live;
+mod needs;
 mod requests;
 mod run_key;
 mod runner_setup;
@@ -13,10 +14,11 @@ mod startup;
 
 pub use frames::{LinkBuffer, LinkError, frame_message, messages};
 pub(crate) use layout::ENGINE_LOG;
-pub use layout::{JOURNAL, LIVE, SOCKET, open_directory};
+pub use layout::{JOURNAL, LIVE, SOCKET, live_file, open_directory, refuse_older_roots};
 pub(crate) use live::{Gate, Pass};
 pub use live::{Holder, HoldersView, SharedState};
+pub(crate) use needs::{drop_needs, needs_of};
 pub use requests::{Request, write_request};
 pub(crate) use run_key::Key;
-pub use runner_setup::{DISTRUST, ROOT_VERB, RUNNER_VERB, RunnerKind, RunnerSetup};
+pub use runner_setup::{DISTRUST, ROOT_VERB, RUNNER_VERB, RunnerKind, RunnerSetup, UNFIT};
 pub use startup::{StartError, StartRequest};

@@ -69,3 +69,6 @@ pub const RUNNER_VERB: &str = "__runner";
 
 /// The exit code of a runner that cannot believe its journal.
 pub const DISTRUST: u8 = 71;
+
+/// The exit code of a runner whose journal needs a later version: the journal is believed.
+pub const UNFIT: u8 = 72;

@@ -40,7 +40,7 @@ pub(super) fn check(batch: &wire::Batch, reports: u64) -> Result<(), LinkError> 
     }
     for command in &batch.commands {
         match &command.kind {
-            // A newer runner may ask for what this keeper cannot do: that is passed over.
+            // A newer runner may ask for what this keeper cannot do: it is told so.
             None => {}
             Some(Command::Open(open)) if open.header.is_none() => {
                 return contradiction("a task is to begin without a header");

@@ -27,7 +27,7 @@ impl Keeper {
     fn take_batches(&mut self) -> Result<(), LinkError> {
         let received = self.link.receive(now().boot_us)?;
         for batch in received.batches {
-            self.link.believe(&batch)?;
+            self.link.believe(&batch, &self.tasks.needed())?;
             self.take_batch(batch);
         }
         if !received.is_open {
@@ -37,6 +37,13 @@ impl Keeper {
     }
 
     fn take_batch(&mut self, mut batch: wire::Batch) {
+        // A newer runner may ask for what this keeper does not know: it is told so.
+        for (index, command) in batch.commands.iter().enumerate() {
+            if command.kind.is_none() {
+                tracing::error!("the runner's order {index} is of a kind that is not known here");
+                self.link.tell_not_understood(command.task, index as u32);
+            }
+        }
         // A journal begins before anything is noted in it.
         for command in &mut batch.commands {
             if let Some(Command::Open(open)) = &mut command.kind {

@@ -66,6 +66,19 @@ pub enum KeeperError {
 }
 
 impl KeeperError {
+    /// True when a journal is one of a later version: that is no reason to distrust it.
+    pub(super) fn is_beyond(&self) -> bool {
+        let later = |error: &JournalError| matches!(error, JournalError::Later { .. });
+        match self {
+            KeeperError::Journal(error) => later(error),
+            KeeperError::Member {
+                why: MemberError::Journal(error),
+                ..
+            } => later(error),
+            _ => false,
+        }
+    }
+
     /// Says what the system was asked for when it refused.
     pub(super) fn system<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> KeeperError {
         move |error| KeeperError::System {

@@ -30,9 +30,10 @@ use super::{
 };
 use crate::{
     engine::ipc::{
-        Holder, JOURNAL, LIVE, RunnerKind, SOCKET, SharedState, StartError, StartRequest,
+        Holder, JOURNAL, RunnerKind, SOCKET, SharedState, StartError, StartRequest, live_file,
+        refuse_older_roots,
     },
-    journal::{self, Cover, Header},
+    journal::{self, Cover, Header, JournalError},
     sys::process,
 };
 
@@ -121,12 +122,17 @@ fn begin(
         message: "another process looks after this task".to_owned(),
     };
     // The journal itself may be replaced by its compaction; this file never is.
-    let lock = journal::open_locked(&directory, LIVE)
+    let lock = journal::open_locked(&directory, live_file(&directory))
         .map_err(|error| failed("open live", &error))?
         .ok_or_else(busy)?;
-    if request.header.is_some() && has_begun(&directory, path) {
+    match &request.header {
         // Another client was faster, and its task may be over already.
-        return Err(busy());
+        Some(_) if has_begun(&directory, path) => return Err(busy()),
+        Some(header) if !header.needs.is_empty() => {
+            refuse_older_roots(&directory).map_err(|error| failed("link live", &error))?;
+        }
+        Some(_) => {}
+        None => check_version(&directory, path)?,
     }
     if !keeps_output {
         redirect_stdio(&directory).map_err(|error| failed("open engine.log", &error))?;
@@ -134,7 +140,7 @@ fn begin(
     crate::sys::trace::start();
     // Opened once more: a process with a copy of the mapping must not hold the lock with it.
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let live = nix::fcntl::openat(&directory, LIVE, flags, Mode::empty())
+    let live = nix::fcntl::openat(&directory, live_file(&directory), flags, Mode::empty())
         .map_err(io::Error::from)
         .and_then(|file| SharedState::map(&File::from(file)))
         .map_err(|error| failed("map live", &error))?;
@@ -175,6 +181,23 @@ fn has_begun(directory: &OwnedFd, path: &str) -> bool {
         journal::read_file(&File::from(file), path.as_ref(), own),
         Ok(None)
     )
+}
+
+/// A task that a later version began is not taken up when this one would drop a part of what it is
+/// held to. Nothing of it is touched. Any other fault of its journal is its keeper's to find.
+fn check_version(directory: &OwnedFd, path: &str) -> Result<(), StartError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let Ok(file) = nix::fcntl::openat(directory, JOURNAL, flags, Mode::empty()) else {
+        return Ok(());
+    };
+    let path = format!("{path}/{JOURNAL}");
+    let own = nix::unistd::geteuid().as_raw();
+    match journal::read_file(&File::from(file), path.as_ref(), own) {
+        Ok(Some(replay)) => journal::check_understood(&replay.header, &replay.records)
+            .map_err(|beyond| StartError::failed(beyond.to_string())),
+        Err(later @ JournalError::Later { .. }) => Err(StartError::failed(later.to_string())),
+        Ok(None) | Err(_) => Ok(()),
+    }
 }
 
 fn supervise(mut shared: Shared, header: Option<Header>, client: Option<UnixStream>) -> u8 {

@@ -15,7 +15,8 @@ use super::{
     tasks::KeptTask,
 };
 use crate::{
-    engine::ipc::{DISTRUST, Holder},
+    engine::ipc::{DISTRUST, Holder, UNFIT},
+    journal::Features,
     protocols::dewar::link as wire,
     sys::{clock::now, process, retry::again},
 };
@@ -82,6 +83,7 @@ impl Keeper {
                 .collect(),
             unlaunched: self.runs.unlaunched(),
             held: self.shared.held(),
+            can: Features::all().numbers(),
             ..wire::Report::default()
         }
     }
@@ -90,6 +92,7 @@ impl Keeper {
     /// believed.
     pub(super) fn runner_died(&mut self) {
         let clock = now().boot_us;
+        let is_own_image = self.link.is_own_image();
         let Some(pid) = self.link.take_dead(&self.poller, clock) else {
             return;
         };
@@ -97,8 +100,12 @@ impl Keeper {
         if self.leave_by.is_some() {
             return;
         }
-        if exit_code(pid) == Some(i32::from(DISTRUST)) {
-            return self.distrust_journal();
+        let code = exit_code(pid).and_then(|code| u8::try_from(code).ok());
+        match code {
+            Some(DISTRUST) if is_own_image => return self.distrust_journal(),
+            // Another version may not know what this one wrote: that proves nothing.
+            Some(DISTRUST | UNFIT) if !is_own_image => self.link.use_own_image(),
+            _ => {}
         }
         tracing::warn!("the runner (pid {pid}) died");
         self.link.start_again(clock);

@@ -36,6 +36,10 @@ const MESSAGE_US: u64 = 5_000_000;
 const YOUNG_US: u64 = 1_000_000;
 /// After so many broken links in a row it is the runner's program that is broken.
 const BROKEN: u32 = 2;
+/// After so many runners in a row that died young it may be their program: a half-written one.
+const QUICK: u32 = 3;
+/// One in so many of the runners after that is made of the file again: it may be whole by then.
+const RETRY: u32 = 3;
 
 /// The connection to the present runner.
 struct Runner {
@@ -47,6 +51,8 @@ struct Runner {
     born: u64,
     /// What came over the link could not be used: nothing more is read from it or sent to it.
     is_broken: bool,
+    /// How many batches it has sent.
+    batches: u64,
     /// When it is killed, because it has closed its end of the link and goes on living.
     leave_by: Option<u64>,
     /// When the message has to be complete of which a part is in the inbox.
@@ -70,6 +76,9 @@ pub(super) struct RunnerLink {
     young_deaths: u32,
     /// How many runners in a row went because what they said could not be used.
     broken_links: u32,
+    /// The file's program does not know what a task needs, or does not believe a journal: the
+    /// keeper's own image is asked.
+    is_unfit: bool,
     /// What the runner is told next.
     report: wire::Report,
     /// How many reports this runner was sent.
@@ -112,6 +121,7 @@ impl RunnerLink {
             writable: true,
             born: clock,
             is_broken: false,
+            batches: 0,
             leave_by: None,
             complete_by: None,
         });
@@ -122,12 +132,37 @@ impl RunnerLink {
     }
 
     /// What to exec for the next runner: the program at `path`, or the keeper's own image when the
-    /// runners that were made of that program could not be understood.
+    /// runners that were made of that program could not be understood, cannot look after these
+    /// tasks, or do not live.
     pub fn program<'a>(&self, path: &'a str) -> &'a str {
-        match self.broken_links {
-            0..BROKEN => path,
-            BROKEN.. => OWN_IMAGE,
+        let quick = self.young_deaths.checked_sub(QUICK);
+        let dies_young = quick.is_some_and(|more| more % RETRY != RETRY - 1);
+        match self.is_unfit || dies_young || self.broken_links >= BROKEN {
+            true => OWN_IMAGE,
+            false => path,
         }
+    }
+
+    /// True when the present or last runner's word is final: it was made of the keeper's own image.
+    pub fn is_own_image(&self) -> bool {
+        let runner = self.runner.as_ref();
+        runner.is_some_and(|runner| runner.process.is_own_image)
+    }
+
+    /// The next runner is made of the keeper's own image: the last one was of another, which is too
+    /// old for these tasks, or does not believe what this image may.
+    pub fn use_own_image(&mut self) {
+        self.is_unfit = true;
+    }
+
+    /// Tells of a command that this keeper does not know: the number `command` of the last batch.
+    pub fn tell_not_understood(&mut self, task: u32, command: u32) {
+        let batch = self.runner.as_ref().map_or(0, |runner| runner.batches);
+        self.report.not_understood.push(wire::NotUnderstood {
+            task,
+            batch,
+            command,
+        });
     }
 
     /// Tells of a record that was pushed.
@@ -171,6 +206,7 @@ impl RunnerLink {
             || !report.empty.is_empty()
             || !report.journals.is_empty()
             || !report.probed.is_empty()
+            || !report.not_understood.is_empty()
             || report.journal_failed.is_some();
         let Some(runner) = &mut self.runner else {
             return;
@@ -219,12 +255,20 @@ impl RunnerLink {
         }
     }
 
-    /// Believes a batch, or nothing of it.
+    /// Believes a batch, or nothing of it. `needed` are the features of all tasks.
     ///
     /// # Errors
-    /// The batch contradicts itself or what is known.
-    pub fn believe(&mut self, batch: &wire::Batch) -> Result<(), LinkError> {
+    /// The batch contradicts itself or what is known; the runner does not know what it must.
+    pub fn believe(&mut self, batch: &wire::Batch, needed: &[u32]) -> Result<(), LinkError> {
         batch_check::check(batch, self.reports)?;
+        if let Some(runner) = &mut self.runner {
+            runner.batches += 1;
+            let is_known = |feature: &u32| batch.knows.contains(feature);
+            if runner.batches == 1 && !needed.iter().all(is_known) {
+                self.is_unfit = !runner.process.is_own_image;
+                return Err(LinkError::Unfit);
+            }
+        }
         self.answered = self.answered.max(batch.answers);
         Ok(())
     }
@@ -283,7 +327,10 @@ impl RunnerLink {
     pub fn take_dead(&mut self, poller: &Poller, clock: u64) -> Option<i32> {
         let runner = self.runner.take()?;
         poller.forget(runner.process.pidfd.as_fd());
-        match runner.is_broken {
+        let is_own_image = runner.process.is_own_image;
+        // Where the keeper's own image does no better, the file may by now.
+        self.is_unfit &= !is_own_image;
+        match runner.is_broken && !is_own_image {
             true => self.broken_links += 1,
             false => self.broken_links = 0,
         }
@@ -405,6 +452,7 @@ mod tests {
             pid: child.id() as i32,
             pidfd,
             link: ours.into(),
+            is_own_image: false,
         };
         std::thread::spawn(move || child.wait());
         let mut link = RunnerLink::default();
@@ -497,5 +545,67 @@ mod tests {
         assert_eq!(link.program("/bin/dewar"), "/bin/dewar");
         link.broken_links = 2;
         assert_eq!(link.program("/bin/dewar"), OWN_IMAGE);
+    }
+
+    #[test]
+    fn a_program_that_does_not_live_is_tried_again_now_and_then() {
+        let mut link = RunnerLink::default();
+        let mut programs = Vec::new();
+        for _ in 0..8 {
+            programs.push(link.program("file") == OWN_IMAGE);
+            link.start_failed();
+        }
+        let (file, own) = (false, true);
+        assert_eq!(programs, [file, file, file, own, own, file, own, own]);
+    }
+
+    #[test]
+    fn a_runner_that_does_not_know_what_a_task_needs_is_replaced_by_the_present_image() {
+        let poller = Poller::new().unwrap();
+        let (mut link, _theirs) = link(&poller);
+        let knows = |knows: &[u32]| wire::Batch {
+            knows: knows.to_vec(),
+            ..wire::Batch::default()
+        };
+        let error = link.believe(&knows(&[1]), &[1, 4]).unwrap_err();
+        assert!(matches!(error, LinkError::Unfit), "{error}");
+        assert_eq!(link.program("/bin/dewar"), OWN_IMAGE);
+        link.kill_last();
+    }
+
+    #[test]
+    fn a_runner_says_once_what_it_knows() {
+        let poller = Poller::new().unwrap();
+        let (mut link, _theirs) = link(&poller);
+        let first = wire::Batch {
+            knows: vec![1, 4, 9],
+            ..wire::Batch::default()
+        };
+        link.believe(&first, &[4, 1]).unwrap();
+        // A task that it opened itself may need more than others did.
+        link.believe(&wire::Batch::default(), &[4, 1]).unwrap();
+        assert_eq!(link.program("/bin/dewar"), "/bin/dewar");
+        link.tell_not_understood(3, 1);
+        let told = wire::NotUnderstood {
+            task: 3,
+            batch: 2,
+            command: 1,
+        };
+        assert_eq!(link.report.not_understood, [told]);
+        link.kill_last();
+    }
+
+    #[test]
+    fn where_the_present_image_does_no_better_the_file_is_tried_again() {
+        let poller = Poller::new().unwrap();
+        let (mut link, _theirs) = link(&poller);
+        link.use_own_image();
+        assert_eq!(link.program("/bin/dewar"), OWN_IMAGE);
+        if let Some(runner) = &mut link.runner {
+            runner.process.is_own_image = true;
+            runner.kill();
+        }
+        assert!(link.is_own_image() && link.take_dead(&poller, YOUNG_US).is_some());
+        assert_eq!(link.program("/bin/dewar"), "/bin/dewar");
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct RunnerProcess {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub link: OwnedFd,
+    /// It was made of the keeper's own image, not of the file that the task was begun with.
+    pub is_own_image: bool,
 }
 
 /// Forks a runner. Only for a process with one thread.
@@ -63,6 +65,7 @@ pub(super) fn fork_runner(
                 pid: child.as_raw(),
                 pidfd: pidfd(child.as_raw())?,
                 link: ours,
+                is_own_image: true,
             })
         }
     }
@@ -91,8 +94,10 @@ pub(super) fn exec_runner(
             .stdin(Stdio::null())
             .spawn()
     };
+    let mut is_own_image = executable == OWN_IMAGE;
     let child = spawn(executable).or_else(|error| {
         tracing::warn!("cannot execute {executable}: {error}; going on with the present image");
+        is_own_image = true;
         spawn(OWN_IMAGE)
     });
     for fd in handed {
@@ -103,6 +108,7 @@ pub(super) fn exec_runner(
         pid,
         pidfd: pidfd(pid)?,
         link: ours,
+        is_own_image,
     })
 }
 

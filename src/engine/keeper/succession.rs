@@ -66,7 +66,9 @@ impl Keeper {
                 if let Some(client) = &client {
                     StartError::failed(error.to_string()).send(client);
                 }
-                kill_proved(&shared);
+                if !error.is_beyond() {
+                    kill_proved(&shared);
+                }
                 return Err(error);
             }
         };

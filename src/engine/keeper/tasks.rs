@@ -29,6 +29,8 @@ pub(super) struct KeptTask {
     pub task_id: String,
     /// Its cgroup, from the first run on that needs one.
     pub group: Option<TaskGroup>,
+    /// The features that its header needs.
+    needs: Vec<u32>,
     mark: Mark,
     has_processes: bool,
     /// The runner wants to know when nothing is left.
@@ -57,6 +59,7 @@ impl KeptTask {
             directory,
             task_id: header.task_id.clone(),
             group: None,
+            needs: header.needs.iter().map(|need| need.feature).collect(),
             mark: Mark::of(&header.sandbox),
             has_processes: header.executor.is_none(),
             awaiting_empty: false,
@@ -153,6 +156,12 @@ impl Tasks {
     /// What is known of a task, to change it.
     pub fn get_mut(&mut self, task: u32) -> Option<&mut KeptTask> {
         self.all.get_mut(&task)
+    }
+
+    /// The features that a runner of these tasks must know.
+    pub fn needed(&self) -> Vec<u32> {
+        let all = self.all.values().flat_map(|kept| &kept.needs);
+        all.copied().collect()
     }
 
     /// The numbers of all tasks.

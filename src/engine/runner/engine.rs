@@ -19,6 +19,7 @@ use super::{
     error::{Refusal, RunnerError},
     first_report::{Welcomed, replay_journals},
     health_check::{AttemptResult, Subject},
+    keeper_features::features_of_keeper,
     running_task::RunningTask,
     steering::{Members, Steering, Want},
 };
@@ -28,7 +29,7 @@ use crate::{
         ipc::{Holder, HoldersView, LIVE, Request, frame_message},
         plan,
     },
-    journal::{self, Kind, Record, Snapshot},
+    journal::{self, Beyond, Features, Kind, Notice, Record, Snapshot, is_understood},
     protocols::dewar::{link as wire, link::command::Kind as Order},
     resources::DiskUsage,
     sys::clock::now,
@@ -51,6 +52,8 @@ pub(super) struct Engine {
     outcomes: Outcomes,
     /// Notes and orders for the next batch.
     batch: wire::Batch,
+    /// What the keeper can carry out.
+    can: Features,
     /// The keeper waits for an answer, even for an empty batch.
     must_answer: bool,
     /// The journal cannot be written.
@@ -68,10 +71,11 @@ impl Engine {
         mut welcome: wire::Report,
     ) -> Result<Engine, RunnerError> {
         let steers_from = welcome.records.last().map_or(0, |last| last.seq);
+        let can = features_of_keeper(&welcome);
         let Welcomed {
             tasks,
             group_journal,
-        } = replay_journals(&mut welcome, &mut steering)?;
+        } = replay_journals(&mut welcome, &mut steering, can)?;
         let live = nix::fcntl::openat(
             directory.as_fd(),
             LIVE,
@@ -89,7 +93,11 @@ impl Engine {
             durable: 0,
             clients,
             outcomes,
-            batch: wire::Batch::default(),
+            batch: wire::Batch {
+                knows: Features::all().numbers(),
+                ..wire::Batch::default()
+            },
+            can,
             must_answer: false,
             journal_failed: false,
             is_leaving: false,
@@ -97,12 +105,15 @@ impl Engine {
         for task in engine.tasks.values_mut() {
             task.resume(&welcome.unlaunched, &welcome.held, &mut engine.batch);
         }
-        engine.take_report(welcome);
+        engine.take_report(welcome)?;
         Ok(engine)
     }
 
     /// The keeper reports.
-    pub fn on_report(&mut self, report: wire::Report) {
+    ///
+    /// # Errors
+    /// The keeper wrote what this version must understand and does not.
+    pub fn on_report(&mut self, report: wire::Report) -> Result<(), RunnerError> {
         for numbered in &report.records {
             if let (Some(task), Some(record)) =
                 (self.tasks.get_mut(&numbered.task), &numbered.record)
@@ -110,16 +121,21 @@ impl Engine {
                 task.learn(record);
             }
         }
-        self.take_report(report);
+        self.take_report(report)
     }
 
     /// Takes in a report whose records the plans know already.
-    fn take_report(&mut self, report: wire::Report) {
+    fn take_report(&mut self, report: wire::Report) -> Result<(), RunnerError> {
+        self.check_records(&report)?;
         self.batch.answers = report.number;
         self.must_answer |= !report.records.is_empty()
             || !report.empty.is_empty()
             || !report.journals.is_empty()
-            || !report.probed.is_empty();
+            || !report.probed.is_empty()
+            || !report.not_understood.is_empty();
+        for refused in &report.not_understood {
+            self.tell_not_understood(refused);
+        }
         for numbered in report.records {
             if let Some(record) = numbered.record {
                 let entry = (numbered.seq, numbered.task, record);
@@ -143,6 +159,37 @@ impl Engine {
         }
         self.durable = self.durable.max(report.durable);
         self.publish_durable();
+        Ok(())
+    }
+
+    /// Finds records of kinds that this version does not know.
+    fn check_records(&self, report: &wire::Report) -> Result<(), Beyond> {
+        let mut records = report.records.iter();
+        let beyond = records.find(|one| !one.record.as_ref().is_none_or(is_understood));
+        let Some(beyond) = beyond else {
+            return Ok(());
+        };
+        let task = self.tasks.get(&beyond.task);
+        let task = task.map_or_else(String::new, |task| {
+            task.model().history.task_id().to_owned()
+        });
+        Err(Beyond::Kind { task })
+    }
+
+    /// An order came to nothing, because the keeper does not know it: that is told to the user.
+    fn tell_not_understood(&mut self, refused: &wire::NotUnderstood) {
+        let (batch, command) = (refused.batch, refused.command);
+        let text = format!(
+            "an order of the runner came to nothing: this task's keeper is of an older version and \
+             does not know it (order {command} of batch {batch})"
+        );
+        tracing::error!("{text}");
+        let notice = Notice {
+            text,
+            ..Notice::default()
+        };
+        let record = Record::new(now(), Kind::Notice(notice));
+        note(refused.task, record, &mut self.batch);
     }
 
     /// Tells histories, followers and the steering of the records that are on disk by now.
@@ -302,6 +349,10 @@ impl Engine {
             return;
         }
         match journal::read(path.as_str().as_ref()) {
+            // What a later version wrote and this one may pass over is not to be lost.
+            Ok(Some(replay)) if replay.records.iter().any(|one| one.kind.is_none()) => {
+                growth.compacted(usize::MAX / 4);
+            }
             Ok(Some(replay)) => {
                 let snapshot = Snapshot {
                     dropped: Vec::new(),
@@ -349,7 +400,7 @@ impl Engine {
                 header,
             } => {
                 let replay = journal::Replay::of_header((*header).clone());
-                let opened = RunningTask::new(task, &directory, replay, 0);
+                let opened = RunningTask::new(task, &directory, replay, 0, self.can);
                 self.tasks
                     .insert(task, opened.map_err(RunnerError::NewTask)?);
                 let open = wire::Open {

@@ -4,7 +4,10 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::{engine::ipc::LinkError, journal::JournalError};
+use crate::{
+    engine::ipc::LinkError,
+    journal::{Beyond, JournalError},
+};
 
 /// Highest number of a signal that clients may send; those above it are real-time signals.
 pub(super) const LAST_SIGNAL: u32 = 31;
@@ -15,6 +18,12 @@ pub(super) enum RunnerError {
     /// The journal says something that cannot be true: the keeper must not start another runner.
     #[error("the journal cannot be trusted: {0}")]
     Distrust(#[from] Distrust),
+    /// The journal needs a later version. Nothing is wrong with it.
+    #[error("the runner cannot go on: {0}")]
+    Beyond(#[from] Beyond),
+    /// The journal has a later version's format. Nothing is wrong with it.
+    #[error("the runner cannot go on: {0}")]
+    Later(JournalError),
     /// A task that is to begin cannot be read: the agent sent it, no journal has it.
     #[error("the runner cannot go on: a new task cannot be read: {0}")]
     NewTask(serde_json::Error),

@@ -13,7 +13,7 @@ use crate::{
         history::Growth,
         ipc::{JOURNAL, LinkError},
     },
-    journal::{self, Kind, Replay},
+    journal::{self, Features, JournalError, Kind, Replay, check_understood},
     protocols::dewar::link as wire,
 };
 
@@ -29,12 +29,14 @@ pub(super) struct Welcomed {
 pub(super) fn replay_journals(
     welcome: &mut wire::Report,
     steering: &mut Option<Box<dyn Steering>>,
+    can: Features,
 ) -> Result<Welcomed, RunnerError> {
     let mut tasks = Members::new();
     let mut group_journal = None;
     let mut known: HashMap<u32, u64> = HashMap::new();
     for open in &welcome.journals {
         let replay = replay(open, welcome)?;
+        check_understood(&replay.header, &replay.records)?;
         let count = replay.numbering.index(open.replay_to);
         // A compaction since may stand for some of the records that the report tells of.
         let ahead = replay.compacted_through().saturating_sub(open.replay_to);
@@ -47,7 +49,7 @@ pub(super) fn replay_journals(
                 group_journal = Some((path, Growth::of(count)));
             }
             _ => {
-                let task = RunningTask::new(open.task, &open.directory, replay, count);
+                let task = RunningTask::new(open.task, &open.directory, replay, count, can);
                 tasks.insert(open.task, task.map_err(Distrust::Task)?);
             }
         }
@@ -79,7 +81,10 @@ fn is_known(known: &mut HashMap<u32, u64>, task: u32) -> bool {
 fn replay(open: &wire::OpenJournal, welcome: &wire::Report) -> Result<Replay, RunnerError> {
     if open.replay_to > 0 {
         let path = format!("{}/{JOURNAL}", open.directory);
-        let read = journal::read(path.as_ref()).map_err(Distrust::Journal)?;
+        let read = journal::read(path.as_ref()).map_err(|error| match error {
+            JournalError::Later { .. } => RunnerError::Later(error),
+            error => Distrust::Journal(error).into(),
+        })?;
         return Ok(read.ok_or(Distrust::Empty)?);
     }
     let mut told = welcome.records.iter();

@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{error::IsolationError, log_order::log_order};
+use super::{
+    error::IsolationError,
+    log_order::log_order,
+    promises::{Bound, keep_promises},
+};
 use crate::{
     engine::keeper::try_private,
     journal::Header,
@@ -35,22 +39,38 @@ pub(super) struct LaunchOrders {
     accounts: HashMap<String, (Account, Vec<u32>)>,
     /// Output for a console goes to the container's output too, because no client follows the task.
     echoes: bool,
+    bound: Bound,
+    /// What is not enforced, by process; true: it has been told.
+    lifted: BTreeMap<(u32, String), bool>,
 }
 
 impl LaunchOrders {
     /// For the task of `header`.
-    pub fn new(mut header: Header, echoes: bool) -> LaunchOrders {
+    pub fn new(mut header: Header, echoes: bool, bound: Bound) -> LaunchOrders {
         // The task is known in its decoded form; its text may be most of the header.
         header.task = String::new();
         LaunchOrders {
             header,
             accounts: HashMap::new(),
             echoes,
+            bound,
+            lifted: BTreeMap::new(),
         }
     }
 
-    /// The launch of a run. A process whose files of variables cannot be read gets a launch that
-    /// the keeper refuses, with the reason.
+    /// What of processes is not enforced although they say it, once each: the process and the text.
+    pub fn take_lifted(&mut self) -> Vec<(u32, String)> {
+        let untold = self.lifted.iter_mut().filter(|(_, is_told)| !**is_told);
+        untold
+            .map(|(what, is_told)| {
+                *is_told = true;
+                what.clone()
+            })
+            .collect()
+    }
+
+    /// The launch of a run. A process whose files of variables cannot be read, or that needs what
+    /// the keeper cannot enforce, gets a launch that the keeper refuses, with the reason.
     pub fn of(&mut self, task: &Task, process: usize, run: u32) -> Launch {
         let spec = &task.processes[process];
         let identity = self.identity(spec);
@@ -71,7 +91,7 @@ impl LaunchOrders {
         if is_there(&profile, task) {
             environment.insert("BASH_ENV".to_owned(), profile.display().to_string());
         }
-        Launch {
+        let mut launch = Launch {
             process: process as u32,
             run,
             name: spec.name.clone(),
@@ -87,7 +107,12 @@ impl LaunchOrders {
             log: Some(log_order(spec, self.echoes)),
             refusal,
             ..bounds(task, spec)
+        };
+        let best_effort = spec.resources.as_ref().is_some_and(|one| one.best_effort);
+        for lifted in keep_promises(&mut launch, self.bound, best_effort) {
+            self.lifted.entry((process as u32, lifted)).or_insert(false);
         }
+        launch
     }
 
     /// The task's own directory.
@@ -96,7 +121,7 @@ impl LaunchOrders {
     }
 
     /// The launch of a health check's script, as the user of the process that it is about, or of
-    /// the task.
+    /// the task. One that this keeper must not start has a refusal.
     pub fn of_probe(&mut self, task: &Task, subject: Option<(usize, u32)>, script: &str) -> Launch {
         let own = Process::named("health".to_owned());
         let spec = match subject {
@@ -107,7 +132,7 @@ impl LaunchOrders {
         let identity = self.identity(spec);
         // A script that lacks a variable fails, and the check reports that.
         let environment = self.environment(task, spec, identity.as_ref());
-        Launch {
+        let mut launch = Launch {
             process,
             run,
             name: spec.name.clone(),
@@ -124,7 +149,10 @@ impl LaunchOrders {
             identity,
             private: (task.isolation.level == Level::Private).then(|| private(task)),
             ..Launch::default()
-        }
+        };
+        // A script that cannot be private is refused: nothing is spared.
+        keep_promises(&mut launch, self.bound, false);
+        launch
     }
 
     /// The signals that ask processes to stop, where it is not SIGTERM.

@@ -25,7 +25,7 @@ use super::{
     steering::Steering,
 };
 use crate::{
-    engine::ipc::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup},
+    engine::ipc::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup, UNFIT},
     sys::{clock::now, memory::trim_code, timer::BootTimer},
 };
 
@@ -55,6 +55,7 @@ pub fn runner_main(setup: RunnerSetup, steering: fn() -> Option<Box<dyn Steering
 fn exit_code(error: &RunnerError) -> u8 {
     match error {
         RunnerError::Distrust(_) => DISTRUST,
+        RunnerError::Beyond(_) | RunnerError::Later(_) => UNFIT,
         RunnerError::NewTask(_) | RunnerError::Link(_) | RunnerError::Io(_) => 70,
     }
 }
@@ -172,7 +173,7 @@ async fn steering_event(steering: &mut Option<Box<dyn Steering>>) {
 /// Tells the engine of every whole report that has arrived.
 fn take_reports(engine: &mut Engine, link: &mut KeeperLink) -> Result<(), RunnerError> {
     for report in link.reports()? {
-        engine.on_report(report);
+        engine.on_report(report)?;
     }
     Ok(())
 }

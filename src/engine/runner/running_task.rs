@@ -13,6 +13,7 @@ use super::{
     disk_watch::DiskWatch,
     health_check::{HealthCheck, Subject},
     launch_orders::LaunchOrders,
+    promises::Bound,
 };
 use crate::{
     engine::{
@@ -21,7 +22,7 @@ use crate::{
         keeper::is_pumped,
         plan::{self, Command, Decision, Fact, Note},
     },
-    journal::{self, Kind, Record, Replay, Stage, TaskState, TimedOut},
+    journal::{self, Features, Kind, Notice, Record, Replay, Stage, TaskState, TimedOut},
     protocols::dewar::{link as wire, link::command::Kind as Order},
     sys::clock::now,
     task::{Period, StopSignal, Task},
@@ -53,7 +54,7 @@ const POST_PATIENCE: Duration = Duration::from_secs(5);
 
 impl RunningTask {
     /// The task `number` whose journal is in `directory`, of whose records the first `count` are on
-    /// disk.
+    /// disk. Its keeper can carry out `can`.
     ///
     /// # Errors
     /// When the header's task cannot be read.
@@ -62,8 +63,13 @@ impl RunningTask {
         directory: &str,
         replay: Replay,
         count: usize,
+        can: Features,
     ) -> Result<RunningTask, serde_json::Error> {
         let model = Model::replay(&replay, count)?;
+        let bound = Bound {
+            held: model.held,
+            can,
+        };
         let state = model.plan.state();
         let reported = model.history.checked();
         let mut checks = model.task.processes.iter().map(|process| &process.health);
@@ -74,7 +80,7 @@ impl RunningTask {
         Ok(RunningTask {
             number,
             model,
-            launch_orders: LaunchOrders::new(replay.header, number > 0),
+            launch_orders: LaunchOrders::new(replay.header, number > 0, bound),
             journal: format!("{directory}/{JOURNAL}"),
             is_over: state.is_some_and(plan::TaskState::is_terminal),
             post: None,
@@ -149,6 +155,10 @@ impl RunningTask {
             return;
         }
         match journal::read(self.journal.as_ref()) {
+            // What a later version wrote and this one may pass over is not to be lost.
+            Ok(Some(replay)) if replay.records.iter().any(|one| one.kind.is_none()) => {
+                self.growth.compacted(usize::MAX / 4);
+            }
             Ok(Some(replay)) => {
                 let snapshot = snapshot(&replay, &self.model.task);
                 self.growth.compacted(snapshot.kept.len() + 2);
@@ -180,7 +190,7 @@ impl RunningTask {
         for run in unlaunched.iter().filter(|run| run.task == task) {
             let process = run.process as usize;
             let order = match self.model.plan.may_start(process) {
-                true => Order::Launch(self.launch_orders.of(&self.model.task, process, run.run)),
+                true => Order::Launch(self.launch(process, run.run, batch)),
                 false => Order::Abandon(wire::Abandon {
                     process: run.process,
                     run: run.run,
@@ -202,6 +212,20 @@ impl RunningTask {
                 self.order(Order::ReadOutput(launch), batch);
             }
         }
+    }
+
+    /// The launch of a run; what of it is not enforced is noted.
+    fn launch(&mut self, process: usize, run: u32, batch: &mut wire::Batch) -> wire::Launch {
+        let launch = self.launch_orders.of(&self.model.task, process, run);
+        for (process, text) in self.launch_orders.take_lifted() {
+            let notice = Notice {
+                text,
+                process: Some(process),
+                run: None,
+            };
+            self.note(Record::new(now(), Kind::Notice(notice)), batch);
+        }
+        launch
     }
 
     /// Its journal cannot be written and its processes have been killed: it is LOST.
@@ -268,9 +292,7 @@ impl RunningTask {
         }
         for command in commands {
             let order = match command {
-                Command::Start { process, run } => {
-                    Order::Launch(self.launch_orders.of(&self.model.task, process, run))
-                }
+                Command::Start { process, run } => Order::Launch(self.launch(process, run, batch)),
                 Command::Post { abort } => {
                     self.post = self.post_request(abort);
                     continue;

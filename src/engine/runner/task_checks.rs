@@ -48,8 +48,13 @@ impl RunningTask {
             let timeout = health.timeout.duration();
             match health.probe {
                 Probe::Shell(script) if !is_snoozed => {
+                    let launch = self.launch_orders.of_probe(&self.model.task, run, &script);
+                    if let Some(refusal) = &launch.refusal {
+                        self.on_attempt(subject, AttemptResult::failure(refusal), batch);
+                        continue;
+                    }
                     let probe = wire::Probe {
-                        launch: Some(self.launch_orders.of_probe(&self.model.task, run, &script)),
+                        launch: Some(launch),
                         timeout_us: timeout.as_micros() as u64,
                         of_process: run.is_some(),
                         is_check: subject == Subject::Report,

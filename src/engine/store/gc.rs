@@ -14,7 +14,7 @@ use std::{
 use super::store::{Store, StoreError};
 use crate::{
     engine::{
-        ipc::{LIVE, open_directory},
+        ipc::{live_file, open_directory},
         plan::TaskState,
     },
     journal::open_locked,
@@ -173,7 +173,7 @@ fn candidate(store: &Store, id: &str) -> Result<Option<Candidate>, StoreError> {
 fn remove(store: &Store, id: &str) -> io::Result<bool> {
     let directory = store.directory(id).map_err(io::Error::other)?;
     let opened = open_directory(&directory.display().to_string())?;
-    let Some(lock) = open_locked(&opened, LIVE)? else {
+    let Some(lock) = open_locked(&opened, live_file(&opened))? else {
         return Ok(false);
     };
     // It may be another task by now, which a client is about to begin.

@@ -15,7 +15,7 @@ use crate::{
         history::{Model, TaskStatus},
         ipc::{Holder, HoldersView, JOURNAL, LIVE},
     },
-    journal::{self, Header, JournalError},
+    journal::{self, Beyond, Header, JournalError, check_understood},
     sys::clock::now,
 };
 
@@ -55,6 +55,9 @@ pub enum StoreError {
     /// The task's journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The task is one of a later version, of which this one cannot even show the state.
+    #[error(transparent)]
+    Beyond(Beyond),
     /// The task in the journal's header cannot be read.
     #[error("the task in the header of {path} cannot be read: {source}")]
     Header {
@@ -70,7 +73,8 @@ impl StoreError {
     /// (no descriptors, no rights) says nothing about it.
     pub fn is_distrust(&self) -> bool {
         match self {
-            StoreError::Journal(JournalError::Io { .. }) => false,
+            // A later version can read the last of these.
+            StoreError::Journal(JournalError::Io { .. } | JournalError::Later { .. }) => false,
             StoreError::Journal(_) => true,
             _ => false,
         }
@@ -86,6 +90,8 @@ pub struct Stored {
     pub model: Model,
     /// Its status as programs read it.
     pub status: TaskStatus,
+    /// Why this version must not look after it, if it must not.
+    pub beyond: Option<Beyond>,
 }
 
 impl Store {
@@ -217,9 +223,13 @@ impl Store {
         let Some(replay) = replay else {
             return Ok(None);
         };
-        let model = Model::replay(&replay, usize::MAX).map_err(|source| StoreError::Header {
-            path: path.clone(),
-            source,
+        let beyond = check_understood(&replay.header, &replay.records).err();
+        let model = Model::replay(&replay, usize::MAX).map_err(|source| match &beyond {
+            Some(beyond) => StoreError::Beyond(beyond.clone()),
+            None => StoreError::Header {
+                path: path.clone(),
+                source,
+            },
         })?;
         let view = fs::File::open(directory.join(LIVE)).and_then(|file| HoldersView::read(&file));
         let pid = |holder| view.as_ref().ok().and_then(|view| view.pid(holder));
@@ -231,6 +241,7 @@ impl Store {
             header: replay.header,
             model,
             status,
+            beyond,
         }))
     }
 }

@@ -1,6 +1,9 @@
 //! What an executor imposes on all of its tasks, and where it keeps its own files.
 
-use crate::{journal::Executor, task::Level};
+use crate::{
+    journal::{Executor, Feature, Need},
+    task::Level,
+};
 
 /// What all tasks of an executor may use and see, whatever they say themselves.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +21,17 @@ impl Bounds {
             isolation: executor.isolation.parse().ok(),
             enforce_task: executor.enforce_task,
         }
+    }
+
+    /// What a runner must understand so that no task of the executor escapes them.
+    pub(super) fn needs(self) -> Vec<Need> {
+        let is_private = self.isolation == Some(Level::Private);
+        let all = [
+            (Feature::TaskLimits, self.enforce_task),
+            (Feature::Private, is_private),
+        ];
+        let needed = all.into_iter().filter(|(_, is_needed)| *is_needed);
+        needed.map(|(feature, _)| feature.need()).collect()
     }
 }
 

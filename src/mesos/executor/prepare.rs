@@ -15,11 +15,12 @@ use super::{
 use crate::{
     config::{Bindings, Wrapper, job_sets},
     engine::{
+        history::promise,
         ipc::{LIVE, SOCKET},
         runner::check_isolation,
         store::is_task_id,
     },
-    journal::Header,
+    journal::{HEADER_VERSION, Header},
     mesos::protocol::messages::{CommandInfo, TaskInfo},
     resources::{Survey, Whose, has_limits},
     sandbox::{self, Account},
@@ -105,12 +106,13 @@ pub(super) fn prepare(info: &TaskInfo, context: &ExecutorContext) -> Result<Prep
     if !problems.is_empty() {
         return Err(unbuilt(problems.join("; ")));
     }
+    let needs = promise(&mut task);
     let text = serde_json::to_string(&task).map_err(|error| invalid(error.to_string()))?;
     let (directory, sandbox) =
         directories(id, &account, context).map_err(|error| unbuilt(error.to_string()))?;
     check_isolation(&task, Path::new(&sandbox)).map_err(|error| unbuilt(error.to_string()))?;
     let header = Header {
-        version: 1,
+        version: HEADER_VERSION,
         task_id: id.to_owned(),
         task: text,
         environment: environment(info.command.as_ref(), &sandbox, &account.name),
@@ -123,6 +125,7 @@ pub(super) fn prepare(info: &TaskInfo, context: &ExecutorContext) -> Result<Prep
             .map(|(name, port)| (name, u32::from(port)))
             .collect(),
         hostname: bindings.hostname,
+        needs,
         ..Header::default()
     };
     Ok(Prepared { directory, header })

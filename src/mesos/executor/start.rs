@@ -18,7 +18,7 @@ use crate::{
         keeper::become_root,
         runner::{Steering, runner_main},
     },
-    journal::{Executor, Header},
+    journal::{Executor, HEADER_VERSION, Header},
     mesos::protocol::{AgentEnvironment, EnvironmentError, Wire},
     sandbox::Account,
 };
@@ -86,7 +86,7 @@ pub fn start(wire: Wire, root: Option<&Path>, bounds: Bounds) -> Result<u8, Exec
         .map_err(|path| unusable(format!("{} is not UTF-8", path.display())))?;
     let account = Account::own();
     let header = Header {
-        version: 1,
+        version: HEADER_VERSION,
         task_id: environment.executor_id.clone(),
         user: account.name,
         uid: account.uid,
@@ -101,6 +101,7 @@ pub fn start(wire: Wire, root: Option<&Path>, bounds: Bounds) -> Result<u8, Exec
                 .isolation
                 .map_or_else(String::new, |level| level.to_string()),
         }),
+        needs: bounds.needs(),
         ..Header::default()
     };
     let go = StartRequest {

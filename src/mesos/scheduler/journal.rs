@@ -26,7 +26,8 @@ use thiserror::Error;
 use super::core::{Fact, Flapping, Kind as FactKind, State};
 use crate::{
     journal::{
-        Compacted, FileStorage, Header, Journal, JournalError, Kind, Record, Replay, Snapshot, read,
+        Beyond, Compacted, FileStorage, HEADER_VERSION, Header, Journal, JournalError, Kind,
+        Record, Replay, Snapshot, check_understood, read,
     },
     protocols::dewar::scheduler::Serial,
     sys::clock::Moment,
@@ -57,6 +58,9 @@ pub enum FactJournalError {
     /// The journal is damaged.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The journal is a later version's.
+    #[error(transparent)]
+    Beyond(#[from] Beyond),
     /// The journal has something that this version does not understand.
     #[error("the journal has what this dewar cannot read, so its jobs are not touched: {0}")]
     Unreadable(String),
@@ -221,7 +225,7 @@ impl Opened {
     fn new(storage: FileStorage, now: Moment, flapping: &Flapping) -> io::Result<Opened> {
         let mut journal = Journal::create(storage)?;
         let header = Header {
-            version: 1,
+            version: HEADER_VERSION,
             task_id: NAME.to_owned(),
             ..Header::default()
         };
@@ -251,15 +255,18 @@ fn replayed(replay: &Replay, flapping: &Flapping) -> Result<State, FactJournalEr
     if let Some((offset, why)) = &replay.torn {
         tracing::warn!("the journal's end is cut at byte {offset}: {why}");
     }
-    if replay.header.task_id != NAME || replay.header.version != 1 {
+    if replay.header.task_id != NAME {
         let what = format!("it is the journal of {:?}", replay.header.task_id);
         return Err(FactJournalError::Unreadable(what));
     }
+    check_understood(&replay.header, &replay.records)?;
     let mut state = State::default();
     for record in &replay.records {
         match &record.kind {
             Some(Kind::Fact(fact)) => state.apply(fact, record.wall_us / 1000, flapping),
             Some(Kind::Header(_) | Kind::Snapshot(_)) => {}
+            // A later version says that it may be passed over.
+            None if record.passable => {}
             _ => state.unreadable = Some("a record of a later version".to_owned()),
         }
     }

@@ -64,7 +64,7 @@ fn pair(bench: &Bench) -> (u64, u64) {
 }
 
 /// The end of the link that `of` has, by the process that made both ends.
-fn link(of: u64, keeper: u64) -> UnixStream {
+pub fn link(of: u64, keeper: u64) -> UnixStream {
     let is_link = |fd: &OwnedFd| {
         let is_stream = getsockopt(fd, sockopt::SockType) == Ok(SockType::Stream);
         let is_bound = nix::sys::socket::getpeername::<nix::sys::socket::UnixAddr>(fd.as_raw_fd());

@@ -1,6 +1,6 @@
 //! Tasks on this machine: how they run, end, fail and come back.
 
-mod broken_link;
+pub mod broken_link;
 mod cleanup;
 mod clients;
 mod errnos;

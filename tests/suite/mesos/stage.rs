@@ -46,6 +46,8 @@ pub struct Setting {
     pub grace: Duration,
     pub recovery: Duration,
     pub checkpoint: bool,
+    /// The executor is of this file, not of the present build.
+    pub program: Option<PathBuf>,
     /// The agent puts containers into cgroups (v1, as root).
     pub cgroups: bool,
 }
@@ -59,6 +61,7 @@ impl Default for Setting {
             grace: Duration::from_secs(5),
             recovery: Duration::from_secs(60),
             checkpoint: true,
+            program: None,
             cgroups: false,
         }
     }
@@ -204,8 +207,12 @@ impl Fake {
         if self.container.is_some() {
             return;
         }
+        let program = self.setting.program.as_ref().map_or_else(
+            || env!("CARGO_BIN_EXE_dewar").to_owned(),
+            |program| program.display().to_string(),
+        );
         let mut command = vec![
-            env!("CARGO_BIN_EXE_dewar").to_owned(),
+            program,
             "--root".to_owned(),
             self.root.display().to_string(),
             "executor".to_owned(),

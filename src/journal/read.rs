@@ -216,6 +216,19 @@ fn is_torn_start(bytes: &[u8]) -> bool {
     same > 0 && same < PREAMBLE && bytes[same..].iter().all(|byte| *byte == 0)
 }
 
+/// A later format is refused, and believed.
+fn check_format(version: [u8; 4], path: &Path) -> Result<(), JournalError> {
+    let path = path.to_path_buf();
+    match u32::from_le_bytes(version) {
+        0 => {
+            let why = "it has format version 0".to_owned();
+            Err(JournalError::NotAJournal { path, why })
+        }
+        1..=FORMAT_VERSION => Ok(()),
+        version => Err(JournalError::Later { path, version }),
+    }
+}
+
 pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, JournalError> {
     let not_a_journal = |why: String| JournalError::NotAJournal {
         path: path.to_path_buf(),
@@ -240,14 +253,7 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, Journal
     if bytes.len() < PREAMBLE {
         return Ok(None);
     }
-    match u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) {
-        0 => return Err(not_a_journal("it has format version 0".to_owned())),
-        1..=FORMAT_VERSION => {}
-        version => {
-            let path = path.to_path_buf();
-            return Err(JournalError::Later { path, version });
-        }
-    }
+    check_format([bytes[8], bytes[9], bytes[10], bytes[11]], path)?;
     let mut records = Vec::new();
     let mut offset = PREAMBLE;
     let mut torn = None;

@@ -216,14 +216,14 @@ fn is_torn_start(bytes: &[u8]) -> bool {
     same > 0 && same < PREAMBLE && bytes[same..].iter().all(|byte| *byte == 0)
 }
 
-/// Refuses a format that this version cannot read. `bytes` has a whole preamble.
-fn check_version(bytes: &[u8], path: &Path) -> Result<(), JournalError> {
+/// A later format is refused, and believed.
+fn check_format(version: [u8; 4], path: &Path) -> Result<(), JournalError> {
     let path = path.to_path_buf();
-    match u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) {
-        0 => Err(JournalError::NotAJournal {
-            path,
-            why: "it has format version 0".to_owned(),
-        }),
+    match u32::from_le_bytes(version) {
+        0 => {
+            let why = "it has format version 0".to_owned();
+            Err(JournalError::NotAJournal { path, why })
+        }
         1..=FORMAT_VERSION => Ok(()),
         version => Err(JournalError::Later { path, version }),
     }
@@ -253,7 +253,7 @@ pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Replay>, Journal
     if bytes.len() < PREAMBLE {
         return Ok(None);
     }
-    check_version(bytes, path)?;
+    check_format([bytes[8], bytes[9], bytes[10], bytes[11]], path)?;
     let mut records = Vec::new();
     let mut offset = PREAMBLE;
     let mut torn = None;

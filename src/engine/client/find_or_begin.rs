@@ -106,12 +106,18 @@ pub(super) fn take_up(
         SILENT.. => ITSELF,
     })?;
     prepare(pid);
-    StartRequest {
+    let request = StartRequest {
         directory: directory.display().to_string(),
         header,
         executable,
+    };
+    match request.send(&socket) {
+        // It died before it read a word: its end of the conversation says so.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            tracing::info!("the new root: {error}");
+        }
+        sent => sent?,
     }
-    .send(&socket)?;
     Ok(socket)
 }
 

@@ -20,7 +20,7 @@ pub use read::{JournalError, Replay, read, read_file, read_of};
 pub use records::{
     Accepted, Acknowledged, Again, Checked, Closed, Cover, End, Exceeded, Exec, Executor, Groups,
     Header, Health, How, Init, KillRequest, Kind, LaunchFailure, Lost, Notice, Opened, Record,
-    Restart, Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut, Totals,
-    Update, Usage,
+    Restart, Signal, SignalSent, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut,
+    Totals, Update, Usage,
 };
 pub use storage::FileStorage;

@@ -86,6 +86,7 @@ impl Keeper {
         self.look_at_memory(clock);
         self.launch_queued();
         self.run_deferred();
+        self.end_held();
         self.look_after_children();
         self.link.send_report(&self.poller);
         if self.pending.take_flush(self.link.is_answered(), clock) {
@@ -122,6 +123,7 @@ impl Keeper {
             .chain(self.pending.flush_by())
             .chain(self.link.due())
             .chain(self.cgroups.look_due())
+            .chain(self.runs.queue.due())
             .chain(leave_by)
             .chain(self.health_scripts.due())
             .min()

@@ -12,17 +12,23 @@ use super::{
 use crate::{engine::ipc::Key, protocols::dewar::link as wire};
 
 impl Keeper {
+    /// Starts the pump, unless it is there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn need_pump(&mut self) -> std::io::Result<()> {
+        if self.pump.is_none() {
+            let pump = Pump::start(self.shared.fd_sender.clone())?;
+            self.poller.watch(pump.event(), Token::Pump, 0)?;
+            self.pump = Some(pump);
+        }
+        Ok(())
+    }
+
     /// Hands the output of a run to the pump, which is started for the first one.
     pub(super) fn pump_streams(&mut self, key: Key, streams: Vec<Stream>) {
-        if self.pump.is_none() {
-            let started = Pump::start(self.shared.fd_sender.clone()).and_then(|pump| {
-                self.poller.watch(pump.event(), Token::Pump, 0)?;
-                Ok(pump)
-            });
-            match started {
-                Ok(pump) => self.pump = Some(pump),
-                Err(error) => return self.notice(format!("no log rotation: {error}"), key),
-            }
+        if let Err(error) = self.need_pump() {
+            return self.notice(format!("no log rotation: {error}"), key);
         }
         if let Some(fd_sender) = &self.shared.fd_sender {
             for stream in &streams {

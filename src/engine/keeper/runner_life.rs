@@ -17,7 +17,7 @@ use super::{
 use crate::{
     engine::ipc::{DISTRUST, Holder},
     protocols::dewar::link as wire,
-    sys::{clock::now, process, retry::again},
+    sys::{clock::now, process, retry::again, zombie},
 };
 
 impl Keeper {
@@ -49,7 +49,7 @@ impl Keeper {
         // One look at the writer: what is on disk by now is replayed, the rest is told.
         let report = self.first_report();
         self.link
-            .welcome(&self.poller, process, report, now().boot_us)
+            .welcome(&self.poller, process, ticks, report, now().boot_us)
     }
 
     fn first_report(&self) -> wire::Report {
@@ -90,14 +90,14 @@ impl Keeper {
     /// believed.
     pub(super) fn runner_died(&mut self) {
         let clock = now().boot_us;
-        let Some(pid) = self.link.take_dead(&self.poller, clock) else {
+        let Some((pid, start_ticks)) = self.link.take_dead(&self.poller, clock) else {
             return;
         };
         self.children_changed = true;
         if self.leave_by.is_some() {
             return;
         }
-        if exit_code(pid) == Some(i32::from(DISTRUST)) {
+        if exit_code(pid, start_ticks) == Some(i32::from(DISTRUST)) {
             return self.distrust_journal();
         }
         tracing::warn!("the runner (pid {pid}) died");
@@ -114,12 +114,15 @@ impl Keeper {
     }
 }
 
-/// The exit code of a child that is dead; it is reaped.
-fn exit_code(pid: i32) -> Option<i32> {
+/// The exit code of a child that is dead; it is reaped, unless a tracer holds it.
+fn exit_code(pid: i32, start_ticks: u64) -> Option<i32> {
     let id = || Id::Pid(Pid::from_raw(pid));
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
     match again(|| waitid(id(), flags)) {
         Ok(WaitStatus::Exited(_, code)) => Some(code),
+        Ok(WaitStatus::StillAlive) => zombie::wait_status(pid, start_ticks)
+            .filter(|status| libc::WIFEXITED(*status))
+            .map(|status| libc::WEXITSTATUS(status)),
         _ => None,
     }
 }

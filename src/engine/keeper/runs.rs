@@ -5,11 +5,12 @@
 //! signalled or reaped here.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     os::fd::OwnedFd,
 };
 
-use crate::{engine::ipc::Key, protocols::dewar::link as wire};
+use super::{launch_queue::LaunchQueue, memory_kills::MemoryKills};
+use crate::{engine::ipc::Key, journal::How, protocols::dewar::link as wire};
 
 /// Where a run stands, seen by its keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +27,6 @@ pub(super) enum Phase {
     Ended { end: u64 },
 }
 
-/// What is known of a run's memory.
-#[derive(Debug)]
-pub(super) struct Memory {
-    /// Readable when something happened.
-    pub event: OwnedFd,
-    /// How many processes that were killed for memory have been told of.
-    pub told: u64,
-    /// When that was last, microseconds of CLOCK_BOOTTIME.
-    pub told_at: u64,
-}
-
 /// One run of a process.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -48,6 +38,8 @@ pub(super) struct Run {
     /// The keeper's own child, so that waitid tells its end. Otherwise root and keeper died
     /// together, and its parent is another process.
     pub is_child: bool,
+    /// How its first process ended, once that is known.
+    pub how: Option<How>,
     /// The keeper's end of the gate, until exec has reported.
     pub gate: Option<OwnedFd>,
     /// Its slot in the shared state, until its exec is on disk.
@@ -60,10 +52,16 @@ pub(super) struct Run {
     pub pumped: bool,
     /// The name of its cgroup below the task's.
     pub group: Option<Box<str>>,
-    /// Tells when its memory has run out.
-    pub memory: Option<Memory>,
+    /// Readable when its memory has run out.
+    pub memory: Option<OwnedFd>,
+    /// Those of its processes that the kernel killed for memory.
+    pub kills: MemoryKills,
     /// What is being executed, until it is: for the message when that fails.
     pub program: Option<Box<str>>,
+    /// How many of the signals that clients asked for were sent.
+    pub signals_sent: u32,
+    /// Slots that say so until a record does.
+    pub signal_slots: Vec<usize>,
 }
 
 /// All runs, found by key, by pid, and by the index that epoll carries.
@@ -75,25 +73,31 @@ pub(super) struct Runs {
     by_pid: HashMap<i32, usize>,
     /// The number of the run that may begin next, by task and process.
     next_run: HashMap<(u32, u32), u32>,
-    /// Started under a keeper that died, and never past their gate.
-    unlaunched: BTreeSet<Key>,
-    /// Launches that wait for a free slot, each with its task.
-    queued: VecDeque<(u32, wire::Launch)>,
+    /// Started under a keeper that died, and never past their gate: how many signals were for each.
+    unlaunched: BTreeMap<Key, u32>,
+    /// What waits to be started.
+    pub queue: LaunchQueue,
     /// Dead and on disk, but something of their session may still be alive.
     lingering: Vec<usize>,
+    /// Dead, and it is not known how: their tracers, or the parents that they have, hold them.
+    held: BTreeSet<usize>,
 }
 
 impl Runs {
-    /// Spends the number of a run that is to begin. `None` when it has begun before, or when
-    /// nothing may begin; true when a dead keeper has recorded its start.
-    pub fn admit(&mut self, key: Key, is_allowed: bool) -> Option<bool> {
-        let again = self.unlaunched.remove(&key);
+    /// Whether a run may begin. `None` when it has begun before; how many signals were for it when
+    /// a dead keeper has recorded its start.
+    pub fn may_begin(&self, key: Key) -> Option<Option<u32>> {
+        let again = self.unlaunched.get(&key).copied();
+        let next = self.next_run.get(&(key.task, key.process));
+        let is_new = next.is_none_or(|next| key.run >= *next);
+        (again.is_some() || is_new).then_some(again)
+    }
+
+    /// Spends the number of a run that begins.
+    pub fn spend(&mut self, key: Key) {
+        self.unlaunched.remove(&key);
         let next = self.next_run.entry((key.task, key.process)).or_default();
-        if !is_allowed || (!again && key.run < *next) {
-            return None;
-        }
         *next = (*next).max(key.run + 1);
-        Some(again)
     }
 
     /// The journal says which run of a process may begin next.
@@ -101,19 +105,19 @@ impl Runs {
         self.next_run.insert((task, process), run);
     }
 
-    /// A run that has a start record and never passed its gate.
-    pub fn add_unlaunched(&mut self, key: Key) {
-        self.unlaunched.insert(key);
+    /// A run that has a start record and never passed its gate. `signals` were for its process.
+    pub fn add_unlaunched(&mut self, key: Key, signals: u32) {
+        self.unlaunched.insert(key, signals);
     }
 
     /// Forgets a run that never passed its gate; false when there is none of this key.
     pub fn take_unlaunched(&mut self, key: Key) -> bool {
-        self.unlaunched.remove(&key)
+        self.unlaunched.remove(&key).is_some()
     }
 
     /// The runs that never passed their gate, as a runner is told.
     pub fn unlaunched(&self) -> Vec<wire::Unlaunched> {
-        let all = self.unlaunched.iter().map(|key| wire::Unlaunched {
+        let all = self.unlaunched.keys().map(|key| wire::Unlaunched {
             process: key.process,
             run: key.run,
             task: key.task,
@@ -121,24 +125,9 @@ impl Runs {
         all.collect()
     }
 
-    /// A launch waits for a free slot.
-    pub fn queue(&mut self, task: u32, launch: wire::Launch) {
-        self.queued.push_back((task, launch));
-    }
-
-    /// True while launches wait.
-    pub fn has_queued(&self) -> bool {
-        !self.queued.is_empty()
-    }
-
-    /// The launch that has waited longest.
-    pub fn next_queued(&mut self) -> Option<(u32, wire::Launch)> {
-        self.queued.pop_front()
-    }
-
     /// Nothing more of `task` is launched, and what is left behind by its runs is left in peace.
     pub fn begin_stopping(&mut self, task: u32) {
-        self.queued.retain(|(other, _)| *other != task);
+        self.queue.forget(task);
         for run in self.slab.iter_mut().flatten() {
             if run.key.task == task {
                 run.stopping = true;
@@ -156,11 +145,27 @@ impl Runs {
         std::mem::take(&mut self.lingering)
     }
 
+    /// The first process of a run is dead, and how it ended cannot be learnt yet.
+    pub fn hold(&mut self, index: usize) {
+        self.held.insert(index);
+    }
+
+    /// The end of this run is known now.
+    pub fn let_go(&mut self, index: usize) {
+        self.held.remove(&index);
+    }
+
+    /// Runs that were asked to stop, and are held by what has not let go of them.
+    pub fn held_stopping(&self) -> Vec<usize> {
+        let held = self.held.iter().copied();
+        held.filter(|index| self.get(*index).is_some_and(|run| run.stopping))
+            .collect()
+    }
+
     /// Adds a run; its number is spent.
     pub fn insert(&mut self, run: Run) -> usize {
         let (key, pid) = (run.key, run.pid);
-        let next = self.next_run.entry((key.task, key.process)).or_default();
-        *next = (*next).max(key.run + 1);
+        self.spend(key);
         let index = match self.free.pop() {
             Some(index) => {
                 self.slab[index] = Some(run);
@@ -181,6 +186,7 @@ impl Runs {
         let run = self.slab.get_mut(index)?.take()?;
         self.by_key.remove(&run.key);
         self.by_pid.remove(&run.pid);
+        self.held.remove(&index);
         self.free.push(index);
         Some(run)
     }
@@ -248,6 +254,6 @@ impl Runs {
 
     /// Gives back what a busy time took.
     pub fn shrink_to_fit(&mut self) {
-        self.queued.shrink_to_fit();
+        self.queue.shrink_to_fit();
     }
 }

@@ -3,6 +3,7 @@
 mod broken_link;
 mod cleanup;
 mod clients;
+mod ends;
 mod errnos;
 mod faults;
 mod health;
@@ -10,5 +11,7 @@ mod journal;
 mod lasting;
 mod logs;
 mod semantics;
+mod shortage;
+mod signals;
 mod stop;
 mod vectors;

@@ -232,8 +232,7 @@ fn record(number: usize) -> Record {
         }),
         number => Kind::Notice(Notice {
             text: format!("{number} {text}"),
-            process: None,
-            run: None,
+            ..Notice::default()
         }),
     };
     Record::new(Moment::default(), kind)

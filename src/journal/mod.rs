@@ -22,7 +22,7 @@ pub use read::{JournalError, Replay, read, read_file, read_of};
 pub use records::{
     Accepted, Acknowledged, Again, Checked, Closed, Cover, End, Exceeded, Exec, Executor, Groups,
     Header, Health, How, Init, KillRequest, Kind, LaunchFailure, Lost, Need, Notice, Opened,
-    Record, Restart, Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut,
-    Totals, Update, Usage,
+    Record, Restart, Signal, SignalSent, Snapshot, Stage, Start, Subscribed, TaskState, Tenure,
+    TimedOut, Totals, Update, Usage,
 };
 pub use storage::FileStorage;

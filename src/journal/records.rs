@@ -5,8 +5,8 @@ use crate::sys::clock::Moment;
 pub use crate::protocols::dewar::journal::{
     Accepted, Acknowledged, Again, Checked, Closed, Cover, End, Exceeded, Exec, Executor, Frame,
     Groups, Header, Health, Init, KillRequest, LaunchFailure, Lost, Need, Notice, Opened, Record,
-    Restart, Signal, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut, Totals,
-    Update, Usage, end::How, record::Kind,
+    Restart, Signal, SignalSent, Snapshot, Stage, Start, Subscribed, TaskState, Tenure, TimedOut,
+    Totals, Update, Usage, end::How, record::Kind,
 };
 
 impl Record {

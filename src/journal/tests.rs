@@ -285,6 +285,7 @@ fn compacted() -> Vec<u8> {
             process,
             run,
             signal: 1,
+            is_owed: false,
         }),
         Kind::TimedOut(TimedOut {
             process,
@@ -408,6 +409,7 @@ fn golden() -> Vec<u8> {
             text: "look".to_owned(),
             process: Some(0),
             run: Some(3),
+            ..Notice::default()
         })],
         vec![Kind::Snapshot(Snapshot {
             dropped: vec![Totals {

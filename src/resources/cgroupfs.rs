@@ -5,6 +5,7 @@
 use std::{fs, io, path::Path};
 
 use super::controllers::{Controller, Version};
+use crate::sys::errno::placed;
 
 /// What the names of all groups of tasks begin with.
 pub(super) const PREFIX: &str = "dewar.";
@@ -64,7 +65,7 @@ pub(super) fn at(path: &Path, error: io::Error) -> io::Error {
     match error.raw_os_error() {
         // Callers look at these numbers, so they are kept.
         Some(libc::ESRCH | libc::EBUSY | libc::ENOENT) => error,
-        _ => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
+        _ => placed(path.display(), error),
     }
 }
 

@@ -259,6 +259,22 @@ impl Group {
         found
     }
 
+    /// True when not one process more may be in it: its own limit of processes, or that of the
+    /// group around it, is reached.
+    pub fn is_full(&self) -> bool {
+        let number = |path: &Path, name: &str| -> Option<u64> {
+            let text = fs::read_to_string(path.join(name)).ok()?;
+            text.trim().parse().ok()
+        };
+        let is_at_limit = |path: &Path| {
+            let (now, most) = (number(path, "pids.current"), number(path, "pids.max"));
+            now.zip(most).is_some_and(|(now, most)| now >= most)
+        };
+        let dirs = self.dirs.iter();
+        dirs.filter(|dir| dir.controllers.contains(&Controller::Pids))
+            .any(|dir| is_at_limit(&dir.path) || dir.path.parent().is_some_and(is_at_limit))
+    }
+
     /// Sends SIGKILL to all processes in it, also to those that are being forked; false where the
     /// kernel has no way to do that. The group is of no use afterwards.
     pub fn kill(&self) -> bool {

@@ -4,6 +4,7 @@
 //! Everything may use this room; it uses no other.
 
 pub mod clock;
+pub mod errno;
 pub mod executable;
 pub mod memory;
 pub mod process;
@@ -13,3 +14,4 @@ pub mod stat;
 pub mod timer;
 pub mod trace;
 pub mod tree;
+pub mod zombie;

@@ -33,7 +33,7 @@ impl Stat {
 pub(crate) const RESERVE: u64 = 8;
 
 /// Looks, with the reserve if it has to be.
-fn looking<T>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn looking<T>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
     match look() {
         Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
             let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -50,6 +50,33 @@ fn looking<T>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
     let line = looking(|| ProcessStat::read(pid)).ok()??;
     taken_apart(pid, &line)
+}
+
+/// True when a process is on its way to its end: it has a SIGKILL that it has not taken, or is
+/// exiting. False of one whose first thread alone has ended.
+pub(crate) fn is_dying(pid: i32) -> bool {
+    /// The kernel's flag of a thread that is exiting, in field 9 of /proc/PID/stat.
+    const PF_EXITING: u32 = 4;
+    let line = looking(|| ProcessStat::read(pid)).ok().flatten();
+    let Some(line) = line else { return true };
+    let is_zombie = line.field(3) == Some('Z');
+    let is_exiting = line
+        .field::<u32>(9)
+        .is_some_and(|flags| flags & PF_EXITING != 0);
+    (is_exiting && !is_zombie) || has_sigkill(pid)
+}
+
+/// A SIGKILL waits for the process or its first thread.
+fn has_sigkill(pid: i32) -> bool {
+    const BIT: u64 = 1 << (libc::SIGKILL - 1);
+    let text = looking(|| fs::read_to_string(format!("/proc/{pid}/status"))).unwrap_or_default();
+    text.lines().any(|line| {
+        let waits = line
+            .strip_prefix("SigPnd:")
+            .or(line.strip_prefix("ShdPnd:"));
+        let waits = waits.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        waits.is_some_and(|set| set & BIT != 0)
+    })
 }
 
 fn taken_apart(pid: i32, line: &ProcessStat) -> Option<Stat> {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::process::{self, Stat};
+use super::process::{self, Stat, looking};
 
 /// A look at processes, for walking trees.
 #[derive(Default)]
@@ -111,7 +111,9 @@ pub(crate) fn signal(target: &Stat, signal: Signal) -> bool {
     let Some(pid) = Pid::from_raw(target.pid) else {
         return false;
     };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+    // Also a keeper that has no descriptor left must be able to stop what it has started.
+    let opened = looking(|| Ok(pidfd_open(pid, PidfdFlags::empty())?));
+    let Ok(pidfd) = opened else {
         return false;
     };
     // Between the look and the open the pid may have passed to another process.

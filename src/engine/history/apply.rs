@@ -64,6 +64,7 @@ impl History {
             // The stage that follows tells of these.
             | Kind::Kill(_)
             | Kind::Init(_)
+            | Kind::SignalSent(_)
             | Kind::Exceeded(_)
             // Records that an executor keeps about itself.
             | Kind::Opened(_)

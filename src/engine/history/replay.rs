@@ -132,6 +132,7 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             | Kind::Again(_)
             | Kind::Checked(_)
             | Kind::Signal(_)
+            | Kind::SignalSent(_)
             | Kind::Notice(_)
             | Kind::Groups(_)
             | Kind::Init(_)

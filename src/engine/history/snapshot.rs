@@ -140,6 +140,7 @@ impl<'c> Scan<'c> {
             Some(Kind::Exec(exec)) => self.has(exec.process, exec.run),
             Some(Kind::TimedOut(late)) => self.has(late.process, late.run),
             Some(Kind::Signal(signal)) => self.has(signal.process, signal.run),
+            Some(Kind::SignalSent(sent)) => self.has(sent.process, sent.run),
             Some(Kind::Restart(restart)) => {
                 let present = self.present.get(&restart.process).copied();
                 self.has(restart.process, present.unwrap_or_default())

@@ -11,8 +11,8 @@ use crate::{
     engine::plan::Plan,
     journal::{
         Again, Checked, Cover, End, Exec, FileStorage, Header, Health, How, Journal, KillRequest,
-        Kind, Notice, Record, Replay, Restart, Signal, Stage, Start, TaskState, Tenure, TimedOut,
-        read,
+        Kind, Notice, Record, Replay, Restart, Signal, SignalSent, Stage, Start, TaskState, Tenure,
+        TimedOut, read,
     },
     sys::clock::Moment,
     task::{Backoff, Condition, Period, Process, Task},
@@ -201,8 +201,15 @@ impl Recorder {
                 process,
                 run,
                 signal: 1,
+                is_owed: true,
             };
             self.say(Kind::Signal(signal));
+            let sent = SignalSent {
+                process,
+                run,
+                count: 1,
+            };
+            self.say(Kind::SignalSent(sent));
         }
         if life.late {
             let late = TimedOut {
@@ -220,6 +227,7 @@ impl Recorder {
                 text: format!("notice {index}"),
                 process: Some(process),
                 run: Some(run),
+                ..Notice::default()
             };
             self.say(Kind::Notice(notice));
         }

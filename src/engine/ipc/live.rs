@@ -43,6 +43,11 @@ const GATED: u32 = 1;
 const PASSED: u32 = 2;
 const FAILED: u32 = 3;
 const REVOKED: u32 = 4;
+/// A slot of this state is of signals: how many of a run's were sent.
+const SIGNALS: u32 = 5;
+
+/// Added to the process in a slot of signals, so that an earlier version takes it for no launch.
+const OF_SIGNALS: u32 = 1 << 31;
 
 /// One of the three processes that look after a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +142,63 @@ impl SharedState {
                 (word(slot, 1) as i32, word(slot, 3))
             });
         scripts.filter(|(pid, _)| *pid > 0).collect()
+    }
+
+    /// Takes a free slot for signals to a run, of which `sent` were sent; `None` when all slots are
+    /// taken.
+    pub(crate) fn take_signal_slot(&self, key: Key, sent: u32) -> Option<usize> {
+        let of_signals = Key {
+            process: key.process | OF_SIGNALS,
+            ..key
+        };
+        let slot = self.take_slot(of_signals)?;
+        self.set_signals_sent(slot, sent);
+        self.state(slot).store(SIGNALS, Ordering::SeqCst);
+        Some(slot)
+    }
+
+    /// So many of the run's signals have been sent by now.
+    pub(crate) fn set_signals_sent(&self, slot: usize, sent: u32) {
+        self.word(base(slot) + ERROR).store(sent, Ordering::SeqCst);
+    }
+
+    /// The slots of the signals to a run, and how many were sent as far as they say.
+    pub(crate) fn signals_sent(&self, key: Key) -> (Vec<usize>, u32) {
+        let all = self.signal_slots().into_iter();
+        let its: Vec<usize> = all
+            .filter(|(_, other)| *other == key)
+            .map(|(slot, _)| slot)
+            .collect();
+        let sent = its
+            .iter()
+            .map(|slot| self.word(base(*slot) + ERROR).load(Ordering::SeqCst));
+        let sent = sent.max().unwrap_or_default();
+        (its, sent)
+    }
+
+    /// Frees the slots of signals to runs for which `lives` is false.
+    pub(crate) fn forget_signals(&self, lives: impl Fn(Key) -> bool) {
+        for (slot, key) in self.signal_slots() {
+            if !lives(key) {
+                self.free_slot(slot);
+            }
+        }
+    }
+
+    fn signal_slots(&self) -> Vec<(usize, Key)> {
+        let word =
+            |slot: usize, offset: usize| self.word(base(slot) + offset).load(Ordering::SeqCst);
+        let slots = (0..SLOTS).filter(|slot| word(*slot, 0) == SIGNALS);
+        slots
+            .map(|slot| {
+                let key = Key {
+                    task: word(slot, 1),
+                    process: word(slot, 2) & !OF_SIGNALS,
+                    run: word(slot, 3),
+                };
+                (slot, key)
+            })
+            .collect()
     }
 
     pub(crate) fn has_free_slot(&self) -> bool {
@@ -329,6 +391,25 @@ mod tests {
         assert!(live.revoke(slot));
         assert!(live.revoke(slot), "a second successor finds it revoked");
         assert!(!live.pass(slot).go_through());
+    }
+
+    #[test]
+    fn signals_that_were_sent_are_known_to_a_successor() {
+        let live = live();
+        let launch = live.take_slot(key(3, 7)).unwrap();
+        let slot = live.take_signal_slot(key(3, 7), 4).unwrap();
+        assert_eq!(live.find_slot(key(3, 7)), Some(launch), "it is no launch");
+        assert_eq!(live.signals_sent(key(3, 7)), (vec![slot], 4));
+        live.set_signals_sent(slot, 5);
+        let second = live.take_signal_slot(key(3, 7), 5).unwrap();
+        assert_eq!(live.signals_sent(key(3, 7)), (vec![slot, second], 5));
+        assert_eq!(live.signals_sent(key(3, 8)), (vec![], 0));
+        assert_eq!(live.forget_scripts(), []);
+        live.forget_signals(|other| other == key(3, 7));
+        assert_eq!(live.signals_sent(key(3, 7)).1, 5);
+        live.forget_signals(|_| false);
+        assert_eq!(live.signals_sent(key(3, 7)), (vec![], 0));
+        assert_eq!(live.find_slot(key(3, 7)), Some(launch));
     }
 
     #[test]

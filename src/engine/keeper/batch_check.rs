@@ -75,6 +75,7 @@ fn is_own(kind: &Kind) -> bool {
             | Kind::Opened(_)
             | Kind::Closed(_)
             | Kind::Snapshot(_)
+            | Kind::SignalSent(_)
     )
 }
 

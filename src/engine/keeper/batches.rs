@@ -9,6 +9,7 @@ use nix::sys::epoll::EpollFlags;
 use super::keeper::Keeper;
 use crate::{
     engine::ipc::LinkError,
+    journal::Kind as Note,
     protocols::dewar::{link as wire, link::command::Kind as Command},
     sys::clock::now,
 };
@@ -53,7 +54,11 @@ impl Keeper {
             }
         }
         for note in batch.notes {
-            if let Some(record) = note.record {
+            if let Some(mut record) = note.record {
+                // A successor of this keeper sends what this one has not.
+                if let Some(Note::Signal(signal)) = &mut record.kind {
+                    signal.is_owed = true;
+                }
                 self.record_at(note.task, record);
             }
         }

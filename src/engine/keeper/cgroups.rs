@@ -167,8 +167,9 @@ impl Cgroups {
 
     /// Plans another look at the memory of a run.
     pub fn look_again(&mut self, index: usize, at: u64) {
-        if !self.looks.iter().any(|(_, other)| *other == index) {
-            self.looks.push((at, index));
+        match self.looks.iter_mut().find(|(_, other)| *other == index) {
+            Some((planned, _)) => *planned = at.min(*planned),
+            None => self.looks.push((at, index)),
         }
     }
 

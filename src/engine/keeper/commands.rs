@@ -4,7 +4,7 @@
 //! Signals wait until the notes before them are on disk, unless no process is there to be
 //! signalled.
 
-use super::{journals::new_journal, keeper::Keeper};
+use super::{journals::new_journal, keeper::Keeper, launch_queue::Waiting};
 use crate::{
     engine::ipc::Key,
     journal::{Cover, How, Kind, Lost, Opened},
@@ -45,7 +45,7 @@ impl Keeper {
             Command::Open(open) => self.open(task, open),
             Command::Probe(probe) => self.check_health(task, probe),
             Command::Launch(launch) => {
-                self.runs.queue(task, launch);
+                self.runs.queue.add(task, Waiting::Run(launch));
                 self.launch_queued();
             }
             Command::Abandon(run) => self.abandon(key(run.process, run.run)),
@@ -57,6 +57,8 @@ impl Keeper {
             Command::KillRun(run) => self.kill_run(key(run.process, run.run)),
             Command::KillAll(_) => self.kill_everything(task),
             Command::AwaitEmpty(_) => {
+                // What is waited for is that nothing is left; nothing may begin meanwhile.
+                self.runs.queue.forget(task);
                 if let Some(kept) = self.tasks.get_mut(task) {
                     kept.awaiting_empty = true;
                 }

@@ -8,7 +8,10 @@ use nix::errno::Errno;
 use thiserror::Error;
 
 use super::namespaces::PrivateError;
-use crate::{engine::ipc::StartError, journal::JournalError, resources::GroupError};
+use crate::{
+    engine::ipc::StartError, journal::JournalError, resources::GroupError,
+    sandbox::private::BuildError, sys::errno::errno_of,
+};
 
 /// Why a root or a keeper cannot begin or go on.
 #[derive(Debug, Error)]
@@ -111,9 +114,34 @@ pub(super) enum LaunchError {
     /// There is no free slot.
     #[error("too many launches at once")]
     NoSlot,
+    /// The user's own limit leaves no room for it.
+    #[error("the limit of processes (pids) leaves no room for it")]
+    PidsLimit,
     /// Its output cannot be opened, or it cannot be forked.
     #[error(transparent)]
     Fork(#[from] io::Error),
+}
+
+impl LaunchError {
+    /// True when dewar or the machine has run out of something for the moment. That is no failure
+    /// of the process: another attempt may do better.
+    pub fn is_shortage(&self) -> bool {
+        let errno = match self {
+            LaunchError::NoSlot => return true,
+            LaunchError::Group(GroupError::Io(error))
+            | LaunchError::Private(PrivateError::Watch(error))
+            | LaunchError::Fork(error) => errno_of(error),
+            LaunchError::Private(PrivateError::Rules(error)) => errno_of(error),
+            LaunchError::Private(PrivateError::Build(error)) => match error {
+                // It took too long, which is told with EAGAIN.
+                BuildError::Silence(_) => None,
+                error => errno_of(error),
+            },
+            _ => None,
+        };
+        let short = [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::ENOMEM];
+        errno.is_some_and(|errno| short.contains(&errno))
+    }
 }
 
 /// The reason of a failed run, for people: without the system's number of its error.

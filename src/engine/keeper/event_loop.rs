@@ -87,6 +87,7 @@ impl Keeper {
         self.look_at_memory(clock);
         self.launch_queued();
         self.run_deferred();
+        self.end_held();
         self.look_at_last_output(clock);
         self.look_after_children();
         self.tell_of_held(clock);
@@ -125,10 +126,11 @@ impl Keeper {
             .chain(self.pending.flush_by())
             .chain(self.link.due())
             .chain(self.cgroups.look_due())
+            .chain(self.runs.queue.due())
             .chain(leave_by)
             .chain(self.tasks.last_output_due())
             .chain(self.health_scripts.due())
-            .chain(self.runs.held_due())
+            .chain(self.runs.gate_due())
             .min()
     }
 

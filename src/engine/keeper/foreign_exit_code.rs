@@ -1,4 +1,8 @@
-//! The exit code of a process that is not our child, where the kernel tells it (Linux 6.15).
+//! The exit code of a process that is not our child: as a zombie it tells a process that may trace
+//! it, and once it is reaped the kernel does (Linux 6.15).
+//!
+//! Invariant: a process that is not reaped is never lost. Nothing waits here, and nothing is
+//! reaped.
 #![allow(unsafe_code)]
 
 use std::{
@@ -12,7 +16,10 @@ use nix::{
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::journal::{How, Lost};
+use crate::{
+    journal::{How, Lost},
+    sys::zombie,
+};
 
 /// `struct pidfd_info` of linux/pidfd.h in its first size, 64 bytes.
 #[repr(C)]
@@ -28,18 +35,42 @@ const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xff, 11, struct pidfd_info)`.
 const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
 
-/// How the process behind `pidfd` ended. It must have been reaped by its parent.
-pub(super) fn exit_of_stranger(pidfd: BorrowedFd<'_>) -> How {
-    match wait_status(pidfd) {
-        Ok(Some(status)) if libc::WIFEXITED(status) => {
-            How::Exited(libc::WEXITSTATUS(status) as u32)
-        }
-        Ok(Some(status)) if libc::WIFSIGNALED(status) => {
-            How::Signaled(libc::WTERMSIG(status) as u32)
-        }
-        Ok(_) => lost("root and keeper died before it did"),
-        Err(error) => lost(&format!("its exit code cannot be read: {error}")),
+/// How the dead process behind `pidfd`, which is `pid` and began at `start_ticks`, ended. `None`:
+/// it is not reaped, and only then this process will be told.
+pub(super) fn exit_of_stranger(pidfd: BorrowedFd<'_>, pid: i32, start_ticks: u64) -> Option<How> {
+    if let Ok(Some(status)) = wait_status(pidfd) {
+        return Some(how_of(status));
     }
+    if let Some(status) = zombie::wait_status(pid, start_ticks) {
+        return Some(how_of(status));
+    }
+    if !is_reaped(pidfd) {
+        return None;
+    }
+    // It may have been reaped since the first question.
+    Some(match wait_status(pidfd) {
+        Ok(Some(status)) => how_of(status),
+        Ok(None) => lost("root and keeper died before it did"),
+        Err(error) => lost(&format!("its exit code cannot be read: {error}")),
+    })
+}
+
+/// The end that a wait status tells of.
+pub(super) fn how_of(status: i32) -> How {
+    match status {
+        status if libc::WIFEXITED(status) => How::Exited(libc::WEXITSTATUS(status) as u32),
+        status if libc::WIFSIGNALED(status) => How::Signaled(libc::WTERMSIG(status) as u32),
+        status => lost(&format!("it ended in an unknown way: {status}")),
+    }
+}
+
+/// True when nothing of the process behind `pidfd` is left. No signal is sent: number 0 only asks.
+fn is_reaped(pidfd: BorrowedFd<'_>) -> bool {
+    let none = std::ptr::null_mut::<libc::siginfo_t>();
+    // SAFETY: takes a descriptor and numbers; the null pointer says that there is no siginfo.
+    let asked =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), 0, none, 0) };
+    asked != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
 pub(super) fn lost(reason: &str) -> How {
@@ -94,7 +125,31 @@ mod tests {
         let pid = Pid::from_raw(child.id() as i32).unwrap();
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
         child.wait().unwrap();
-        let how = exit_of_stranger(pidfd.as_fd());
-        assert!(matches!(how, How::Exited(7) | How::Lost(_)), "{how:?}");
+        let how = exit_of_stranger(pidfd.as_fd(), pid.as_raw_pid(), 0);
+        assert!(
+            matches!(how, Some(How::Exited(7) | How::Lost(_))),
+            "{how:?}"
+        );
+    }
+
+    #[test]
+    fn a_process_that_is_not_reaped_is_never_lost() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "exit 7"])
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id() as i32).unwrap();
+        let ticks = crate::sys::process::stat(pid.as_raw_pid())
+            .unwrap()
+            .start_ticks;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        while !zombie::is_dead(pidfd.as_fd()) {
+            std::thread::yield_now();
+        }
+        let exit = |ticks| exit_of_stranger(pidfd.as_fd(), pid.as_raw_pid(), ticks);
+        assert_eq!(exit(ticks), Some(How::Exited(7)));
+        // As if the kernel did not tell us of it.
+        assert_eq!(exit(ticks + 1), None);
+        child.wait().unwrap();
     }
 }

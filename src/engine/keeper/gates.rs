@@ -9,7 +9,7 @@ use nix::sys::socket::{MsgFlags, send};
 
 use super::{
     keeper::Keeper,
-    runs::{Held, Phase, Run},
+    runs::{AtGate, Phase, Run},
 };
 use crate::{
     engine::ipc::{Gate, Key},
@@ -25,7 +25,7 @@ impl Keeper {
     pub(super) fn open_gates(&mut self) {
         while let Some((seq, index)) = self.pending.next_gate() {
             let tell_at = Some(now().boot_us + HELD_US);
-            self.open_gate(Held {
+            self.open_gate(AtGate {
                 start: seq,
                 index,
                 tell_at,
@@ -35,14 +35,14 @@ impl Keeper {
 
     /// Opens the gates that waited for the end of what earlier runs had left.
     pub(super) fn open_held_gates(&mut self) {
-        for held in self.runs.take_held() {
+        for held in self.runs.take_at_gate() {
             self.open_gate(held);
         }
     }
 
     /// Tells of the runs that have waited for long: what was killed does not die.
     pub(super) fn tell_of_held(&mut self, clock: u64) {
-        for index in self.runs.held_too_long(clock) {
+        for index in self.runs.too_long_at_gate(clock) {
             if let Some(key) = self.runs.get(index).map(|run| run.key) {
                 let left = self.shown_earlier(key);
                 let text =
@@ -54,14 +54,14 @@ impl Keeper {
 
     /// Opens the gate of a run whose start is on disk, unless something of an earlier run of its
     /// process is alive.
-    fn open_gate(&mut self, held: Held) {
+    fn open_gate(&mut self, held: AtGate) {
         let index = held.index;
         let is_gated = |run: &&Run| run.phase == (Phase::Gated { start: held.start });
         let Some(key) = self.runs.get(index).filter(is_gated).map(|run| run.key) else {
             return;
         };
         if self.has_earlier(key) {
-            return self.runs.hold(held);
+            return self.runs.wait_at_gate(held);
         }
         if let Some(run) = self.runs.get_mut(index) {
             run.phase = Phase::Passing;

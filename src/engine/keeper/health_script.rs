@@ -68,6 +68,11 @@ impl HealthScripts {
         self.slab[index] = Some(script);
     }
 
+    /// The script with this index.
+    pub fn get(&self, index: usize) -> Option<&HealthScript> {
+        self.slab.get(index)?.as_ref()
+    }
+
     /// Removes a script that has ended.
     pub fn remove(&mut self, index: usize) -> Option<HealthScript> {
         self.slab.get_mut(index)?.take()
@@ -85,13 +90,16 @@ impl HealthScripts {
         timed.map(|script| script.until).min()
     }
 
-    /// The scripts that have taken too long by `clock`, once.
-    pub fn take_overdue(&mut self, clock: u64) -> Vec<ScriptIdentity> {
+    /// The index of each script that has taken too long by `clock`, once.
+    pub fn take_overdue(&mut self, clock: u64) -> Vec<usize> {
         let mut overdue = Vec::new();
-        for script in self.slab.iter_mut().flatten() {
-            if script.until <= clock && !script.is_overdue {
+        for (index, script) in self.slab.iter_mut().enumerate() {
+            if let Some(script) = script
+                && script.until <= clock
+                && !script.is_overdue
+            {
                 script.is_overdue = true;
-                overdue.push(script.identity());
+                overdue.push(index);
             }
         }
         overdue

@@ -23,6 +23,7 @@ use super::{
     error::LaunchError,
     health_script::{HealthScript, ScriptIdentity},
     keeper::Keeper,
+    launch_queue::Waiting,
     poller::Token,
     spawn::{Bounds, launch_script},
     tasks::Mark,
@@ -34,6 +35,7 @@ use crate::{
         process,
         retry::again,
         tree::{self, Snapshot},
+        zombie,
     },
 };
 
@@ -45,7 +47,7 @@ const QUOTED: u64 = 200;
 impl Keeper {
     /// Starts the script of a health check; one that cannot be started has failed.
     pub(super) fn check_health(&mut self, task: u32, probe: wire::Probe) {
-        let Some(command) = probe.launch else { return };
+        let Some(command) = &probe.launch else { return };
         let about = wire::Probed {
             task,
             process: probe.of_process.then_some(command.process),
@@ -53,12 +55,16 @@ impl Keeper {
             is_check: probe.is_check,
             ..wire::Probed::default()
         };
-        let started = self.start_script(&command, about.clone(), probe.timeout_us);
-        if let Err(error) = started {
-            self.link.tell_probed(wire::Probed {
+        match self.start_script(command, about.clone(), probe.timeout_us) {
+            Ok(()) => self.runs.queue.began(),
+            Err(error) if error.is_shortage() => {
+                let what = "a health check cannot be started";
+                self.fell_short(task, Waiting::Script(probe), what, &error);
+            }
+            Err(error) => self.link.tell_probed(wire::Probed {
                 failure: format!("the health check cannot be started: {error}"),
                 ..about
-            });
+            }),
         }
     }
 
@@ -108,7 +114,7 @@ impl Keeper {
         live.set_script(slot, pid, start_ticks);
         let index = self.health_scripts.free_index();
         let pidfd = launched.child.pidfd;
-        self.poller.watch(pidfd.as_fd(), Token::Script, index)?;
+        self.poller.watch_end(pidfd.as_fd(), Token::Script, index)?;
         again(|| send(launched.gate.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL))
             .map_err(std::io::Error::from)?;
         self.tasks.add_session(pid, about.task);
@@ -130,8 +136,15 @@ impl Keeper {
 
     /// Kills the scripts that took too long, with their trees.
     pub(super) fn end_overdue_scripts(&mut self, clock: u64) {
-        for ended in self.health_scripts.take_overdue(clock) {
-            self.end_script(&ended);
+        for index in self.health_scripts.take_overdue(clock) {
+            let Some(script) = self.health_scripts.get(index) else {
+                continue;
+            };
+            self.end_script(&script.identity());
+            // One that is dead, and held by a tracer, will not be told of.
+            if zombie::is_dead(script.pidfd.as_fd()) {
+                self.health_script_died(index);
+            }
         }
     }
 
@@ -149,19 +162,26 @@ impl Keeper {
 
     /// The first process of a script is dead: what it left behind dies with it.
     pub(super) fn health_script_died(&mut self, index: usize) {
+        let Some(script) = self.health_scripts.get(index) else {
+            return;
+        };
+        self.end_script(&script.identity());
+        let id = || Id::Pid(Pid::from_raw(script.pid));
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        let end = again(|| waitid(id(), flags));
+        // A tracer is told first: the pidfd tells when it has let go.
+        if end == Ok(WaitStatus::StillAlive) && !script.is_overdue {
+            return;
+        }
         let Some(mut script) = self.health_scripts.remove(index) else {
             return;
         };
         self.poller.forget(script.pidfd.as_fd());
-        self.end_script(&script.identity());
         self.shared.live.free_slot(script.slot);
         if let Some(group) = script.group.take() {
             self.remove_group(None, group);
         }
         self.children_changed = true;
-        let id = || Id::Pid(Pid::from_raw(script.pid));
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        let end = again(|| waitid(id(), flags));
         let value = match end {
             Ok(WaitStatus::Exited(_, code)) if !script.is_overdue => Some(code),
             _ => None,

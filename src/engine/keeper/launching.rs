@@ -1,15 +1,16 @@
 //! A launch, from the runner's command to a child behind its gate.
 //!
 //! The gate opens when the start is on disk (`gates`). A run that cannot be forked is a failed run,
-//! with both its records at once.
+//! with both its records at once; but what dewar or the machine has too little of for the moment is
+//! no failure of the run: it has no record yet, and waits (`launch_queue`).
 
 use std::{io, os::fd::AsFd};
-
-use nix::sys::epoll::EpollFlags;
 
 use super::{
     error::{LaunchError, Reason},
     keeper::Keeper,
+    launch_queue::Waiting,
+    memory_kills::MemoryKills,
     poller::Token,
     run_groups::RunGroup,
     runs::{Phase, Run},
@@ -19,29 +20,53 @@ use crate::{
     engine::ipc::Key,
     journal::{Again, End, How, Kind, LaunchFailure, Start},
     protocols::dewar::link as wire,
-    sys::process,
+    sys::{clock::now, errno::errno_of, process},
 };
 
+/// What is said of a launch that waits.
+const CANNOT: &str = "cannot be launched";
+
 impl Keeper {
-    /// Launches what waits, as far as there are slots: more are freed as execs reach the disk.
+    /// Starts what waits, as far as there are slots: more are freed as execs reach the disk.
     pub(super) fn launch_queued(&mut self) {
-        while self.runs.has_queued() && self.shared.live.has_free_slot() {
-            if let Some((task, launch)) = self.runs.next_queued() {
-                self.launch(task, &launch);
+        while self.shared.live.has_free_slot() {
+            match self.runs.queue.next(now().boot_us) {
+                Some((task, Waiting::Run(launch))) => self.launch(task, launch),
+                Some((task, Waiting::Script(probe))) => self.check_health(task, probe),
+                None => break,
             }
         }
     }
 
-    fn launch(&mut self, task: u32, command: &wire::Launch) {
-        let key = Key::of(task, command);
-        let Some(again) = self.runs.admit(key, self.failed.is_none()) else {
+    /// A start came to nothing because dewar or the machine has too little: it is tried again, and
+    /// `what` is told.
+    pub(super) fn fell_short(&mut self, task: u32, start: Waiting, what: &str, why: &LaunchError) {
+        let key = match &start {
+            Waiting::Run(launch) => Some(Key::of(task, launch)),
+            Waiting::Script(_) => None,
+        };
+        if self.runs.queue.fell_short(task, start, now().boot_us) {
+            let text = format!(
+                "{what} yet: {}; that is dewar's or the machine's to mend, is tried again and counts for nothing",
+                Reason(why)
+            );
+            self.notice_of(task, text, key);
+        }
+    }
+
+    fn launch(&mut self, task: u32, command: wire::Launch) {
+        let key = Key::of(task, &command);
+        let Some(begun) = self.runs.may_begin(key).filter(|_| self.failed.is_none()) else {
             return;
         };
-        if let Some(refusal) = &command.refusal {
-            return self.launch_failed(key, again, refusal.clone());
+        let again = begun.is_some();
+        if let Some(refusal) = command.refusal {
+            return self.launch_failed(key, again, refusal);
         }
+        let command = &command;
         let Some(slot) = self.shared.live.take_slot(key) else {
-            return self.launch_failed(key, again, LaunchError::NoSlot.to_string());
+            let start = Waiting::Run(command.clone());
+            return self.fell_short(task, start, CANNOT, &LaunchError::NoSlot);
         };
         let mut forked = self.fork_bounded(key, command, slot);
         // The init of its namespaces was killed just now: that is no failure of this run.
@@ -50,11 +75,17 @@ impl Keeper {
         }
         let (launched, group) = match forked {
             Ok(forked) => forked,
+            Err(error) if error.is_shortage() => {
+                self.shared.live.free_slot(slot);
+                let start = Waiting::Run(command.clone());
+                return self.fell_short(task, start, CANNOT, &error);
+            }
             Err(error) => {
                 self.shared.live.free_slot(slot);
                 return self.launch_failed(key, again, Reason(&error).to_string());
             }
         };
+        self.runs.queue.began();
         self.end_earlier(key);
         let pid = launched.child.pid;
         let pumped = !launched.streams.is_empty();
@@ -72,6 +103,7 @@ impl Keeper {
             pidfd: launched.child.pidfd,
             phase: Phase::Gated { start },
             is_child: true,
+            how: None,
             gate: Some(launched.gate),
             slot: Some(slot),
             exec: None,
@@ -80,12 +112,16 @@ impl Keeper {
             limited: group.as_ref().is_some_and(|group| group.limited),
             group: group.map(|group| group.name),
             memory: None,
+            kills: MemoryKills::default(),
             program: Some(shown(command)),
+            signals_sent: begun.unwrap_or_default(),
+            signal_slots: Vec::new(),
         });
         self.pending.open_gate_after(start, index);
         self.watch_run(index);
-        if command.limits.is_some_and(|limits| limits.ram > 0) {
-            self.watch_memory(index, true);
+        let limits = [command.limits, command.task_limits];
+        if limits.into_iter().flatten().any(|limits| limits.ram > 0) {
+            self.watch_memory(index);
         }
     }
 
@@ -99,11 +135,11 @@ impl Keeper {
         for what in &command.unenforced {
             self.tell_once(key, format!("not enforced: {what}"));
         }
-        self.prepare_namespaces(key.task, command)?;
         if command.log.as_ref().is_some_and(is_pumped) {
             // A process whose output is not read would wait for ever.
-            self.start_pump()?;
+            self.need_pump()?;
         }
+        self.prepare_namespaces(key.task, command)?;
         let group = self.group_for(key, command)?;
         let bounds = Bounds {
             group: group.as_ref().map(|group| &group.group),
@@ -112,16 +148,21 @@ impl Keeper {
         match launch(key, command, &self.setting, &self.shared.live, slot, bounds) {
             Ok(launched) => Ok((launched, group)),
             Err(error) => {
+                let is_full = group.as_ref().is_some_and(|group| group.group.is_full());
                 if let Some(group) = group {
                     group.group.remove();
                 }
-                Err(error.into())
+                match errno_of(&error) {
+                    Some(libc::EAGAIN) if is_full => Err(LaunchError::PidsLimit),
+                    _ => Err(error.into()),
+                }
             }
         }
     }
 
     /// A run that could not even be forked has both its records at once.
     fn launch_failed(&mut self, key: Key, again: bool, reason: String) {
+        self.runs.spend(key);
         if !again {
             self.record(key.task, started(key, false, 0, 0, None));
         }
@@ -155,15 +196,7 @@ impl Keeper {
         let Some(run) = self.runs.get(index) else {
             return;
         };
-        // The child of another process is over when that one has reaped it (EPOLLHUP): only then
-        // its code is told. One of our own is over when it can be reaped.
-        let interest = match run.is_child {
-            true => EpollFlags::EPOLLIN,
-            false => EpollFlags::empty(),
-        };
-        let watched = self
-            .poller
-            .watch_for(run.pidfd.as_fd(), interest, Token::Exit, index);
+        let watched = self.poller.watch_end(run.pidfd.as_fd(), Token::Exit, index);
         let watched: io::Result<()> = watched.and_then(|()| match &run.gate {
             Some(gate) => self.poller.watch(gate.as_fd(), Token::Gate, index),
             None => Ok(()),

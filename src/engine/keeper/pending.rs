@@ -28,6 +28,8 @@ pub(super) struct Pending {
     gates: VecDeque<(u64, usize)>,
     /// Runs whose slots are to be freed.
     slots: VecDeque<(u64, usize)>,
+    /// Slots that say of signals that they were sent, until records do.
+    signal_slots: VecDeque<(u64, usize)>,
     /// Runs that are to be reaped.
     reaps: VecDeque<(u64, usize)>,
 }
@@ -122,6 +124,16 @@ impl Pending {
     /// The next run whose exec is on disk, and that record.
     pub fn next_slot(&mut self) -> Option<(u64, usize)> {
         next(&mut self.slots, self.durable)
+    }
+
+    /// A slot of a signal is freed when the record that says the same is on disk.
+    pub fn free_signal_slot_after(&mut self, sent: u64, slot: usize) {
+        self.signal_slots.push_back((sent, slot));
+    }
+
+    /// The next slot of a signal whose record is on disk.
+    pub fn next_signal_slot(&mut self) -> Option<usize> {
+        next(&mut self.signal_slots, self.durable).map(|(_, slot)| slot)
     }
 
     /// A run is reaped when its end is on disk.

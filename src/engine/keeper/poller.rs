@@ -90,8 +90,21 @@ impl Poller {
         self.watch_for(fd, EpollFlags::EPOLLIN, token, index)
     }
 
+    /// Tells once when the process of `pidfd` is dead, and once more for each thing that happens to
+    /// it then: its tracer has let go of it, its parent has reaped it.
+    pub fn watch_end(&self, pidfd: BorrowedFd<'_>, token: Token, index: usize) -> io::Result<()> {
+        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        self.watch_for(pidfd, interest, token, index)
+    }
+
+    /// Tells each time that the group changes whose `cgroup.events` this is.
+    pub fn watch_group(&self, events: BorrowedFd<'_>) -> io::Result<()> {
+        let interest = EpollFlags::EPOLLPRI | EpollFlags::EPOLLET;
+        self.watch_for(events, interest, Token::Group, 0)
+    }
+
     /// Tells when `fd` is as `interest` says; its end is always told.
-    pub fn watch_for(
+    fn watch_for(
         &self,
         fd: BorrowedFd<'_>,
         interest: EpollFlags,

@@ -1,7 +1,7 @@
 //! Output that goes through the pump: handed over at a launch, read on after a keeper's death, over
 //! when it is in its files.
 
-use std::{io, os::fd::AsFd};
+use std::os::fd::AsFd;
 
 use super::{
     keeper::Keeper,
@@ -12,8 +12,11 @@ use super::{
 use crate::{engine::ipc::Key, protocols::dewar::link as wire};
 
 impl Keeper {
-    /// Starts the pump, unless it has been started.
-    pub(super) fn start_pump(&mut self) -> io::Result<()> {
+    /// Starts the pump, unless it is there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn need_pump(&mut self) -> std::io::Result<()> {
         if self.pump.is_none() {
             let pump = Pump::start(self.shared.fd_sender.clone())?;
             self.poller.watch(pump.event(), Token::Pump, 0)?;
@@ -24,7 +27,7 @@ impl Keeper {
 
     /// Hands the output of a run to the pump.
     pub(super) fn pump_streams(&mut self, key: Key, streams: Vec<Stream>) {
-        if let Err(error) = self.start_pump() {
+        if let Err(error) = self.need_pump() {
             return self.notice(format!("output is not read: {error}"), key);
         }
         if let Some(fd_sender) = &self.shared.fd_sender {

@@ -44,7 +44,7 @@ impl Keeper {
         self.cgroups
             .remove_left(|event| poller.forget(event.as_fd()));
         self.open_held_gates();
-        if self.runs.held_due().is_some() {
+        if self.runs.gate_due().is_some() {
             // In another pid namespace they are not our children.
             self.watch_orphans(&orphans);
         }

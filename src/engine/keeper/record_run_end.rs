@@ -2,6 +2,10 @@
 //!
 //! An end is peeked at (WNOWAIT), recorded, synced and only then reaped (`reaping`): a process
 //! stays a zombie until its exit code is on disk, so a successor can still read it.
+//!
+//! A process that is dead need not be ours yet: a debugger that traces it is told first, and a
+//! process of a dead keeper may have a parent that is slow to reap. Such a run goes on until its
+//! end can be learnt; its pidfd tells when to look again.
 
 use std::os::fd::AsFd;
 
@@ -11,11 +15,16 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{foreign_exit_code, keeper::Keeper, runs::Phase, spawn::explain};
+use super::{
+    foreign_exit_code::{exit_of_stranger, how_of, lost},
+    keeper::Keeper,
+    runs::{Phase, Run},
+    spawn::explain,
+};
 use crate::{
     engine::ipc::{Gate, Key},
-    journal::{End, How, Kind, LaunchFailure, Lost},
-    sys::{clock::now, process},
+    journal::{End, How, Kind, LaunchFailure},
+    sys::{clock::now, process, zombie},
 };
 
 /// How long the output of a dead process is waited for, microseconds.
@@ -32,12 +41,18 @@ impl Keeper {
         if matches!(run.phase, Phase::Ended { .. } | Phase::Draining { .. }) {
             return;
         }
+        let known = run.how.clone().or_else(|| how_it_ended(run));
+        let Some(how) = known else {
+            return self.runs.hold(index);
+        };
         self.poller.forget(run.pidfd.as_fd());
         self.unwatch_memory(index);
+        self.runs.let_go(index);
         self.children_changed = true;
-        let Some(run) = self.runs.get(index) else {
+        let Some(run) = self.runs.get_mut(index) else {
             return;
         };
+        run.how = Some(how);
         // What is left in its process group dies with it, unless a stop gives it time. The group
         // cannot be another one of that number: its leader is not reaped.
         if run.is_child && !run.stopping {
@@ -57,6 +72,14 @@ impl Keeper {
             }
         } else {
             self.end(index);
+        }
+    }
+
+    /// Runs that were asked to stop wait for no tracer: where the kernel tells this process how
+    /// they ended, they are over.
+    pub(super) fn end_held(&mut self) {
+        for index in self.runs.held_stopping() {
+            self.first_process_died(index);
         }
     }
 
@@ -108,21 +131,19 @@ impl Keeper {
 
     /// Records the end of a run; it is reaped when that is on disk.
     fn end(&mut self, index: usize) {
-        let Some(run) = self.runs.get(index) else {
+        let Some(run) = self.runs.get_mut(index) else {
             return;
         };
-        let (key, program) = (run.key, run.program.clone());
+        let (key, program, how) = (run.key, run.program.clone(), run.how.take());
+        let Some(how) = how else {
+            return tracing::error!("pid {} has ended, and it is not known how", run.pid);
+        };
         let how = match self.slot_state(index) {
             Some(Gate::Failed(error)) => {
                 let (reason, exec_errno) = explain(error, program.as_deref().unwrap_or_default());
                 How::LaunchFailed(LaunchFailure { reason, exec_errno })
             }
             said => {
-                let how = if run.is_child {
-                    peek(run.pid)
-                } else {
-                    foreign_exit_code::exit_of_stranger(run.pidfd.as_fd())
-                };
                 if said == Some(Gate::Passed) {
                     self.executed(index, key);
                 }
@@ -150,24 +171,34 @@ impl Keeper {
     }
 }
 
-/// How a child that is dead ended; it stays a zombie.
-fn peek(pid: i32) -> How {
+/// How the dead first process of a run ended; `None` while that cannot be learnt. It is not reaped.
+fn how_it_ended(run: &Run) -> Option<How> {
+    match run.is_child {
+        false => exit_of_stranger(run.pidfd.as_fd(), run.pid, run.start_ticks),
+        true => peek(run.pid).or_else(|| {
+            let status = zombie::wait_status(run.pid, run.start_ticks);
+            status.filter(|_| run.stopping).map(how_of)
+        }),
+    }
+}
+
+/// How a child that is dead ended; it stays a zombie. `None` while its tracer holds it.
+fn peek(pid: i32) -> Option<How> {
     use rustix::{
         io::retry_on_intr,
         process::{Pid, WaitId, WaitIdOptions, waitid},
     };
-    let lost = |reason: String| How::Lost(Lost { reason });
     let Some(pid) = Pid::from_raw(pid) else {
-        return lost("it has no pid".to_owned());
+        return Some(lost("it has no pid"));
     };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     match retry_on_intr(|| waitid(WaitId::Pid(pid), options)) {
-        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+        Ok(Some(status)) => Some(match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => How::Exited(code as u32),
             (None, Some(signal)) => How::Signaled(signal as u32),
-            (None, None) => lost("an end that is none".to_owned()),
-        },
-        Ok(None) => lost("it is not dead".to_owned()),
-        Err(errno) => lost(format!("its exit code cannot be read: {errno}")),
+            (None, None) => lost("an end that is none"),
+        }),
+        Ok(None) => None,
+        Err(errno) => Some(lost(&format!("its exit code cannot be read: {errno}"))),
     }
 }

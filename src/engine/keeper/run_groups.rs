@@ -6,9 +6,7 @@
 
 use std::os::fd::AsFd;
 
-use nix::sys::epoll::EpollFlags;
-
-use super::{error::LaunchError, keeper::Keeper, poller::Token, spawn::limits_of};
+use super::{error::LaunchError, keeper::Keeper, spawn::limits_of};
 use crate::{
     engine::ipc::Key,
     journal::{Groups, Kind},
@@ -238,12 +236,7 @@ impl Keeper {
     /// Removes the group of a run or of a script that is over, as soon as it is empty.
     pub(super) fn remove_group(&mut self, of: Option<Key>, group: Group) {
         if let Some(event) = self.cgroups.remove(of, group)
-            && let Err(error) = self.poller.watch_for(
-                event.as_fd(),
-                EpollFlags::EPOLLPRI | EpollFlags::EPOLLET,
-                Token::Group,
-                0,
-            )
+            && let Err(error) = self.poller.watch_group(event.as_fd())
         {
             tracing::warn!("no event tells of an empty group: {error}");
         }

@@ -3,10 +3,11 @@
 
 use std::os::fd::AsFd;
 
-use super::{keeper::Keeper, poller::Token, runs::Memory, spawn::bytes};
+use super::{keeper::Keeper, poller::Token, runs::Phase, spawn::bytes};
 use crate::{
-    journal::{How, Usage},
-    sys::{clock::now, process},
+    engine::ipc::Key,
+    journal::{How, Kind, Notice, Usage},
+    sys::{clock::now, process, zombie},
 };
 
 impl Keeper {
@@ -28,28 +29,20 @@ impl Keeper {
 
     /// Watches for the moment when the memory of a run runs out. Its end tells too, so a run may do
     /// without.
-    pub(super) fn watch_memory(&mut self, index: usize, is_new: bool) {
+    pub(super) fn watch_memory(&mut self, index: usize) {
         let limited = self.runs.get(index).filter(|run| run.limited);
         let Some(group) = limited.and_then(|run| self.tasks.group_of(run)) else {
             return;
         };
-        let told = match is_new {
-            true => 0,
-            false => group.usage().oom_kills.unwrap_or_default(),
-        };
         let watched = group.watch_memory().and_then(|fd| {
             let Some(fd) = fd else { return Ok(None) };
             self.poller.watch(fd.as_fd(), Token::Memory, index)?;
-            Ok(Some(Memory {
-                event: fd,
-                told,
-                told_at: 0,
-            }))
+            Ok(Some(fd))
         });
         match watched {
-            Ok(memory) => {
+            Ok(event) => {
                 if let Some(run) = self.runs.get_mut(index) {
-                    run.memory = memory;
+                    run.memory = event;
                 }
             }
             Err(error) => tracing::warn!("no event tells when memory runs out: {error}"),
@@ -58,8 +51,8 @@ impl Keeper {
 
     /// The memory of a run that is over tells nothing more.
     pub(super) fn unwatch_memory(&mut self, index: usize) {
-        if let Some(memory) = self.runs.get(index).and_then(|run| run.memory.as_ref()) {
-            self.poller.forget(memory.event.as_fd());
+        if let Some(event) = self.runs.get(index).and_then(|run| run.memory.as_ref()) {
+            self.poller.forget(event.as_fd());
         }
     }
 
@@ -67,71 +60,79 @@ impl Keeper {
     /// another one of it a moment before it ended with an error. A run that was stopped did not
     /// end for memory. A kill that has not been told of and is no reason for the end is told.
     pub(super) fn ended_for_memory(&mut self, index: usize, usage: &Usage, how: &How) -> bool {
-        /// From the death of one process to that of another that needed it, microseconds.
-        const MOMENT_US: u64 = 1_000_000;
         let Some(run) = self.runs.get(index) else {
             return false;
         };
-        let (told, told_at) = match &run.memory {
-            Some(memory) => (memory.told, memory.told_at),
-            None => (0, 0),
-        };
-        let fresh = usage.oom_kills().saturating_sub(told);
-        let is_recent = fresh > 0 || (told_at > 0 && now().boot_us < told_at + MOMENT_US);
+        let open = run.kills.open(usage.oom_kills());
         let is_killed = matches!(how, How::Signaled(signal) if *signal as i32 == libc::SIGKILL);
         let is_error = matches!(how, How::Exited(code) if *code > 0);
-        let is_reason = !run.stopping && ((is_killed && fresh > 0) || (is_error && is_recent));
-        if fresh > 0 && !is_reason {
-            let text = killed_for_memory(fresh, usage.memory_limit, usage.memory_peak);
-            self.notice(text, run.key);
+        let is_reason = !run.stopping && (is_killed || is_error) && open > 0;
+        if open > 0 && !is_reason {
+            self.tell_kills(run.key, open, usage.memory_limit, usage.memory_peak);
         }
         is_reason
     }
 
-    /// Something happened to a run's memory. cgroup v1 says so a moment before it has killed:
-    /// hence a second look.
+    /// Something happened to a run's memory.
     pub(super) fn memory_changed(&mut self, index: usize) {
-        /// How long the kernel may take for a kill, microseconds.
-        const MOMENT_US: u64 = 50_000;
-        self.memory_ran_out(index);
-        self.cgroups.look_again(index, now().boot_us + MOMENT_US);
+        let Some(run) = self.runs.get_mut(index) else {
+            return;
+        };
+        if let Some(event) = &run.memory {
+            let mut events = [0; 4096];
+            while matches!(nix::unistd::read(event, &mut events), Ok(1..)) {}
+        }
+        run.kills.event(now().boot_us);
+        self.look_at_kills(index);
     }
 
-    /// The second looks that are due.
+    /// The looks at memory that are due.
     pub(super) fn look_at_memory(&mut self, clock: u64) {
         for index in self.cgroups.take_looks(clock) {
-            self.memory_ran_out(index);
+            self.look_at_kills(index);
         }
     }
 
-    /// Tells that the kernel killed processes of a run for its memory; when the first process is
-    /// among them, the run's end says it.
-    fn memory_ran_out(&mut self, index: usize) {
+    /// Looks at how many processes of a run the kernel has killed for memory, and tells of those
+    /// that cannot be the reason of its end any more.
+    fn look_at_kills(&mut self, index: usize) {
         let Some(run) = self.runs.get(index) else {
             return;
         };
-        let (key, pid) = (run.key, run.pid);
+        if matches!(run.phase, Phase::Draining { .. } | Phase::Ended { .. }) {
+            return;
+        }
         let used = self.tasks.group_of(run).map(|group| group.usage());
         let used = used.unwrap_or_default();
-        let run = self.runs.get_mut(index);
-        let Some(memory) = run.and_then(|run| run.memory.as_mut()) else {
+        let (key, clock) = (run.key, now().boot_us);
+        let is_dying = zombie::is_dead(run.pidfd.as_fd()) || process::is_dying(run.pid);
+        let Some(run) = self.runs.get_mut(index) else {
             return;
         };
-        let mut events = [0; 4096];
-        while matches!(nix::unistd::read(&memory.event, &mut events), Ok(1..)) {}
-        let kills = used.oom_kills.unwrap_or_default();
-        let fresh = kills.saturating_sub(memory.told);
-        let lives = process::stat(pid).is_some_and(|stat| !stat.is_dead());
-        if fresh > 0 && lives {
-            memory.told = kills;
-            memory.told_at = now().boot_us;
-            let text = killed_for_memory(fresh, used.memory_limit, used.memory_peak);
-            self.notice(text, key);
+        let looked = run
+            .kills
+            .look(used.oom_kills.unwrap_or_default(), clock, is_dying);
+        if let Some(at) = looked.again {
+            self.cgroups.look_again(index, at);
+        }
+        if looked.tell > 0 {
+            self.tell_kills(key, looked.tell, used.memory_limit, used.memory_peak);
         }
     }
-}
 
-fn killed_for_memory(count: u64, limit: Option<u64>, peak: Option<u64>) -> String {
-    let (limit, peak) = (bytes(limit), bytes(peak));
-    format!("out of memory: the kernel killed {count} of its processes; limit {limit}, peak {peak}")
+    /// Records that the kernel killed processes of a run. A successor must know how many were told.
+    fn tell_kills(&mut self, key: Key, count: u64, limit: Option<u64>, peak: Option<u64>) {
+        let (limit, peak) = (bytes(limit), bytes(peak));
+        let text = format!(
+            "out of memory: the kernel killed {count} of its processes; limit {limit}, peak {peak}"
+        );
+        tracing::info!("{text}");
+        let notice = Notice {
+            text,
+            process: Some(key.process),
+            run: Some(key.run),
+            oom_kills: count,
+        };
+        self.record(key.task, Kind::Notice(notice));
+    }
 }

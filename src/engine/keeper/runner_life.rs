@@ -18,7 +18,7 @@ use crate::{
     engine::ipc::{DISTRUST, Holder, UNFIT},
     journal::Features,
     protocols::dewar::link as wire,
-    sys::{clock::now, process, retry::again},
+    sys::{clock::now, process, retry::again, zombie},
 };
 
 impl Keeper {
@@ -50,7 +50,7 @@ impl Keeper {
         // One look at the writer: what is on disk by now is replayed, the rest is told.
         let report = self.first_report();
         self.link
-            .welcome(&self.poller, process, report, now().boot_us)
+            .welcome(&self.poller, process, ticks, report, now().boot_us)
     }
 
     fn first_report(&self) -> wire::Report {
@@ -93,14 +93,14 @@ impl Keeper {
     pub(super) fn runner_died(&mut self) {
         let clock = now().boot_us;
         let is_own_image = self.link.is_own_image();
-        let Some(pid) = self.link.take_dead(&self.poller, clock) else {
+        let Some((pid, start_ticks)) = self.link.take_dead(&self.poller, clock) else {
             return;
         };
         self.children_changed = true;
         if self.leave_by.is_some() {
             return;
         }
-        let code = exit_code(pid).and_then(|code| u8::try_from(code).ok());
+        let code = exit_code(pid, start_ticks).and_then(|code| u8::try_from(code).ok());
         match code {
             Some(DISTRUST) if is_own_image => return self.distrust_journal(),
             // Another version may not know what this one wrote: that proves nothing.
@@ -121,12 +121,15 @@ impl Keeper {
     }
 }
 
-/// The exit code of a child that is dead; it is reaped.
-fn exit_code(pid: i32) -> Option<i32> {
+/// The exit code of a child that is dead; it is reaped, unless a tracer holds it.
+fn exit_code(pid: i32, start_ticks: u64) -> Option<i32> {
     let id = || Id::Pid(Pid::from_raw(pid));
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
     match again(|| waitid(id(), flags)) {
         Ok(WaitStatus::Exited(_, code)) => Some(code),
+        Ok(WaitStatus::StillAlive) => zombie::wait_status(pid, start_ticks)
+            .filter(|status| libc::WIFEXITED(*status))
+            .map(|status| libc::WEXITSTATUS(status)),
         _ => None,
     }
 }

@@ -44,6 +44,8 @@ const RETRY: u32 = 3;
 /// The connection to the present runner.
 struct Runner {
     process: RunnerProcess,
+    /// With its pid, its identity.
+    start_ticks: u64,
     inbox: LinkBuffer,
     outbox: Vec<u8>,
     writable: bool,
@@ -109,6 +111,7 @@ impl RunnerLink {
         &mut self,
         poller: &Poller,
         process: RunnerProcess,
+        start_ticks: u64,
         report: wire::Report,
         clock: u64,
     ) -> std::io::Result<()> {
@@ -116,6 +119,7 @@ impl RunnerLink {
         poller.watch(process.pidfd.as_fd(), Token::Runner, 0)?;
         self.runner = Some(Runner {
             process,
+            start_ticks,
             inbox: LinkBuffer::default(),
             outbox: Vec::new(),
             writable: true,
@@ -323,8 +327,8 @@ impl RunnerLink {
         }
     }
 
-    /// The runner is dead: returns its pid, once.
-    pub fn take_dead(&mut self, poller: &Poller, clock: u64) -> Option<i32> {
+    /// The runner is dead: returns its pid and when it began, once.
+    pub fn take_dead(&mut self, poller: &Poller, clock: u64) -> Option<(i32, u64)> {
         let runner = self.runner.take()?;
         poller.forget(runner.process.pidfd.as_fd());
         let is_own_image = runner.process.is_own_image;
@@ -338,7 +342,7 @@ impl RunnerLink {
             true => self.young_deaths += 1,
             false => self.young_deaths = 0,
         }
-        Some(runner.process.pid)
+        Some((runner.process.pid, runner.start_ticks))
     }
 
     /// A runner could not even be started, so it died as young as can be.
@@ -457,7 +461,7 @@ mod tests {
         std::thread::spawn(move || child.wait());
         let mut link = RunnerLink::default();
         let report = wire::Report::default();
-        link.welcome(poller, process, report, 0).unwrap();
+        link.welcome(poller, process, 0, report, 0).unwrap();
         (link, theirs.into())
     }
 

@@ -5,11 +5,12 @@
 //! signalled or reaped here.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     os::fd::OwnedFd,
 };
 
-use crate::{engine::ipc::Key, protocols::dewar::link as wire};
+use super::{launch_queue::LaunchQueue, memory_kills::MemoryKills};
+use crate::{engine::ipc::Key, journal::How, protocols::dewar::link as wire};
 
 /// Where a run stands, seen by its keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +27,6 @@ pub(super) enum Phase {
     Ended { end: u64 },
 }
 
-/// What is known of a run's memory.
-#[derive(Debug)]
-pub(super) struct Memory {
-    /// Readable when something happened.
-    pub event: OwnedFd,
-    /// How many processes that were killed for memory have been told of.
-    pub told: u64,
-    /// When that was last, microseconds of CLOCK_BOOTTIME.
-    pub told_at: u64,
-}
-
 /// One run of a process.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -48,6 +38,8 @@ pub(super) struct Run {
     /// The keeper's own child, so that waitid tells its end. Otherwise root and keeper died
     /// together, and its parent is another process.
     pub is_child: bool,
+    /// How its first process ended, once that is known.
+    pub how: Option<How>,
     /// The keeper's end of the gate, until exec has reported.
     pub gate: Option<OwnedFd>,
     /// Its slot in the shared state, until its exec is on disk.
@@ -62,10 +54,16 @@ pub(super) struct Run {
     pub group: Option<Box<str>>,
     /// It has limits, so its usage is told.
     pub limited: bool,
-    /// Tells when its memory has run out.
-    pub memory: Option<Memory>,
+    /// Readable when its memory has run out.
+    pub memory: Option<OwnedFd>,
+    /// Those of its processes that the kernel killed for memory.
+    pub kills: MemoryKills,
     /// What is being executed, until it is: for the message when that fails.
     pub program: Option<Box<str>>,
+    /// How many of the signals that clients asked for were sent.
+    pub signals_sent: u32,
+    /// Slots that say so until a record does.
+    pub signal_slots: Vec<usize>,
 }
 
 /// All runs, found by key, by pid, and by the index that epoll carries.
@@ -77,19 +75,21 @@ pub(super) struct Runs {
     by_pid: HashMap<i32, usize>,
     /// The number of the run that may begin next, by task and process.
     next_run: HashMap<(u32, u32), u32>,
-    /// Started under a keeper that died, and never past their gate.
-    unlaunched: BTreeSet<Key>,
-    /// Launches that wait for a free slot, each with its task.
-    queued: VecDeque<(u32, wire::Launch)>,
+    /// Started under a keeper that died, and never past their gate: how many signals were for each.
+    unlaunched: BTreeMap<Key, u32>,
+    /// What waits to be started.
+    pub queue: LaunchQueue,
     /// Dead and on disk, but something of their session may still be alive.
     lingering: Vec<usize>,
+    /// Dead, and it is not known how: their tracers, or the parents that they have, hold them.
+    held: BTreeSet<usize>,
     /// Their starts are on disk, but something of an earlier run of their process may be alive.
-    held: Vec<Held>,
+    at_gate: Vec<AtGate>,
 }
 
 /// A run whose gate stays shut.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct AtGate {
     /// The record of its start.
     pub start: u64,
     /// Which run it is.
@@ -99,16 +99,20 @@ pub(super) struct Held {
 }
 
 impl Runs {
-    /// Spends the number of a run that is to begin. `None` when it has begun before, or when
-    /// nothing may begin; true when a dead keeper has recorded its start.
-    pub fn admit(&mut self, key: Key, is_allowed: bool) -> Option<bool> {
-        let again = self.unlaunched.remove(&key);
+    /// Whether a run may begin. `None` when it has begun before; how many signals were for it when
+    /// a dead keeper has recorded its start.
+    pub fn may_begin(&self, key: Key) -> Option<Option<u32>> {
+        let again = self.unlaunched.get(&key).copied();
+        let next = self.next_run.get(&(key.task, key.process));
+        let is_new = next.is_none_or(|next| key.run >= *next);
+        (again.is_some() || is_new).then_some(again)
+    }
+
+    /// Spends the number of a run that begins.
+    pub fn spend(&mut self, key: Key) {
+        self.unlaunched.remove(&key);
         let next = self.next_run.entry((key.task, key.process)).or_default();
-        if !is_allowed || (!again && key.run < *next) {
-            return None;
-        }
         *next = (*next).max(key.run + 1);
-        Some(again)
     }
 
     /// The journal says which run of a process may begin next.
@@ -116,19 +120,19 @@ impl Runs {
         self.next_run.insert((task, process), run);
     }
 
-    /// A run that has a start record and never passed its gate.
-    pub fn add_unlaunched(&mut self, key: Key) {
-        self.unlaunched.insert(key);
+    /// A run that has a start record and never passed its gate. `signals` were for its process.
+    pub fn add_unlaunched(&mut self, key: Key, signals: u32) {
+        self.unlaunched.insert(key, signals);
     }
 
     /// Forgets a run that never passed its gate; false when there is none of this key.
     pub fn take_unlaunched(&mut self, key: Key) -> bool {
-        self.unlaunched.remove(&key)
+        self.unlaunched.remove(&key).is_some()
     }
 
     /// The runs that never passed their gate, as a runner is told.
     pub fn unlaunched(&self) -> Vec<wire::Unlaunched> {
-        let all = self.unlaunched.iter().map(|key| wire::Unlaunched {
+        let all = self.unlaunched.keys().map(|key| wire::Unlaunched {
             process: key.process,
             run: key.run,
             task: key.task,
@@ -136,24 +140,9 @@ impl Runs {
         all.collect()
     }
 
-    /// A launch waits for a free slot.
-    pub fn queue(&mut self, task: u32, launch: wire::Launch) {
-        self.queued.push_back((task, launch));
-    }
-
-    /// True while launches wait.
-    pub fn has_queued(&self) -> bool {
-        !self.queued.is_empty()
-    }
-
-    /// The launch that has waited longest.
-    pub fn next_queued(&mut self) -> Option<(u32, wire::Launch)> {
-        self.queued.pop_front()
-    }
-
     /// Nothing more of `task` is launched, and what is left behind by its runs is left in peace.
     pub fn begin_stopping(&mut self, task: u32) {
-        self.queued.retain(|(other, _)| *other != task);
+        self.queue.forget(task);
         for run in self.slab.iter_mut().flatten() {
             if run.key.task == task {
                 run.stopping = true;
@@ -172,27 +161,28 @@ impl Runs {
     }
 
     /// The gate of a run stays shut until nothing of the runs before it is left.
-    pub fn hold(&mut self, held: Held) {
-        self.held.push(held);
+    pub fn wait_at_gate(&mut self, waiting: AtGate) {
+        self.at_gate.push(waiting);
     }
 
     /// The runs whose gates are shut for that; those that must go on waiting are to be added again.
-    pub fn take_held(&mut self) -> Vec<Held> {
-        std::mem::take(&mut self.held)
+    pub fn take_at_gate(&mut self) -> Vec<AtGate> {
+        std::mem::take(&mut self.at_gate)
     }
 
     /// The runs that have waited so long by `clock` that a person is to be told, once.
-    pub fn held_too_long(&mut self, clock: u64) -> Vec<usize> {
-        let overdue = self
-            .held
-            .iter_mut()
-            .filter_map(|held| held.tell_at.take_if(|at| *at <= clock).map(|_| held.index));
+    pub fn too_long_at_gate(&mut self, clock: u64) -> Vec<usize> {
+        let overdue = self.at_gate.iter_mut().filter_map(|waiting| {
+            let is_overdue = waiting.tell_at.take_if(|at| *at <= clock).is_some();
+            is_overdue.then_some(waiting.index)
+        });
         overdue.collect()
     }
 
     /// When a person is to be told of a run that waits.
-    pub fn held_due(&self) -> Option<u64> {
-        self.held.iter().filter_map(|held| held.tell_at).min()
+    pub fn gate_due(&self) -> Option<u64> {
+        let waiting = self.at_gate.iter();
+        waiting.filter_map(|waiting| waiting.tell_at).min()
     }
 
     /// The runs of the same process before this one that are not reaped yet.
@@ -207,11 +197,27 @@ impl Runs {
         earlier.map(|(index, _)| index).collect()
     }
 
+    /// The first process of a run is dead, and how it ended cannot be learnt yet.
+    pub fn hold(&mut self, index: usize) {
+        self.held.insert(index);
+    }
+
+    /// The end of this run is known now.
+    pub fn let_go(&mut self, index: usize) {
+        self.held.remove(&index);
+    }
+
+    /// Runs that were asked to stop, and are held by what has not let go of them.
+    pub fn held_stopping(&self) -> Vec<usize> {
+        let held = self.held.iter().copied();
+        held.filter(|index| self.get(*index).is_some_and(|run| run.stopping))
+            .collect()
+    }
+
     /// Adds a run; its number is spent.
     pub fn insert(&mut self, run: Run) -> usize {
         let (key, pid) = (run.key, run.pid);
-        let next = self.next_run.entry((key.task, key.process)).or_default();
-        *next = (*next).max(key.run + 1);
+        self.spend(key);
         let index = match self.free.pop() {
             Some(index) => {
                 self.slab[index] = Some(run);
@@ -232,6 +238,7 @@ impl Runs {
         let run = self.slab.get_mut(index)?.take()?;
         self.by_key.remove(&run.key);
         self.by_pid.remove(&run.pid);
+        self.held.remove(&index);
         self.free.push(index);
         Some(run)
     }
@@ -299,6 +306,6 @@ impl Runs {
 
     /// Gives back what a busy time took.
     pub fn shrink_to_fit(&mut self) {
-        self.queued.shrink_to_fit();
+        self.queue.shrink_to_fit();
     }
 }

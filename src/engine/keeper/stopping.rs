@@ -69,13 +69,6 @@ impl Keeper {
         }
     }
 
-    /// Any signal to the first process of a run; one that has ended meanwhile gets none.
-    pub(super) fn signal_run(&mut self, key: Key, number: u32) {
-        if let Some(first) = self.first_process(key) {
-            tree::signal(&first, named(number));
-        }
-    }
-
     fn first_process(&self, key: Key) -> Option<Stat> {
         identity(self.runs.get(self.runs.find(key)?)?)
     }
@@ -200,7 +193,7 @@ fn signal_of(process: u32, signals: &[StopSignal]) -> Signal {
 }
 
 /// A number that this kernel does not know is SIGTERM: something has to be sent.
-fn named(number: u32) -> Signal {
+pub(super) fn named(number: u32) -> Signal {
     let number = i32::try_from(number).ok();
     number
         .and_then(Signal::from_named_raw)

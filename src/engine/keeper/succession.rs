@@ -6,7 +6,11 @@
 //! A journal that cannot be believed is never succeeded: what can be proved to be the task's is
 //! killed.
 
-use std::{collections::BTreeMap, os::unix::net::UnixStream, path::Path};
+use std::{
+    collections::BTreeMap,
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::Path,
+};
 
 use rustix::{
     io::retry_on_intr,
@@ -18,6 +22,7 @@ use super::{
     foreign_exit_code, health_scripts,
     journals::journal_file,
     keeper::Keeper,
+    memory_kills::MemoryKills,
     runs::{Phase, Run},
     shared::Shared,
     strays::Strays,
@@ -33,6 +38,7 @@ use crate::{
     sys::{
         process,
         tree::{self, Snapshot},
+        zombie,
     },
 };
 
@@ -112,6 +118,12 @@ impl Keeper {
             keeper.writer.add(task, journal, replay.total(), None);
             keeper.resume(task, &replay, circumstances);
         }
+        // Of runs that are over.
+        let runs = &keeper.runs;
+        keeper
+            .shared
+            .live
+            .forget_signals(|key| runs.find(key).is_some());
         Ok(keeper)
     }
 
@@ -194,7 +206,7 @@ impl Keeper {
             && self.shared.live.revoke(slot)
         {
             // No effect, and there will be none: the same run is launched again.
-            self.runs.add_unlaunched(key);
+            self.runs.add_unlaunched(key, open.signals.len() as u32);
             return;
         }
         let Some(pid) = Pid::from_raw(open.pid) else {
@@ -206,14 +218,21 @@ impl Keeper {
             Ok(pidfd) => pidfd,
             Err(_) => return self.lost(key, "it ended while nobody looked"),
         };
+        let mut how = None;
         if !is_child {
             match process::stat(open.pid) {
                 Some(stat) if stat.start_ticks == open.start_ticks => {}
                 _ => return self.lost(key, "it ended while nobody looked"),
             }
             if !tells {
-                self.kill_untold(key, &open);
-                return self.lost(key, "this kernel does not tell its exit code");
+                // Only a zombie that tells us by itself need not be lost.
+                let dead = zombie::is_dead(pidfd.as_fd());
+                let status = dead.then(|| zombie::wait_status(open.pid, open.start_ticks));
+                how = status.flatten().map(foreign_exit_code::how_of);
+                if how.is_none() {
+                    self.kill_untold(key, &open);
+                    return self.lost(key, "this kernel does not tell its exit code");
+                }
             }
         }
         let index = self.insert_run(Run {
@@ -223,22 +242,32 @@ impl Keeper {
             pidfd,
             phase: Phase::Running,
             is_child,
+            how,
             gate: None,
             slot,
             exec: open.exec.then_some(0),
             stopping: false,
             // The runner will ask to read on.
             pumped: self.shared.holds(key),
-            group: open.group,
             limited: open.limited,
+            group: open.group.clone(),
             memory: None,
+            kills: MemoryKills::told(open.kills_told),
             program: None,
+            signals_sent: 0,
+            signal_slots: Vec::new(),
         });
         if slot.map(|slot| self.shared.live.gate(slot)) == Some(Gate::Passed) {
             self.executed(index, key);
         }
+        self.send_owed_signals(index, &open);
         self.watch_run(index);
-        self.watch_memory(index, false);
+        self.watch_memory(index);
+        let is_watched = |run: &Run| run.memory.is_some();
+        if self.runs.get(index).is_some_and(is_watched) {
+            // What was killed since the last look of the dead keeper.
+            self.memory_changed(index);
+        }
     }
 
     /// Kills a run whose exit code could not be learnt: its group, and the tree of its first

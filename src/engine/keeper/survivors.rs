@@ -16,6 +16,12 @@ pub(super) struct Open {
     pub(super) exec: bool,
     pub(super) group: Option<Box<str>>,
     pub(super) limited: bool,
+    /// How many processes that the kernel killed for memory have been told of.
+    pub(super) kills_told: u64,
+    /// The signals that clients asked for, oldest first, as far as a successor has to send them.
+    pub(super) signals: Vec<u32>,
+    /// How many of these were sent.
+    pub(super) signals_sent: u32,
 }
 
 /// (process, run), within one task.
@@ -23,7 +29,7 @@ pub(super) type OfTask = (u32, u32);
 
 /// The runs without an end, and per process the next run's number.
 pub(super) fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32, u32>) {
-    let mut open = BTreeMap::new();
+    let mut open: BTreeMap<OfTask, Open> = BTreeMap::new();
     let mut next_run: BTreeMap<u32, u32> = BTreeMap::new();
     for record in records {
         match &record.kind {
@@ -37,11 +43,38 @@ pub(super) fn fold(records: &[Record]) -> (BTreeMap<OfTask, Open>, BTreeMap<u32,
             Some(Kind::Again(again)) => {
                 let key = (again.process, again.run);
                 let groups = (again.group.as_str(), again.tracked.as_str());
-                open.insert(key, begun(again.pid, again.start_ticks, groups));
+                let run = begun(again.pid, again.start_ticks, groups);
+                // They were for a process that never began.
+                let signals = open.remove(&key).map_or_else(Vec::new, |run| run.signals);
+                let run = Open {
+                    signals_sent: signals.len() as u32,
+                    signals,
+                    ..run
+                };
+                open.insert(key, run);
             }
             Some(Kind::Exec(exec)) => {
                 if let Some(run) = open.get_mut(&(exec.process, exec.run)) {
                     run.exec = true;
+                }
+            }
+            Some(Kind::Notice(notice)) => {
+                let key = (
+                    notice.process.unwrap_or_default(),
+                    notice.run.unwrap_or_default(),
+                );
+                if let Some(run) = open.get_mut(&key) {
+                    run.kills_told += notice.oom_kills;
+                }
+            }
+            Some(Kind::Signal(signal)) if signal.is_owed => {
+                if let Some(run) = open.get_mut(&(signal.process, signal.run)) {
+                    run.signals.push(signal.signal);
+                }
+            }
+            Some(Kind::SignalSent(sent)) => {
+                if let Some(run) = open.get_mut(&(sent.process, sent.run)) {
+                    run.signals_sent = run.signals_sent.max(sent.count);
                 }
             }
             Some(Kind::End(end)) => {
@@ -141,6 +174,9 @@ fn begun(pid: u32, start_ticks: u64, (limited, tracked): (&str, &str)) -> Open {
         exec: false,
         group: (!group.is_empty()).then(|| group.into()),
         limited: !limited.is_empty(),
+        kills_told: 0,
+        signals: Vec::new(),
+        signals_sent: 0,
     }
 }
 
@@ -167,4 +203,95 @@ pub(super) fn last_boot(records: &[Record]) -> Option<String> {
             _ => None,
         });
     tenures.into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        journal::{Again, End, Notice, Signal, SignalSent, Snapshot, Start},
+        sys::clock::now,
+    };
+
+    /// The open runs after these records.
+    fn open(kinds: Vec<Kind>) -> BTreeMap<OfTask, Open> {
+        let record = |kind| Record::new(now(), kind);
+        fold(&kinds.into_iter().map(record).collect::<Vec<_>>()).0
+    }
+
+    fn start() -> Kind {
+        Kind::Start(Start {
+            pid: 7,
+            ..Start::default()
+        })
+    }
+
+    fn signal(signal: u32, is_owed: bool) -> Kind {
+        Kind::Signal(Signal {
+            signal,
+            is_owed,
+            ..Signal::default()
+        })
+    }
+
+    fn sent(count: u32) -> Kind {
+        Kind::SignalSent(SignalSent {
+            count,
+            ..SignalSent::default()
+        })
+    }
+
+    #[test]
+    fn signals_are_owed_until_they_were_sent_and_those_of_earlier_versions_never() {
+        let run = &open(vec![
+            start(),
+            signal(1, false),
+            signal(10, true),
+            signal(12, true),
+            sent(1),
+        ]);
+        let run = &run[&(0, 0)];
+        assert_eq!(
+            (run.signals.as_slice(), run.signals_sent),
+            ([10, 12].as_slice(), 1)
+        );
+        // The process that they were for never began.
+        let again = Kind::Again(Again::default());
+        let run = &open(vec![start(), signal(10, true), again, signal(12, true)]);
+        let run = &run[&(0, 0)];
+        assert_eq!(
+            (run.signals.as_slice(), run.signals_sent),
+            ([10, 12].as_slice(), 1)
+        );
+        let end = Kind::End(End::default());
+        assert!(open(vec![start(), signal(10, true), end]).is_empty());
+        // A compaction changes nothing.
+        let kept = [start(), signal(10, true), sent(1)].map(|kind| Record::new(now(), kind));
+        let snapshot = Snapshot {
+            kept: kept.to_vec(),
+            ..Snapshot::default()
+        };
+        let run = &open(vec![Kind::Snapshot(snapshot), signal(12, true)]);
+        let run = &run[&(0, 0)];
+        assert_eq!(
+            (run.signals.as_slice(), run.signals_sent),
+            ([10, 12].as_slice(), 1)
+        );
+    }
+
+    #[test]
+    fn kills_for_memory_that_were_told_are_counted() {
+        let told = |oom_kills| {
+            Kind::Notice(Notice {
+                process: Some(0),
+                run: Some(0),
+                oom_kills,
+                ..Notice::default()
+            })
+        };
+        assert_eq!(
+            open(vec![start(), told(2), told(0), told(1)])[&(0, 0)].kills_told,
+            3
+        );
+    }
 }

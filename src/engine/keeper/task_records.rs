@@ -57,6 +57,7 @@ impl Keeper {
             text,
             process: key.map(|key| key.process),
             run: key.map(|key| key.run),
+            oom_kills: 0,
         };
         self.record(task, Kind::Notice(notice));
     }
@@ -75,6 +76,7 @@ impl Keeper {
         self.namespaces.confirm(self.pending.durable());
         self.open_gates();
         self.free_slots();
+        self.free_signal_slots();
         self.collect_reaps();
         let (durable, failed) = (self.pending.durable(), self.failed.is_some());
         let is_closed = |kept: &KeptTask| {

@@ -222,6 +222,7 @@ impl RunningTask {
                 text,
                 process: Some(process),
                 run: None,
+                ..Notice::default()
             };
             self.note(Record::new(now(), Kind::Notice(notice)), batch);
         }

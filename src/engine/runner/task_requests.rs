@@ -88,6 +88,8 @@ impl RunningTask {
             process,
             run,
             signal,
+            // The keeper says that it is.
+            is_owed: false,
         };
         self.note(Record::new(now(), Kind::Signal(record)), batch);
         let order = wire::SignalRun {

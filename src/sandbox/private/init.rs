@@ -39,7 +39,7 @@ const UNBORN: u32 = u32::MAX - 1;
 pub enum BuildError {
     /// No process, or no namespaces.
     #[error("cannot make namespaces: {0}")]
-    Namespaces(io::Error),
+    Namespaces(#[source] io::Error),
     /// One step failed; all that came before it is undone.
     #[error("cannot {step}: {source}")]
     Step {
@@ -50,7 +50,7 @@ pub enum BuildError {
     },
     /// It died, or took too long.
     #[error("the init of the namespaces gives no answer: {0}")]
-    Silence(io::Error),
+    Silence(#[source] io::Error),
 }
 
 /// The namespaces of a private task, held by their init.

@@ -55,7 +55,7 @@ constraints: [{order: [a, b]}]
             role: Role::Keeper,
             calls: &[libc::SYS_fdatasync],
             from,
-            persists: true,
+            times: u64::MAX,
             errno: libc::EIO,
         };
         let traced = trace_fault(command, fault);

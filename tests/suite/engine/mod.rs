@@ -3,6 +3,7 @@
 pub mod broken_link;
 mod cleanup;
 mod clients;
+mod ends;
 mod errnos;
 mod faults;
 mod final_wait;
@@ -13,6 +14,8 @@ mod logs;
 mod one_tree;
 mod reopened_logs;
 mod semantics;
+mod shortage;
+mod signals;
 mod stop;
 mod told;
 mod vectors;

@@ -31,6 +31,45 @@ fn enforced_memory_ends_the_one_that_takes_too_much() {
     trial.spared();
 }
 
+/// The kernel counts a kill while its victim is still dying, and large processes take long to die.
+#[test]
+fn enforced_memory_is_the_reason_of_every_end_that_it_caused() {
+    let trial = Trial::new();
+    let argv = "argv: [dd, if=/dev/zero, of=/dev/null, bs=1G, count=1]";
+    let hog = "dd if=/dev/zero of=/dev/null bs=1G count=1";
+    let rules = "max_failures: 12, min_duration: 0s";
+    let task = format!(
+        "max_failures: 0
+processes:
+  - {{name: large, {rules}, resources: {{ram: 128MiB}}, {argv}}}
+  - {{name: small, {rules}, resources: {{ram: 16MiB}}, {argv}}}
+  - {{name: tiny, {rules}, resources: {{ram: 1MiB}}, {argv}}}
+  - {{name: shell, {rules}, resources: {{ram: 32MiB}}, cmdline: '{hog}; exit $?'}}
+  - {{name: slow, max_failures: 3, min_duration: 0s, resources: {{ram: 64MiB, cpu: 0.1}}, {argv}}}
+  - {{name: several, max_failures: 3, min_duration: 0s, resources: {{ram: 32MiB}}, cmdline: '{hog} & {hog} & exec {hog}'}}
+"
+    );
+    assert_eq!(trial.run(&task, &[]), 0);
+    for (name, count) in [
+        ("large", 12),
+        ("small", 12),
+        ("tiny", 12),
+        ("shell", 12),
+        ("slow", 3),
+        ("several", 3),
+    ] {
+        let process = trial.process(name);
+        let runs = process["runs"].as_array().expect("runs");
+        assert_eq!(runs.len(), count, "{process:#}");
+        for run in runs {
+            let reason = run["reason"].as_str().unwrap_or_default();
+            let is_told = reason.starts_with("out of memory: limit ") && reason.contains(", peak ");
+            assert!(run["state"] == "FAILED" && is_told, "{name}: {run:#}");
+        }
+    }
+    trial.leaves_nothing();
+}
+
 #[test]
 fn enforced_memory_of_a_helper_is_told_while_its_process_goes_on() {
     let trial = Trial::new();

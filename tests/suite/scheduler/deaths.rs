@@ -159,7 +159,7 @@ fn a_journal_that_cannot_be_written_ends_the_scheduler_and_nothing_else() {
         calls: &[libc::SYS_fdatasync],
         // The first one is the replay's own.
         from: 2,
-        persists: true,
+        times: u64::MAX,
         errno: libc::EIO,
     };
     let traced = std::thread::spawn(move || trace_fault(command, fault));

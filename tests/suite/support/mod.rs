@@ -2,6 +2,7 @@
 
 mod bench;
 pub mod cgroups;
+pub mod debugger;
 pub mod descriptors;
 pub mod systemd;
 pub mod tracer;

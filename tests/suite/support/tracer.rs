@@ -63,8 +63,8 @@ pub struct Fault {
     pub calls: &'static [i64],
     /// The first of these calls that fails, from 1.
     pub from: u64,
-    /// All later ones do too.
-    pub persists: bool,
+    /// How many of them do.
+    pub times: u64,
     pub errno: i32,
 }
 
@@ -81,6 +81,8 @@ pub struct Traced {
     pub faults: u64,
     /// Calls that the fault is about.
     pub seen: u64,
+    /// Which call of the keeper was the first that sent a signal by a pidfd.
+    pub signalled: Option<u64>,
 }
 
 struct Tracee {
@@ -268,10 +270,8 @@ impl Tracer {
             let entering = tracee.in_call;
             if entering && called(pid).is_some_and(|call| fault.calls.contains(&call)) {
                 self.seen += 1;
-                tracee.faulty = match fault.persists {
-                    true => self.seen >= fault.from,
-                    false => self.seen == fault.from,
-                };
+                let since = self.seen.checked_sub(fault.from);
+                tracee.faulty = since.is_some_and(|since| since < fault.times);
                 if tracee.faulty {
                     self.result.faults += 1;
                     skip_call(pid);
@@ -283,6 +283,12 @@ impl Tracer {
         if tracee.in_call {
             let calls = self.result.calls.entry(tracee.role).or_default();
             *calls += 1;
+            if tracee.role == Role::Keeper
+                && self.result.signalled.is_none()
+                && called(pid) == Some(libc::SYS_pidfd_send_signal)
+            {
+                self.result.signalled = Some(*calls);
+            }
             let is_it = self
                 .kill
                 .is_some_and(|kill| kill.role == tracee.role && kill.before == *calls);

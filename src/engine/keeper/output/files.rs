@@ -21,6 +21,8 @@ use nix::{
     unistd::{Gid, Uid, fchown},
 };
 
+use crate::sys::errno::placed;
+
 /// The directory of all logs within the sandbox.
 pub(crate) const LOGS: &str = ".logs";
 
@@ -109,7 +111,7 @@ pub(crate) fn open_log(
 }
 
 fn describe(error: io::Error, path: &str) -> io::Error {
-    io::Error::new(error.kind(), format!("{path}: {error}"))
+    placed(path, error)
 }
 
 #[cfg(test)]

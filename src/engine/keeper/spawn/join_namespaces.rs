@@ -10,12 +10,15 @@ use std::{
     os::fd::{BorrowedFd, RawFd},
 };
 
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid,
+};
 
 use super::{
     child::{ChildPlan, Gated, Pointers, adjust, child, enter_groups, errno, fork},
     steps::{Step, explain},
 };
+use crate::sys::errno::told;
 
 /// What the first child tells the keeper through the gate: the pid of the second one, or 0, and
 /// the step and errno that kept it from having one.
@@ -48,20 +51,33 @@ pub(super) fn fork_inside(
     match (read, number(0), number(4)) {
         (Ok(8), 0, error) => {
             let (reason, _) = explain(error, "");
-            Err(io::Error::other(reason))
+            let source = io::Error::from_raw_os_error((error & 0xffff) as i32);
+            Err(told(reason, source))
         }
         (Ok(8), pid, _) => {
+            let pid = Pid::from_raw(pid as i32).ok_or(io::ErrorKind::NotFound)?;
             // Our child and not reaped: the pid is its.
-            let pidfd = Pid::from_raw(pid as i32)
-                .ok_or_else(|| io::ErrorKind::NotFound.into())
-                .and_then(|pid| Ok::<_, io::Error>(pidfd_open(pid, PidfdFlags::empty())?))?;
-            Ok(Gated {
-                pid: pid as i32,
-                pidfd,
-            })
+            match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(pidfd) => Ok(Gated {
+                    pid: pid.as_raw_pid(),
+                    pidfd,
+                }),
+                Err(errno) => {
+                    // Nothing would wait for it, and it may write into a slot that is another's.
+                    end(pid)?;
+                    Err(errno.into())
+                }
+            }
         }
         _ => Err(io::Error::other("it was killed while it was launched")),
     }
+}
+
+/// Ends a child of ours that is behind its gate.
+fn end(pid: Pid) -> io::Result<()> {
+    kill_process(pid, Signal::KILL)?;
+    rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED))?;
+    Ok(())
 }
 
 /// # Safety

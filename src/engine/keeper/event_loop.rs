@@ -31,7 +31,7 @@ impl Keeper {
                 return Ok(());
             }
             let mut found = self.poller.wait(&mut events, self.timeout());
-            if found == Ok(0) && self.is_restless && self.due().is_none() {
+            if found == Ok(0) && self.has_paused() {
                 self.is_restless = false;
                 self.give_back();
                 // At once: whatever runs after that comes back into memory.
@@ -104,6 +104,11 @@ impl Keeper {
         said_goodbye || (self.is_leaving && !self.tasks.awaits_emptiness())
     }
 
+    /// Nothing happened during a wait, and nothing will without an event.
+    fn has_paused(&self) -> bool {
+        self.is_restless && self.due().is_none() && !self.may_launch()
+    }
+
     /// Returns the memory that a busy time took.
     fn give_back(&mut self) {
         self.pending.shrink_to_fit();
@@ -129,6 +134,7 @@ impl Keeper {
 
     fn timeout(&self) -> EpollTimeout {
         match self.due() {
+            _ if self.may_launch() => EpollTimeout::ZERO,
             None if self.is_restless => EpollTimeout::from(SETTLE_MS),
             None => EpollTimeout::NONE,
             Some(at) => {

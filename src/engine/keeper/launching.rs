@@ -21,14 +21,26 @@ use crate::{
     sys::process,
 };
 
+/// Launches in one turn of the loop, at most.
+const LAUNCHES_A_TURN: usize = 8;
+
 impl Keeper {
-    /// Launches what waits, as far as there are slots: more are freed as execs reach the disk.
+    /// Launches some of what waits. Between two turns of the loop starts reach the disk, gates open
+    /// and ends are recorded, so the first of many runs does not wait for the last one's fork.
     pub(super) fn launch_queued(&mut self) {
-        while self.runs.has_queued() && self.shared.live.has_free_slot() {
+        for _ in 0..LAUNCHES_A_TURN {
+            if !self.may_launch() {
+                return;
+            }
             if let Some((task, launch)) = self.runs.next_queued() {
                 self.launch(task, &launch);
             }
         }
+    }
+
+    /// True when a launch waits and there is a slot for it: more are freed as execs reach the disk.
+    pub(super) fn may_launch(&self) -> bool {
+        self.runs.has_queued() && self.shared.live.has_free_slot()
     }
 
     fn launch(&mut self, task: u32, command: &wire::Launch) {

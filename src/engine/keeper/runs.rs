@@ -136,9 +136,14 @@ impl Runs {
         self.queued.pop_front()
     }
 
+    /// What waits of `task` is not launched any more.
+    pub fn forget_queued(&mut self, task: u32) {
+        self.queued.retain(|(other, _)| *other != task);
+    }
+
     /// Nothing more of `task` is launched, and what is left behind by its runs is left in peace.
     pub fn begin_stopping(&mut self, task: u32) {
-        self.queued.retain(|(other, _)| *other != task);
+        self.forget_queued(task);
         for run in self.slab.iter_mut().flatten() {
             if run.key.task == task {
                 run.stopping = true;
@@ -211,10 +216,13 @@ impl Runs {
         Some(self.get(*index)?.key.task)
     }
 
-    /// True when the first process of every run of `task` is dead and recorded so.
+    /// True when the first process of every run of `task` is dead and recorded so, and none is
+    /// about to be launched.
     pub fn all_ended(&self, task: u32) -> bool {
         let mut runs = self.slab.iter().flatten();
-        runs.all(|run| run.key.task != task || matches!(run.phase, Phase::Ended { .. }))
+        let are_dead =
+            runs.all(|run| run.key.task != task || matches!(run.phase, Phase::Ended { .. }));
+        are_dead && !self.queued.iter().any(|(other, _)| *other == task)
     }
 
     /// All runs with their indices.
@@ -249,5 +257,23 @@ impl Runs {
     /// Gives back what a busy time took.
     pub fn shrink_to_fit(&mut self) {
         self.queued.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_not_empty_while_a_launch_of_it_waits() {
+        let mut runs = Runs::default();
+        assert!(runs.all_ended(7));
+        runs.queue(7, wire::Launch::default());
+        assert!(!runs.all_ended(7));
+        assert!(runs.all_ended(8), "another task's launch is none of its");
+        runs.forget_queued(8);
+        assert!(runs.has_queued());
+        runs.begin_stopping(7);
+        assert!(runs.all_ended(7) && !runs.has_queued());
     }
 }

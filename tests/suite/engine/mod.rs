@@ -10,5 +10,6 @@ mod journal;
 mod lasting;
 mod logs;
 mod semantics;
+mod starts;
 mod stop;
 mod vectors;

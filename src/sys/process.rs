@@ -1,6 +1,9 @@
 //! What /proc says about processes: identity, parents, sessions.
 
-use std::{fs, io};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -76,7 +79,7 @@ pub(crate) fn children() -> io::Result<Vec<i32>> {
 
 /// The children of a process with one thread, living and dead; none when it is gone.
 pub(crate) fn children_of(parent: i32) -> io::Result<Vec<i32>> {
-    match looking(|| fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))) {
+    match looking(|| read_whole(&format!("/proc/{parent}/task/{parent}/children"))) {
         Ok(text) => Ok(text
             .split_ascii_whitespace()
             .filter_map(|pid| pid.parse().ok())
@@ -89,6 +92,15 @@ pub(crate) fn children_of(parent: i32) -> io::Result<Vec<i32>> {
             .collect()),
         Err(error) => Err(error),
     }
+}
+
+/// A file of /proc, which does not say how long it is, in as few reads as the kernel allows.
+fn read_whole(path: &str) -> io::Result<String> {
+    /// The kernel gives out no more at a time.
+    const PIECE: usize = 4096;
+    let mut text = String::with_capacity(2 * PIECE);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A short name for people: the command line, else the command.

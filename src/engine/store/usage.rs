@@ -21,37 +21,57 @@ pub enum Measure {
 
 /// Measures the living runs of `status`, and puts what they use into it.
 pub fn measure(status: &mut TaskStatus, how: Measure) {
-    let lives = |run: &RunStatus| run.stopped_at.is_none() && run.pid.is_some();
-    let mut live = status
-        .processes
-        .iter_mut()
-        .filter_map(|process| process.runs.last_mut());
-    if !live.any(|run| lives(run)) {
-        return;
-    }
-    // Each is found once for all runs, and only if a run needs it.
-    let mut site: Option<Group> = None;
-    let mut trees: Option<Trees> = None;
-    for process in &mut status.processes {
-        let Some(run) = process.runs.last_mut().filter(|run| lives(run)) else {
-            continue;
-        };
-        let usage = match &run.cgroup {
-            Some(name) => {
-                let group =
-                    site.get_or_insert_with(|| Group::of(&Hierarchies::find(), &status.cgroups));
-                let group = group.below(name);
-                match how {
-                    Measure::Brief => group.usage_now(),
-                    Measure::Whole => group.usage(),
+    Look::default().measure(status, how);
+}
+
+/// One look at this machine, for all tasks that are measured with it: what several of them need is
+/// found once, and only if one of them needs it.
+#[derive(Debug, Default)]
+pub struct Look {
+    hierarchies: Option<Hierarchies>,
+    trees: Option<Trees>,
+}
+
+impl Look {
+    /// As [`measure`]. A process that began after this look is not seen.
+    pub fn measure(&mut self, status: &mut TaskStatus, how: Measure) {
+        let lives = |run: &RunStatus| run.stopped_at.is_none() && run.pid.is_some();
+        let mut site: Option<Group> = None;
+        for process in &mut status.processes {
+            let Some(run) = process.runs.last_mut().filter(|run| lives(run)) else {
+                continue;
+            };
+            let usage = match &run.cgroup {
+                Some(name) => {
+                    let hierarchies = self.hierarchies.get_or_insert_with(Hierarchies::find);
+                    let site = site.get_or_insert_with(|| Group::of(hierarchies, &status.cgroups));
+                    of_group(&site.below(name), how)
                 }
-            }
-            None => {
-                let trees = trees.get_or_insert_with(Trees::look);
-                usage_of_processes(&trees.of(run.pid.unwrap_or_default() as i32))
-            }
-        };
-        run.usage = Some(Box::new(shown(&usage)));
+                None => {
+                    let trees = self.trees.get_or_insert_with(Trees::look);
+                    usage_of_processes(&trees.of(run.pid.unwrap_or_default() as i32))
+                }
+            };
+            run.usage = Some(Box::new(shown(&usage)));
+        }
+    }
+}
+
+/// What a group tells. Where it has no controller for time or memory, its processes tell that.
+fn of_group(group: &Group, how: Measure) -> Usage {
+    let told = match how {
+        Measure::Brief => group.usage_now(),
+        Measure::Whole => group.usage(),
+    };
+    if told.cpu_us.is_some() && told.memory.is_some() {
+        return told;
+    }
+    let counted = usage_of_processes(&group.processes());
+    Usage {
+        cpu_us: told.cpu_us.or(counted.cpu_us),
+        memory: told.memory.or(counted.memory),
+        pids: told.pids.or(counted.pids),
+        ..told
     }
 }
 

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod executable;
 pub mod memory;
 pub mod process;
+pub mod restless;
 pub mod retry;
 pub mod small_file;
 pub mod stat;

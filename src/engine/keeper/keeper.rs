@@ -35,7 +35,12 @@ use super::{
     strays::Strays,
     tasks::{KeptTask, Tasks},
 };
-use crate::{engine::ipc::Holder, journal::Header, sandbox::private::own_arguments, sys::process};
+use crate::{
+    engine::ipc::Holder,
+    journal::Header,
+    sandbox::private::own_arguments,
+    sys::{clock::now, process, restless::Restless},
+};
 
 /// The parent of all processes of its tasks.
 pub(super) struct Keeper {
@@ -63,8 +68,8 @@ pub(super) struct Keeper {
     pub failed: Option<String>,
     /// The task is over: when the runner has to be gone, microseconds of CLOCK_BOOTTIME.
     pub leave_by: Option<u64>,
-    /// Something happened since memory was last given back.
-    pub is_restless: bool,
+    /// When memory is given back.
+    pub restless: Restless,
     /// The keeper leaves as soon as nothing is alive, without its runner.
     pub is_leaving: bool,
 }
@@ -114,7 +119,7 @@ impl Keeper {
             children_changed: true,
             failed: None,
             leave_by: None,
-            is_restless: true,
+            restless: Restless::begun(now().boot_us),
             is_leaving: false,
         })
     }

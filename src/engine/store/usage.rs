@@ -136,3 +136,59 @@ impl Trees {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    /// A task whose only run has this first process.
+    fn status(pid: u32) -> TaskStatus {
+        let text = format!(
+            r#"{{"task_id": "t", "name": "t", "state": "ACTIVE", "user": "u", "sandbox": "/s",
+            "journal": "/j", "root_pid": 1, "keeper_pid": 1, "runner_pid": 1, "covered": true,
+            "ports": {{}}, "states": [], "deadline": null, "notices": [], "processes": [{{
+            "name": "p", "final": false, "ephemeral": false, "daemon": false, "state": "RUNNING",
+            "waiting_for": [], "next_start_at": null,
+            "totals": {{"success": 0, "failed": 0, "killed": 0, "lost": 0}},
+            "runs": [{{"run": 0, "state": "RUNNING", "exit_code": null, "signal": null,
+            "reason": null, "pid": {pid}, "forked_at": "2026-11-30T04:32:18.059Z",
+            "started_at": null, "healthy_at": null, "stopped_at": null}}]}}]}}"#
+        );
+        serde_json::from_str(&text).expect("a status")
+    }
+
+    fn processes(look: &mut Look, pid: u32) -> Option<u64> {
+        let mut status = status(pid);
+        look.measure(&mut status, Measure::Whole);
+        status.processes[0].runs[0].usage.as_ref()?.pids
+    }
+
+    #[test]
+    fn all_tasks_are_measured_by_one_look() {
+        let mut look = Look::default();
+        assert!(processes(&mut look, std::process::id()).is_some());
+        // What begins after the look is not in it, so a second look would be seen.
+        let mut child = Command::new("sh")
+            .args(["-c", "sleep 1000 & echo begun; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        let found = processes(&mut look, child.id());
+        let anew = processes(&mut Look::default(), child.id());
+        let sleeper = Trees::look().of(child.id() as i32);
+        for pid in sleeper {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        child.wait().unwrap();
+        assert_eq!((found, anew), (Some(1), Some(2)));
+    }
+}

@@ -1,6 +1,9 @@
 //! Many starts, and starts in a row: what waits for the disk, and what waits for what.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use dewar::journal::{self, Kind, Record};
 
@@ -29,7 +32,7 @@ fn run(bench: &Bench, id: &str, count: usize, is_chain: bool) -> PathBuf {
     bench.root().join("tasks").join(id).join("journal")
 }
 
-fn records(journal: &PathBuf) -> Vec<Record> {
+fn records(journal: &Path) -> Vec<Record> {
     let replay = journal::read(journal).expect("a journal");
     replay.expect("records").records
 }

@@ -14,13 +14,17 @@ const TRIES: usize = 10;
 /// What every frame of a journal begins with; each one is a wait for the disk.
 const FRAME: &[u8] = b"\xd3frm";
 
-/// Runs `count` processes that do nothing to their end, one after the other if `is_chain`; returns
-/// the task's journal.
+/// Runs `count` processes to their end, one after the other if `is_chain`; returns the task's
+/// journal. A link of a chain lives longer than a sync takes, and shorter than a record may wait.
 fn run(bench: &Bench, id: &str, count: usize, is_chain: bool) -> PathBuf {
     let names: Vec<String> = (0..count).map(|index| format!("p{index}")).collect();
+    let argv = match is_chain {
+        true => "[sleep, '0.003']",
+        false => "['true']",
+    };
     let processes: Vec<String> = names
         .iter()
-        .map(|name| format!("{{name: {name}, argv: ['true']}}"))
+        .map(|name| format!("{{name: {name}, argv: {argv}}}"))
         .collect();
     let mut task = format!("processes: [{}]\n", processes.join(", "));
     if is_chain {

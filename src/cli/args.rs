@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use super::{
     job::JobArgs,
@@ -33,12 +33,19 @@ use super::{
 #[derive(Debug, Parser)]
 #[command(name = "dewar", version, max_term_width = 100)]
 pub(super) struct Cli {
-    /// Where tasks are kept [default: /var/lib/dewar for root, else ~/.local/state/dewar]
-    #[arg(long, global = true, env = "DEWAR_ROOT", value_name = "DIR")]
-    pub root: Option<PathBuf>,
+    #[command(flatten)]
+    pub own: OwnArgs,
 
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// What may be said with every verb.
+#[derive(Debug, Args)]
+pub(super) struct OwnArgs {
+    /// Where tasks are kept [default: /var/lib/dewar for root, else ~/.local/state/dewar]
+    #[arg(long, global = true, env = "DEWAR_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

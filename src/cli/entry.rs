@@ -22,6 +22,7 @@ use super::{
     early_verb::early_verb,
     failure::{Code, Failure, Outcome},
     job,
+    run_alone::run_alone,
     terminal::complain,
     verbs::{
         attach, doctor, executor, explain, fake_agent, gc, generate, graph, inspect, kill,
@@ -50,8 +51,9 @@ pub fn main() -> ExitCode {
     }
     // Root and keeper live in a copy of this process, so they are forked before it has touched much
     // memory.
-    let root = match early_verb(std::env::args_os().skip(1)) {
-        Some(verb) if verb == "run" || verb == "simplerun" => match fork_root(&LOCAL) {
+    let verb = early_verb(std::env::args_os().skip(1));
+    let root = match &verb {
+        Some(verb) if *verb == *"run" || *verb == *"simplerun" => match fork_root(&LOCAL) {
             Ok(root) => Some(root),
             Err(error) => {
                 complain(&format!("error: cannot fork: {error}"));
@@ -60,7 +62,9 @@ pub fn main() -> ExitCode {
         },
         _ => None,
     };
-    let cli = match Cli::try_parse() {
+    let alone = verb.filter(|verb| verb == "run");
+    let alone = alone.and_then(|_| run_alone(std::env::args_os()));
+    let cli = match alone.map_or_else(Cli::try_parse, Ok) {
         Ok(cli) => cli,
         Err(error) => {
             // A request for help or the version is no error; everything else is a usage error.
@@ -90,7 +94,7 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
-    let store = || directory(cli.root.clone()).map(Store::new);
+    let store = || directory(cli.own.root.clone()).map(Store::new);
     match cli.verb {
         Verb::Run(args) => run::run(&store()?, args, root),
         Verb::Simplerun(args) => simplerun::simplerun(&store()?, args, root),
@@ -111,11 +115,11 @@ fn dispatch(cli: Cli, root: Option<ForkedRoot>) -> Outcome {
         Verb::Executor(args) => {
             // Without a home directory there is no default; then `dewar status` does not show its
             // tasks.
-            executor::executor(&args, directory(cli.root.clone()).ok().as_deref())
+            executor::executor(&args, directory(cli.own.root.clone()).ok().as_deref())
         }
-        Verb::FakeAgent(args) => fake_agent::fake_agent(&args, &directory(cli.root.clone())?),
-        Verb::Scheduler(args) => scheduler::scheduler(*args, &directory(cli.root.clone())?),
-        Verb::Job(args) => job::job(*args, &directory(cli.root.clone())?),
+        Verb::FakeAgent(args) => fake_agent::fake_agent(&args, &directory(cli.own.root.clone())?),
+        Verb::Scheduler(args) => scheduler::scheduler(*args, &directory(cli.own.root.clone())?),
+        Verb::Job(args) => job::job(*args, &directory(cli.own.root.clone())?),
         Verb::Validate(args) => validate::validate(&args),
         Verb::Inspect(args) => inspect::inspect(&args),
     }

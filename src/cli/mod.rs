@@ -11,6 +11,7 @@ mod job;
 mod limit_flags;
 mod live;
 mod plain;
+mod run_alone;
 mod signals;
 mod sources;
 mod task_file;

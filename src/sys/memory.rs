@@ -5,7 +5,7 @@
 //! more.
 #![allow(unsafe_code)]
 
-use std::{fs, ptr};
+use std::{collections::HashSet, fs, ptr, sync::OnceLock};
 
 /// All threads use one heap: [`trim_heap`] gives back the free end of that one only.
 pub(crate) fn one_heap() {
@@ -28,16 +28,12 @@ pub fn trim_heap() {
 /// Gives free heap back and unmaps all pages of code and constants; they come back when they are
 /// touched.
 pub fn trim_code() {
-    let Ok(maps) = fs::read_to_string("/proc/self/maps") else {
-        return;
-    };
+    /// Found once: nothing unloads a program or a library, and a process forked from this one has
+    /// them in the same places.
+    static CLEAN: OnceLock<Vec<(usize, usize)>> = OnceLock::new();
     trim_heap();
-    let mut code = "";
-    for line in maps.lines() {
-        let Some((start, end)) = clean_range(line, &mut code) else {
-            continue;
-        };
-        let address = ptr::without_provenance_mut::<libc::c_void>(start);
+    for (start, end) in CLEAN.get_or_init(clean_ranges) {
+        let address = ptr::without_provenance_mut::<libc::c_void>(*start);
         // SAFETY: the range is a private, never written mapping of a file, so what is dropped is
         // read from that file again when it is next touched.
         let result = unsafe { libc::madvise(address, end - start, libc::MADV_DONTNEED) };
@@ -45,6 +41,23 @@ pub fn trim_code() {
             tracing::debug!("madvise: {}", std::io::Error::last_os_error());
         }
     }
+}
+
+/// All ranges of this process that are clean, and stay mapped: those of files with code.
+fn clean_ranges() -> Vec<(usize, usize)> {
+    ranges_in(&fs::read_to_string("/proc/self/maps").unwrap_or_default())
+}
+
+fn ranges_in(maps: &str) -> Vec<(usize, usize)> {
+    let path_of = |line: &'_ str| line.split_whitespace().nth(5).map(str::to_owned);
+    let with_code = maps.lines().filter(|line| line.contains(" r-xp "));
+    let with_code: HashSet<String> = with_code.filter_map(path_of).collect();
+    let mut code = "";
+    let lines = maps.lines();
+    lines
+        .filter(|line| path_of(line).is_some_and(|path| with_code.contains(&path)))
+        .filter_map(|line| clean_range(line, &mut code))
+        .collect()
 }
 
 /// The range of a line of /proc/self/maps, if it is code from a file, or constants in front of its
@@ -80,13 +93,9 @@ mod tests {
 7f00-7f10 r--p 00000000 fe:00 124                  /usr/lib/libc.so
 7f10-7f20 r-xp 00001000 fe:00 124                  /usr/lib/libc.so
 7f20-7f30 r--p 00002000 fe:00 124                  /usr/lib/libc.so
+7f40-7f50 r--p 00000000 fe:00 125                  /usr/share/data
 7ffd0-7ffe0 r-xp 00000000 00:00 0                  [vdso]";
-        let mut code = "";
-        let given: Vec<usize> = maps
-            .lines()
-            .filter_map(|line| clean_range(line, &mut code))
-            .map(|(start, _)| start)
-            .collect();
+        let given: Vec<usize> = ranges_in(maps).iter().map(|(start, _)| *start).collect();
         assert_eq!(given, [0x55a0, 0x55b0, 0x7f00, 0x7f10]);
     }
 

@@ -8,6 +8,7 @@ pub mod errno;
 pub mod executable;
 pub mod memory;
 pub mod process;
+pub mod restless;
 pub mod retry;
 pub mod small_file;
 pub mod stat;

@@ -1,6 +1,10 @@
 //! What /proc says about processes: identity, parents, sessions.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -108,7 +112,7 @@ pub(crate) fn children() -> io::Result<Vec<i32>> {
 
 /// The children of a process with one thread, living and dead; none when it is gone.
 pub(crate) fn children_of(parent: i32) -> io::Result<Vec<i32>> {
-    match looking(|| fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))) {
+    match looking(|| read_whole(format!("/proc/{parent}/task/{parent}/children").as_ref())) {
         Ok(text) => Ok(pids_in(&text).collect()),
         // Gone, or a kernel that does not say.
         Err(error) if is_gone(&error) && has_children_files() => Ok(Vec::new()),
@@ -129,7 +133,7 @@ pub(crate) fn children_of_threads(parent: i32) -> io::Result<Vec<i32>> {
         // A thread that ends meanwhile has no children any more, nor a directory.
         let Ok(thread) = thread else { break };
         let path = thread.path().join("children");
-        match looking(|| fs::read_to_string(&path)) {
+        match looking(|| read_whole(&path)) {
             Ok(text) => found.extend(pids_in(&text)),
             Err(error) if is_gone(&error) && has_children_files() => {}
             Err(error) if is_gone(&error) => return children_by_parent(parent),
@@ -160,6 +164,15 @@ fn children_by_parent(parent: i32) -> io::Result<Vec<i32>> {
         .filter(|stat| stat.parent == parent)
         .map(|stat| stat.pid)
         .collect())
+}
+
+/// A file of /proc, which does not say how long it is, in as few reads as the kernel allows.
+fn read_whole(path: &Path) -> io::Result<String> {
+    /// The kernel gives out no more at a time.
+    const PIECE: usize = 4096;
+    let mut text = String::with_capacity(2 * PIECE);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A short name for people: the command line, else the command.

@@ -3,7 +3,12 @@
 //! Invariant: whatever a process calls itself, its fields are found. Fields have the numbers that
 //! proc_pid_stat(5) gives them. Which processes are looked at, and what follows, is the callers'.
 
-use std::{fs, io, ops::Range, str::FromStr};
+use std::{
+    fs::File,
+    io::{self, Read},
+    ops::Range,
+    str::FromStr,
+};
 
 /// The line of one process.
 #[derive(Debug)]
@@ -21,7 +26,7 @@ impl ProcessStat {
     /// # Errors
     /// What open and read say: `NotFound` or ESRCH when there is no such process.
     pub fn read(pid: i32) -> io::Result<Option<ProcessStat>> {
-        Ok(ProcessStat::parse(&fs::read(format!("/proc/{pid}/stat"))?))
+        read(&format!("/proc/{pid}/stat"))
     }
 
     /// Our own line.
@@ -29,7 +34,7 @@ impl ProcessStat {
     /// # Errors
     /// As of [`ProcessStat::read`].
     pub fn own() -> io::Result<Option<ProcessStat>> {
-        Ok(ProcessStat::parse(&fs::read("/proc/self/stat")?))
+        read("/proc/self/stat")
     }
 
     /// Takes the line apart.
@@ -56,6 +61,26 @@ impl ProcessStat {
             .take(numbers.len())
             .map(|field| field.parse().unwrap_or(0))
             .sum()
+    }
+}
+
+/// Reads a line in one piece: it is longer than a read that asks for the length first guesses, and
+/// shorter than this.
+fn read(path: &str) -> io::Result<Option<ProcessStat>> {
+    let mut line = [0; 1024];
+    let mut length = 0;
+    let mut file = File::open(path)?;
+    loop {
+        let count = match file.read(&mut line[length..]) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        length += count;
+        // The kernel gives it out as a whole, with its newline.
+        if count == 0 || line[..length].ends_with(b"\n") {
+            return Ok(ProcessStat::parse(&line[..length]));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     engine::{
         client::Watched,
         history::{ProcessState, StatusList, TaskStatus},
-        store::{Measure, Store, StoreError, measure},
+        store::{Look, Measure, Store, StoreError},
     },
 };
 
@@ -40,10 +40,11 @@ pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
             if let Some(beyond) = &stored.beyond {
                 complain(&format!("note: {beyond}"));
             }
-            vec![measured(stored.status)]
+            vec![measured(stored.status, &mut Look::default())]
         }
         None => {
             let ids = store.ids().map_err(Failure::rejected)?;
+            let mut look = Look::default();
             let mut tasks = Vec::new();
             for id in ids {
                 match store.load(&id) {
@@ -51,7 +52,7 @@ pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
                         if let Some(beyond) = stored.as_ref().and_then(|one| one.beyond.as_ref()) {
                             complain(&format!("note: {beyond}"));
                         }
-                        tasks.extend(stored.map(|stored| measured(stored.status)));
+                        tasks.extend(stored.map(|stored| measured(stored.status, &mut look)));
                     }
                     // The agent removed a task that lived in its sandbox.
                     Err(StoreError::Unknown(_)) => {}
@@ -82,8 +83,8 @@ pub(crate) fn status(store: &Store, args: &StatusArgs) -> Outcome {
 }
 
 /// `status` with what the runs use that are alive.
-fn measured(mut status: TaskStatus) -> TaskStatus {
-    measure(&mut status, Measure::Whole);
+fn measured(mut status: TaskStatus, look: &mut Look) -> TaskStatus {
+    look.measure(&mut status, Measure::Whole);
     status
 }
 

@@ -65,6 +65,17 @@ impl Model {
     }
 }
 
+/// The task has entered a stage, unless this version does not know it.
+fn entered(stage: &journal::Stage) -> Option<Fact> {
+    let state = stage.state().known()?;
+    Some(Fact::Entered {
+        state,
+        outcome: stage.outcome().known().unwrap_or(state),
+        budget_us: stage.budget_us,
+        final_us: stage.final_us,
+    })
+}
+
 /// The facts for the plan that a record stands for, each with its time.
 pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
     let at = record.boot_us;
@@ -101,15 +112,7 @@ pub fn facts_of(record: &Record) -> Vec<(Fact, u64)> {
             run: end.run,
             exit: exit_of(end.how.as_ref(), end.out_of_memory),
         }),
-        Some(Kind::Stage(stage)) => match (stage.state().known(), stage.outcome().known()) {
-            (Some(state), outcome) => one(Fact::Entered {
-                state,
-                outcome: outcome.unwrap_or(state),
-                budget_us: stage.budget_us,
-                final_us: stage.final_us,
-            }),
-            (None, _) => Vec::new(),
-        },
+        Some(Kind::Stage(stage)) => entered(stage).map_or_else(Vec::new, one),
         Some(Kind::Kill(kill)) => one(Fact::KillRequested {
             now: kill.now,
             budget_us: kill.budget_us,

@@ -22,9 +22,16 @@ impl Keeper {
                 | Command::StopRun(_)
                 | Command::SignalRun(_)
         );
-        let must_wait = is_signal && self.pending.has_undurable() && !self.nothing_left(task);
-        // That look has taken the signals which would have caused the next one.
-        self.children_changed = true;
+        if matches!(command, Command::StopAll(_) | Command::KillAll(_)) {
+            // Launching no more is no effect: it need not wait.
+            self.runs.queue.forget(task);
+        }
+        let mut must_wait = is_signal && self.pending.has_undurable();
+        if must_wait {
+            must_wait = !self.nothing_left(task);
+            // That look has taken the signals which would have caused the next one.
+            self.children_changed = true;
+        }
         if must_wait || self.pending.has_commands() {
             self.pending.defer(task, command);
         } else {
@@ -44,10 +51,7 @@ impl Keeper {
         match command {
             Command::Open(open) => self.open(task, open),
             Command::Probe(probe) => self.check_health(task, probe),
-            Command::Launch(launch) => {
-                self.runs.queue.add(task, Waiting::Run(launch));
-                self.launch_queued();
-            }
+            Command::Launch(launch) => self.runs.queue.add(task, Waiting::Run(launch)),
             Command::Abandon(run) => self.abandon(key(run.process, run.run)),
             Command::StopAll(stop) => self.stop_everything(task, &stop.signals),
             Command::StopRun(run) => self.stop_run(key(run.process, run.run), run.signal),

@@ -9,10 +9,10 @@ use nix::{
 };
 
 use super::{error::KeeperError, keeper::Keeper, poller::Token};
-use crate::sys::{clock::now, memory::trim_code};
+use crate::sys::{clock::now, memory::trim_code, restless::SETTLE_US};
 
-/// After a pause of this length the keeper mostly waits again, milliseconds.
-const SETTLE_MS: u16 = 100;
+/// The pause after which memory is given back, milliseconds.
+const SETTLE_MS: u16 = (SETTLE_US / 1000) as u16;
 
 impl Keeper {
     /// Runs until the task is over.
@@ -30,19 +30,21 @@ impl Keeper {
                 self.remove_all_groups();
                 return Ok(());
             }
+            if self.restless.is_overdue(now().boot_us) {
+                self.give_back();
+            }
             let mut found = self.poller.wait(&mut events, self.timeout());
-            if found == Ok(0) && self.is_restless && self.due().is_none() {
-                self.is_restless = false;
+            if found == Ok(0) && self.has_paused() {
                 self.give_back();
                 // At once: whatever runs after that comes back into memory.
                 found = self.poller.wait(&mut events, EpollTimeout::NONE);
             }
             let count = match found {
+                Ok(0) | Err(Errno::EINTR) => 0,
                 Ok(count) => {
-                    self.is_restless |= count > 0;
+                    self.restless.stir(now().boot_us);
                     count
                 }
-                Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(KeeperError::system("epoll")(errno)),
             };
             for event in &events[..count] {
@@ -108,8 +110,14 @@ impl Keeper {
         said_goodbye || (self.is_leaving && !self.tasks.awaits_emptiness())
     }
 
+    /// Nothing happened during a wait, and nothing will without an event.
+    fn has_paused(&self) -> bool {
+        self.restless.is_restless() && self.due().is_none() && !self.may_launch()
+    }
+
     /// Returns the memory that a busy time took.
     fn give_back(&mut self) {
+        self.restless.settle();
         self.pending.shrink_to_fit();
         self.runs.shrink_to_fit();
         self.writer.shrink_to_fit();
@@ -136,7 +144,8 @@ impl Keeper {
 
     fn timeout(&self) -> EpollTimeout {
         match self.due() {
-            None if self.is_restless => EpollTimeout::from(SETTLE_MS),
+            _ if self.may_launch() => EpollTimeout::ZERO,
+            None if self.restless.is_restless() => EpollTimeout::from(SETTLE_MS),
             None => EpollTimeout::NONE,
             Some(at) => {
                 let ms = at.saturating_sub(now().boot_us).div_ceil(1000);

@@ -5,7 +5,7 @@
 //! a flush syncs every journal that has some, the group's own (task 0) first.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -31,8 +31,11 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Everything that is not on disk yet: the records after number `durable`, each with its task.
-    queue: VecDeque<(u32, Record)>,
+    /// The records after number `durable` that are being written: they stay known until they are
+    /// on disk, for a runner that asks.
+    in_flight: Arc<Vec<Entry>>,
+    /// The records after those.
+    queue: Vec<Entry>,
     /// Number of the last record on disk.
     durable: u64,
     /// How many records each journal has on disk.
@@ -46,6 +49,9 @@ struct State {
     finished: Vec<u32>,
     error: Option<Failure>,
 }
+
+/// A record with its task.
+type Entry = (u32, Record);
 
 /// What kept the journal from being written.
 #[derive(Debug)]
@@ -104,8 +110,8 @@ impl Writer {
     /// Queues a record and returns its number.
     pub fn push(&self, task: u32, record: Record) -> u64 {
         let mut state = self.shared.lock();
-        state.queue.push_back((task, record));
-        state.durable + state.queue.len() as u64
+        state.queue.push((task, record));
+        state.durable + (state.in_flight.len() + state.queue.len()) as u64
     }
 
     /// Puts a snapshot in the place of old records of `task`, soon.
@@ -118,7 +124,8 @@ impl Writer {
     pub fn snapshot(&self) -> Snapshot {
         let state = self.shared.lock();
         let first = state.durable + 1;
-        let numbered = state.queue.iter().cloned().enumerate();
+        let queue = state.in_flight.iter().chain(&state.queue);
+        let numbered = queue.cloned().enumerate();
         Snapshot {
             durable: state.durable,
             counts: state.counts.clone(),
@@ -184,17 +191,23 @@ fn write(shared: &Shared) {
         for (task, journal, also) in state.new.drain(..) {
             journals.insert(task, (journal, also));
         }
-        // They stay in the queue until they are on disk, for a runner that asks.
-        let count = state.queue.len();
-        let mut parts = Parts::new();
-        for (task, record) in &state.queue {
-            parts.entry(*task).or_default().push(record.clone());
-        }
+        let queue = std::mem::take(&mut state.queue);
+        // Of records that could not be written some may be left.
+        state.in_flight = match state.in_flight.is_empty() {
+            true => Arc::new(queue),
+            false => Arc::new(state.in_flight.iter().cloned().chain(queue).collect()),
+        };
+        let in_flight = Arc::clone(&state.in_flight);
         let finished = std::mem::take(&mut state.finished);
         let compactions = std::mem::take(&mut state.compactions);
         let allowed = state.error.as_ref().map(|error| error.allows_last_words);
         drop(state);
 
+        // Without the lock: the keeper does not wait for this.
+        let mut parts = Parts::new();
+        for (task, record) in in_flight.iter() {
+            parts.entry(*task).or_default().push(record.clone());
+        }
         let mut on_disk = BTreeMap::new();
         let written = match allowed {
             None => append(&mut journals, parts, &mut on_disk),
@@ -217,16 +230,14 @@ fn write(shared: &Shared) {
         match result {
             Ok(()) if allowed == Some(false) => {}
             Ok(()) => {
-                state.queue.drain(..count);
-                state.durable += count as u64;
+                state.in_flight = Arc::default();
+                state.durable += in_flight.len() as u64;
             }
             Err(error) => {
                 // What other journals took in before the one that failed must not be said twice.
-                let mut index = 0;
-                state.queue.retain(|(task, _)| {
-                    index += 1;
-                    index > count || !on_disk.contains_key(task)
-                });
+                let unwritten = in_flight.iter();
+                let unwritten = unwritten.filter(|(task, _)| !on_disk.contains_key(task));
+                state.in_flight = Arc::new(unwritten.cloned().collect());
                 tracing::error!("the journal cannot be written: {error}");
                 let kind = error.kind();
                 let full = matches!(

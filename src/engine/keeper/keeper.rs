@@ -9,9 +9,14 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use nix::sys::{
-    signal::{SigSet, Signal},
-    signalfd::{SfdFlags, SignalFd},
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, fcntl},
+    sys::{
+        resource::{Resource, getrlimit},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
 };
 
 use super::{
@@ -31,7 +36,12 @@ use super::{
     strays::Strays,
     tasks::{KeptTask, Tasks},
 };
-use crate::{engine::ipc::Holder, journal::Header, sandbox::private::own_arguments, sys::process};
+use crate::{
+    engine::ipc::Holder,
+    journal::Header,
+    sandbox::private::own_arguments,
+    sys::{clock::now, process, restless::Restless},
+};
 
 /// The parent of all processes of its tasks.
 pub(super) struct Keeper {
@@ -61,8 +71,8 @@ pub(super) struct Keeper {
     pub failed: Option<String>,
     /// The task is over: when the runner has to be gone, microseconds of CLOCK_BOOTTIME.
     pub leave_by: Option<u64>,
-    /// Something happened since memory was last given back.
-    pub is_restless: bool,
+    /// When memory is given back.
+    pub restless: Restless,
     /// The keeper leaves as soon as nothing is alive, without its runner.
     pub is_leaving: bool,
 }
@@ -82,6 +92,7 @@ impl Keeper {
         let signals =
             SignalFd::with_flags(&mask, flags).map_err(KeeperError::system("signalfd"))?;
         let setting = setting(shared.open_files).map_err(KeeperError::system("prepare"))?;
+        reserve_descriptors().map_err(KeeperError::system("reserve descriptors"))?;
         let writer = Writer::start().map_err(KeeperError::system("start the journal's thread"))?;
         let poller = Poller::new().map_err(KeeperError::system("epoll"))?;
         let ticks = process::stat(std::process::id() as i32).map_or(0, |stat| stat.start_ticks);
@@ -112,7 +123,7 @@ impl Keeper {
             children_changed: true,
             failed: None,
             leave_by: None,
-            is_restless: true,
+            restless: Restless::begun(now().boot_us),
             is_leaving: false,
         })
     }
@@ -120,6 +131,22 @@ impl Keeper {
     /// Looks after one more task.
     pub fn keep(&mut self, task: u32, directory: String, header: &Header) {
         self.tasks.insert(task, KeptTask::new(directory, header));
+    }
+}
+
+/// Makes room in the table of descriptors while there is one thread: afterwards the kernel makes
+/// it grow in steps, and at each the keeper waits until all processors have taken notice.
+fn reserve_descriptors() -> io::Result<()> {
+    /// Enough for 500 runs with two descriptors each; 16 kB of the kernel's memory.
+    const ROOM: i32 = 2048;
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let last = ROOM.min(i32::try_from(soft).unwrap_or(ROOM)) - 1;
+    let null = File::open("/dev/null")?;
+    // A limit that leaves no room is told of when a descriptor is needed.
+    match fcntl(&null, FcntlArg::F_DUPFD_CLOEXEC(last)) {
+        Ok(fd) => Ok(nix::unistd::close(fd)?),
+        Err(Errno::EMFILE | Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -87,6 +87,18 @@ impl LaunchQueue {
         self.waiting.retain(|(other, _)| *other != task);
     }
 
+    /// True when a start waits and nothing keeps it from being tried.
+    pub fn is_ready(&self) -> bool {
+        self.again_at.is_none() && !self.waiting.is_empty()
+    }
+
+    /// True while a run of `task` waits to be started.
+    pub fn has_any_of(&self, task: u32) -> bool {
+        let is_its =
+            |(other, start): &(u32, Waiting)| *other == task && matches!(start, Waiting::Run(_));
+        self.waiting.iter().any(is_its)
+    }
+
     /// When the next start is to be tried again.
     pub fn due(&self) -> Option<u64> {
         self.again_at.filter(|_| !self.waiting.is_empty())

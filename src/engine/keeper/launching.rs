@@ -25,17 +25,28 @@ use crate::{
 
 /// What is said of a launch that waits.
 const CANNOT: &str = "cannot be launched";
+/// Launches in one turn of the loop, at most.
+const LAUNCHES_A_TURN: usize = 8;
 
 impl Keeper {
-    /// Starts what waits, as far as there are slots: more are freed as execs reach the disk.
+    /// Starts some of what waits. Between two turns of the loop starts reach the disk, gates open
+    /// and ends are recorded, so the first of many runs does not wait for the last one's fork.
     pub(super) fn launch_queued(&mut self) {
-        while self.shared.live.has_free_slot() {
+        for _ in 0..LAUNCHES_A_TURN {
+            if !self.shared.live.has_free_slot() {
+                return;
+            }
             match self.runs.queue.next(now().boot_us) {
                 Some((task, Waiting::Run(launch))) => self.launch(task, launch),
                 Some((task, Waiting::Script(probe))) => self.check_health(task, probe),
-                None => break,
+                None => return,
             }
         }
+    }
+
+    /// True when a start waits and there is a slot for it: more are freed as execs reach the disk.
+    pub(super) fn may_launch(&self) -> bool {
+        self.runs.queue.is_ready() && self.shared.live.has_free_slot()
     }
 
     /// A start came to nothing because dewar or the machine has too little: it is tried again, and

@@ -22,6 +22,8 @@ pub(super) struct Pending {
     flush_by: Option<u64>,
     /// Something waits for what was pushed.
     urgent: bool,
+    /// What was pushed is flushed when the runner has answered: its answer may bring more.
+    is_eager: bool,
     /// Commands of the runner, each with its task.
     commands: VecDeque<(u64, u32, Command)>,
     /// Runs whose gates are to be opened.
@@ -50,9 +52,11 @@ impl Pending {
         self.pushed > self.durable
     }
 
-    /// Record `seq` was handed to the writer at `clock`.
-    pub fn pushed(&mut self, seq: u64, clock: u64) {
+    /// Record `seq` was handed to the writer at `clock`. A calm one is never the reason for a sync
+    /// of its own: it goes with what follows, or when it is due.
+    pub fn pushed(&mut self, seq: u64, is_calm: bool, clock: u64) {
         self.pushed = seq;
+        self.is_eager |= !is_calm;
         let by = clock + LAZY_US;
         self.flush_by = Some(self.flush_by.map_or(by, |before| before.min(by)));
     }
@@ -76,11 +80,12 @@ impl Pending {
 
     /// True when a flush is to be made now: it is awaited, the runner has answered, or it is due.
     pub fn take_flush(&mut self, is_answered: bool, clock: u64) -> bool {
-        let is_awaited = self.urgent || (self.flush_by.is_some() && is_answered);
+        let is_awaited = self.urgent || (self.is_eager && is_answered);
         let is_due = self.flush_by.is_some_and(|by| is_awaited || by <= clock);
         if is_due {
             self.flush_by = None;
             self.urgent = false;
+            self.is_eager = false;
         }
         is_due
     }
@@ -178,9 +183,9 @@ mod tests {
     #[test]
     fn nothing_happens_before_its_record_is_on_disk() {
         let mut pending = Pending::default();
-        pending.pushed(1, 0);
+        pending.pushed(1, false, 0);
         pending.open_gate_after(1, 7);
-        pending.pushed(2, 0);
+        pending.pushed(2, false, 0);
         pending.defer(0, Command::KillAll(wire::KillAll {}));
         assert_eq!(pending.next_gate(), None);
         assert!(pending.reached(1));
@@ -196,15 +201,32 @@ mod tests {
     fn a_flush_waits_for_an_answer_unless_something_waits_for_it() {
         let mut pending = Pending::default();
         assert!(!pending.take_flush(true, 0), "there is nothing to flush");
-        pending.pushed(1, 100);
+        pending.pushed(1, false, 100);
         assert!(!pending.take_flush(false, 100));
         assert!(pending.take_flush(false, 100 + LAZY_US));
-        pending.pushed(2, 200);
+        pending.pushed(2, false, 200);
         assert!(pending.take_flush(true, 200));
-        pending.pushed(3, 300);
+        pending.pushed(3, false, 300);
         pending.hurry();
         assert!(pending.take_flush(false, 300));
         assert!(!pending.take_flush(false, u64::MAX));
+    }
+
+    #[test]
+    fn a_calm_record_goes_with_what_follows_or_when_it_is_due() {
+        let mut pending = Pending::default();
+        pending.pushed(1, true, 100);
+        assert!(!pending.take_flush(true, 100), "an answer is no reason");
+        assert!(pending.take_flush(true, 100 + LAZY_US));
+        pending.pushed(2, true, 200);
+        pending.pushed(3, false, 300);
+        assert!(!pending.take_flush(false, 300));
+        assert!(pending.take_flush(true, 300), "one flush for both");
+        assert_eq!(pending.flush_by(), None);
+        pending.pushed(4, true, 400);
+        assert!(!pending.take_flush(true, 400), "it is calm again");
+        pending.hurry();
+        assert!(pending.take_flush(false, 400), "something waits for it");
     }
 
     #[test]

@@ -34,7 +34,12 @@ use crate::{
         refuse_older_roots,
     },
     journal::{self, Cover, Header, JournalError},
-    sys::process,
+    sys::{
+        clock::now,
+        memory::trim_code,
+        process,
+        restless::{Restless, SETTLE_US},
+    },
 };
 
 /// A root that waits for its [`StartRequest`].
@@ -282,26 +287,29 @@ fn waits_for(keeper: nix::unistd::Pid, mut fd_store: Option<FdStore>) -> (bool, 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use std::os::fd::AsFd;
-    const SETTLE_MS: u16 = 100;
     let pidfd = Pid::from_raw(keeper.as_raw()).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-    let mut is_restless = true;
+    let mut restless = Restless::begun(now().boot_us);
     while let Some(Ok(pidfd)) = &pidfd {
         let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         if let Some(fd_store) = &fd_store {
             fds.push(PollFd::new(fd_store.as_fd(), PollFlags::POLLIN));
         }
-        let timeout = match is_restless {
-            true => PollTimeout::from(SETTLE_MS),
+        if restless.is_overdue(now().boot_us) {
+            trim_code();
+            restless.settle();
+        }
+        let timeout = match restless.is_restless() {
+            true => PollTimeout::from((SETTLE_US / 1000) as u16),
             false => PollTimeout::NONE,
         };
         match poll(&mut fds, timeout) {
             Ok(0) => {
-                crate::sys::memory::trim_code();
-                is_restless = false;
+                trim_code();
+                restless.settle();
             }
             Ok(_) if fds[0].any() == Some(true) => break,
             Ok(_) => {
-                is_restless = true;
+                restless.stir(now().boot_us);
                 let is_open = fd_store.as_mut().is_some_and(FdStore::receive);
                 if !is_open {
                     // The keeper is dying; what it handed over stays.

@@ -269,10 +269,13 @@ impl Runs {
         Some(self.get(*index)?.key.task)
     }
 
-    /// True when the first process of every run of `task` is dead and recorded so.
+    /// True when the first process of every run of `task` is dead and recorded so, and none is
+    /// about to be launched.
     pub fn all_ended(&self, task: u32) -> bool {
         let mut runs = self.slab.iter().flatten();
-        runs.all(|run| run.key.task != task || matches!(run.phase, Phase::Ended { .. }))
+        let are_dead =
+            runs.all(|run| run.key.task != task || matches!(run.phase, Phase::Ended { .. }));
+        are_dead && !self.queue.has_any_of(task)
     }
 
     /// All runs with their indices.
@@ -307,5 +310,24 @@ impl Runs {
     /// Gives back what a busy time took.
     pub fn shrink_to_fit(&mut self) {
         self.queue.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::keeper::launch_queue::Waiting, protocols::dewar::link as wire};
+
+    #[test]
+    fn a_task_is_not_empty_while_a_launch_of_it_waits() {
+        let mut runs = Runs::default();
+        assert!(runs.all_ended(7));
+        runs.queue.add(7, Waiting::Run(wire::Launch::default()));
+        assert!(!runs.all_ended(7));
+        assert!(runs.all_ended(8), "another task's launch is none of its");
+        runs.queue.forget(8);
+        assert!(runs.queue.is_ready());
+        runs.begin_stopping(7);
+        assert!(runs.all_ended(7) && !runs.queue.is_ready());
     }
 }

@@ -38,10 +38,12 @@ impl Keeper {
             tracing::error!("a record for task {task}, which is closed: {record:?}");
             return self.pending.last();
         }
+        // Nothing waits for the record of an exec: what depends on it has a record of its own.
+        let is_calm = matches!(record.kind, Some(Kind::Exec(_)));
         let seq = self.pending.last() + 1;
         self.link.tell_record(seq, task, record.clone());
         let seq = self.writer.push(task, record);
-        self.pending.pushed(seq, now().boot_us);
+        self.pending.pushed(seq, is_calm, now().boot_us);
         seq
     }
 

@@ -26,11 +26,13 @@ use super::{
 };
 use crate::{
     engine::ipc::{DISTRUST, RUNNER_VERB, RunnerKind, RunnerSetup, UNFIT},
-    sys::{clock::now, memory::trim_code, timer::BootTimer},
+    sys::{
+        clock::now,
+        memory::trim_code,
+        restless::{Restless, SETTLE_US},
+        timer::BootTimer,
+    },
 };
-
-/// After a pause of this length the runner gives memory back, microseconds: it mostly waits again.
-const SETTLE_US: u64 = 100_000;
 
 /// Memory is to be given back as the very last thing before the next long wait: code that runs
 /// after that comes back into memory.
@@ -106,14 +108,18 @@ async fn run(setup: RunnerSetup, steering: Option<Box<dyn Steering>>) -> Result<
     // After an error (mostly: no descriptors left) the runner accepts no client until something
     // happens.
     let mut accepts = true;
-    let mut is_restless = true;
+    let mut restless = Restless::begun(now().boot_us);
     loop {
         let wake_at = engine.decide()?;
         link.send(engine.take_batch())?;
         if engine.is_over() {
             break;
         }
-        let rest_at = is_restless.then(|| now().boot_us + SETTLE_US);
+        let clock = now().boot_us;
+        if restless.is_overdue(clock) {
+            give_back(&mut engine, &mut link, &mut restless);
+        }
+        let rest_at = restless.is_restless().then_some(clock + SETTLE_US);
         timer.set(wake_at.into_iter().chain(rest_at).min())?;
         tokio::select! {
             ready = link.ready() => {
@@ -126,10 +132,7 @@ async fn run(setup: RunnerSetup, steering: Option<Box<dyn Steering>>) -> Result<
             fired = timer.fired() => {
                 fired?;
                 if rest_at.is_some_and(|at| at <= now().boot_us) {
-                    engine.undurable.shrink_to_fit();
-                    link.shrink_to_fit();
-                    TRIM.store(true, Ordering::Relaxed);
-                    is_restless = false;
+                    give_back(&mut engine, &mut link, &mut restless);
                     continue;
                 }
             }
@@ -153,13 +156,21 @@ async fn run(setup: RunnerSetup, steering: Option<Box<dyn Steering>>) -> Result<
             Some(outcome) = ended.recv() => engine.on_outcome(outcome),
         }
         accepts = true;
-        is_restless = true;
+        restless.stir(now().boot_us);
     }
     // Every line must get out to clients that read. The keeper ends the runner in time, so a client
     // that does not read holds up nothing.
     drop(requests);
     engine.clients.finish().await;
     Ok(())
+}
+
+/// Gives memory back, the code right before the next wait.
+fn give_back(engine: &mut Engine, link: &mut KeeperLink, restless: &mut Restless) {
+    engine.undurable.shrink_to_fit();
+    link.shrink_to_fit();
+    TRIM.store(true, Ordering::Relaxed);
+    restless.settle();
 }
 
 /// Waits until the steering has taken in something from outside.

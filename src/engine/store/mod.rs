@@ -9,4 +9,4 @@ mod usage;
 
 pub use gc::{Policy, collect};
 pub use store::{Store, StoreError, Stored, is_task_id};
-pub use usage::{Measure, measure};
+pub use usage::{Look, Measure, measure};

@@ -21,37 +21,57 @@ pub enum Measure {
 
 /// Measures the living runs of `status`, and puts what they use into it.
 pub fn measure(status: &mut TaskStatus, how: Measure) {
-    let lives = |run: &RunStatus| run.stopped_at.is_none() && run.pid.is_some();
-    let mut live = status
-        .processes
-        .iter_mut()
-        .filter_map(|process| process.runs.last_mut());
-    if !live.any(|run| lives(run)) {
-        return;
-    }
-    // Each is found once for all runs, and only if a run needs it.
-    let mut site: Option<Group> = None;
-    let mut trees: Option<Trees> = None;
-    for process in &mut status.processes {
-        let Some(run) = process.runs.last_mut().filter(|run| lives(run)) else {
-            continue;
-        };
-        let usage = match &run.cgroup {
-            Some(name) => {
-                let group =
-                    site.get_or_insert_with(|| Group::of(&Hierarchies::find(), &status.cgroups));
-                let group = group.below(name);
-                match how {
-                    Measure::Brief => group.usage_now(),
-                    Measure::Whole => group.usage(),
+    Look::default().measure(status, how);
+}
+
+/// One look at this machine, for all tasks that are measured with it: what several of them need is
+/// found once, and only if one of them needs it.
+#[derive(Debug, Default)]
+pub struct Look {
+    hierarchies: Option<Hierarchies>,
+    trees: Option<Trees>,
+}
+
+impl Look {
+    /// As [`measure`]. A process that began after this look is not seen.
+    pub fn measure(&mut self, status: &mut TaskStatus, how: Measure) {
+        let lives = |run: &RunStatus| run.stopped_at.is_none() && run.pid.is_some();
+        let mut site: Option<Group> = None;
+        for process in &mut status.processes {
+            let Some(run) = process.runs.last_mut().filter(|run| lives(run)) else {
+                continue;
+            };
+            let usage = match &run.cgroup {
+                Some(name) => {
+                    let hierarchies = self.hierarchies.get_or_insert_with(Hierarchies::find);
+                    let site = site.get_or_insert_with(|| Group::of(hierarchies, &status.cgroups));
+                    of_group(&site.below(name), how)
                 }
-            }
-            None => {
-                let trees = trees.get_or_insert_with(Trees::look);
-                usage_of_processes(&trees.of(run.pid.unwrap_or_default() as i32))
-            }
-        };
-        run.usage = Some(Box::new(shown(&usage)));
+                None => {
+                    let trees = self.trees.get_or_insert_with(Trees::look);
+                    usage_of_processes(&trees.of(run.pid.unwrap_or_default() as i32))
+                }
+            };
+            run.usage = Some(Box::new(shown(&usage)));
+        }
+    }
+}
+
+/// What a group tells. Where it has no controller for time or memory, its processes tell that.
+fn of_group(group: &Group, how: Measure) -> Usage {
+    let told = match how {
+        Measure::Brief => group.usage_now(),
+        Measure::Whole => group.usage(),
+    };
+    if told.cpu_us.is_some() && told.memory.is_some() {
+        return told;
+    }
+    let counted = usage_of_processes(&group.processes());
+    Usage {
+        cpu_us: told.cpu_us.or(counted.cpu_us),
+        memory: told.memory.or(counted.memory),
+        pids: told.pids.or(counted.pids),
+        ..told
     }
 }
 
@@ -114,5 +134,61 @@ impl Trees {
         found.sort_unstable();
         found.dedup();
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    /// A task whose only run has this first process.
+    fn status(pid: u32) -> TaskStatus {
+        let text = format!(
+            r#"{{"task_id": "t", "name": "t", "state": "ACTIVE", "user": "u", "sandbox": "/s",
+            "journal": "/j", "root_pid": 1, "keeper_pid": 1, "runner_pid": 1, "covered": true,
+            "ports": {{}}, "states": [], "deadline": null, "notices": [], "processes": [{{
+            "name": "p", "final": false, "ephemeral": false, "daemon": false, "state": "RUNNING",
+            "waiting_for": [], "next_start_at": null,
+            "totals": {{"success": 0, "failed": 0, "killed": 0, "lost": 0}},
+            "runs": [{{"run": 0, "state": "RUNNING", "exit_code": null, "signal": null,
+            "reason": null, "pid": {pid}, "forked_at": "2026-11-30T04:32:18.059Z",
+            "started_at": null, "healthy_at": null, "stopped_at": null}}]}}]}}"#
+        );
+        serde_json::from_str(&text).expect("a status")
+    }
+
+    fn processes(look: &mut Look, pid: u32) -> Option<u64> {
+        let mut status = status(pid);
+        look.measure(&mut status, Measure::Whole);
+        status.processes[0].runs[0].usage.as_ref()?.pids
+    }
+
+    #[test]
+    fn all_tasks_are_measured_by_one_look() {
+        let mut look = Look::default();
+        assert!(processes(&mut look, std::process::id()).is_some());
+        // What begins after the look is not in it, so a second look would be seen.
+        let mut child = Command::new("sh")
+            .args(["-c", "sleep 1000 & echo begun; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        let found = processes(&mut look, child.id());
+        let anew = processes(&mut Look::default(), child.id());
+        let sleeper = Trees::look().of(child.id() as i32);
+        for pid in sleeper {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        child.wait().unwrap();
+        assert_eq!((found, anew), (Some(1), Some(2)));
     }
 }

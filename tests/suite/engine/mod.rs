@@ -16,6 +16,7 @@ mod reopened_logs;
 mod semantics;
 mod shortage;
 mod signals;
+mod starts;
 mod stop;
 mod told;
 mod vectors;

@@ -26,15 +26,18 @@ pub enum Feature {
     TaskLimits = 3,
     /// Namespaces and a file system of its own, with its volumes.
     Private = 4,
+    /// Time that is kept for final processes.
+    FinalWait = 5,
 }
 
 impl Feature {
     /// Every feature that this version understands and can carry out.
-    pub const ALL: [Feature; 4] = [
+    pub const ALL: [Feature; 5] = [
         Feature::Resources,
         Feature::ProcessLimits,
         Feature::TaskLimits,
         Feature::Private,
+        Feature::FinalWait,
     ];
 
     /// Its number, in journals and on the link.
@@ -49,6 +52,7 @@ impl Feature {
             Feature::ProcessLimits => "`rlimits`, `nice` or `oom_score_adj`",
             Feature::TaskLimits => "`--enforce-task`",
             Feature::Private => "`isolation: private`",
+            Feature::FinalWait => "`final_wait`",
         }
     }
 
@@ -58,7 +62,8 @@ impl Feature {
             Feature::Resources
             | Feature::ProcessLimits
             | Feature::TaskLimits
-            | Feature::Private => "0.1.0",
+            | Feature::Private
+            | Feature::FinalWait => "0.1.0",
         }
     }
 
@@ -249,9 +254,9 @@ mod tests {
     #[test]
     fn numbers_are_for_ever_and_none_is_given_twice() {
         let numbers: Vec<u32> = Features::all().numbers();
-        assert_eq!(numbers, [1, 2, 3, 4]);
+        assert_eq!(numbers, [1, 2, 3, 4, 5]);
         assert_eq!(Features::of_numbers(&[4, 2, 77]).numbers(), [2, 4]);
-        let left = Features::all().without(Features::of_numbers(&[1, 2, 3]));
+        let left = Features::all().without(Features::of_numbers(&[1, 2, 3, 5]));
         assert_eq!(left.each().collect::<Vec<_>>(), [Feature::Private]);
     }
 

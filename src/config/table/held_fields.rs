@@ -133,6 +133,15 @@ fn restricting() -> Vec<(&'static str, &'static [&'static str], Feature, Value)>
             limited(json!({"rlimits": {"core": {"soft": 0, "hard": 0}}})),
         ),
     ];
+    all.push((
+        "a task",
+        &["final_wait"],
+        Feature::FinalWait,
+        json!({
+            "processes": [{"name": "p", "cmdline": "x"}, {"name": "f", "cmdline": "x", "final": true}],
+            "final_wait": "5s",
+        }),
+    ));
     let group: [(&[&str], Value); 7] = [
         (&["cpu"], json!(0.5)),
         (&["ram"], json!("64MiB")),

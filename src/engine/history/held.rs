@@ -42,6 +42,7 @@ pub fn needed(task: &Task) -> Vec<Feature> {
         (Feature::ProcessLimits, of_processes(limits_itself)),
         (Feature::TaskLimits, task.enforce),
         (Feature::Private, task.isolation.level == Level::Private),
+        (Feature::FinalWait, task.final_wait.is_some()),
     ];
     let needed = all.into_iter().filter(|(_, is_needed)| *is_needed);
     needed.map(|(feature, _)| feature).collect()

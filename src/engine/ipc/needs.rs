@@ -34,6 +34,8 @@ pub(crate) fn drop_needs(launch: &mut Launch, features: Features) {
             }
             Feature::TaskLimits => launch.task_limits = None,
             Feature::Private => launch.private = None,
+            // The runner's to carry out: no launch has a part of it.
+            Feature::FinalWait => {}
         }
     }
 }
@@ -84,6 +86,8 @@ mod tests {
         ("Log", "rotate_bytes", First),
         ("Log", "backups", First),
         ("Log", "echo", First),
+        // The output goes into the file itself then.
+        ("Log", "pipe", Harmless),
         ("Limits", "cpu", Of(Feature::Resources)),
         ("Limits", "cpu_weight", Of(Feature::Resources)),
         ("Limits", "ram", Of(Feature::Resources)),

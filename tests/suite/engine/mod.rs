@@ -4,6 +4,7 @@ mod broken_link;
 mod cleanup;
 mod clients;
 mod errnos;
+mod escapes;
 mod faults;
 mod health;
 mod journal;

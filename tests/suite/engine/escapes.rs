@@ -1,0 +1,103 @@
+//! One tree, one run, against programs that hide from it: processes without their first thread,
+//! and processes that left a part of their cgroups.
+
+use std::fs;
+
+use crate::support::{Bench, Known, code, living_in};
+
+use super::one_tree::{Shown, compiled, lines, newest};
+
+/// True while a thread of this process lives; its first one may be dead.
+fn has_threads(pid: &str) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    let states = threads.flatten().flatten().map(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let after = stat.rsplit(") ").next().unwrap_or_default().to_owned();
+        after.chars().next().unwrap_or('X')
+    });
+    states.into_iter().any(|state| !matches!(state, 'Z' | 'X'))
+}
+
+fn a_headless_process_is_ended(shown: Shown, verb: &[&str]) {
+    let bench = Bench::new();
+    let program = compiled(&bench, "headless");
+    let task = format!("finalization_wait: 2s\nprocesses: [{{name: a, argv: [{program:?}]}}]");
+    shown.detach(&bench, &task);
+    let pid = newest(&bench, "pids", 1).pid;
+    assert!(has_threads(&pid));
+    assert_eq!(code(&shown.dewar(&bench, verb)), 0);
+    assert!(!has_threads(&pid), "{shown:?} {verb:?}");
+    let task = bench.task("t").expect("the task");
+    let signal = match verb {
+        [.., "--now"] => "SIGKILL",
+        _ => "SIGTERM",
+    };
+    let run = &task["processes"][0]["runs"][0];
+    assert_eq!(run["signal"], signal, "{shown:?} {verb:?} {run}");
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_stopped() {
+    for shown in [Shown::All, Shown::V1, Shown::Nothing] {
+        a_headless_process_is_ended(shown, &["kill", "t"]);
+    }
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_killed() {
+    for shown in [Shown::All, Shown::V1, Shown::Nothing] {
+        a_headless_process_is_ended(shown, &["kill", "t", "--now"]);
+    }
+}
+
+/// A daemon whose every run leaves something behind, which writes its pid into `pids`.
+fn leaves(what: &str, more: &str) -> String {
+    format!(
+        "processes:
+  - name: leaver
+    daemon: true
+    max_failures: 0
+    min_duration: 50ms
+    {more}
+    cmdline: |
+      echo run >> runs
+      setsid {what} </dev/null >/dev/null 2>&1 &
+      while [ $(cat pids 2>/dev/null | wc -l) -lt $(wc -l < runs) ]; do sleep 0.02; done
+"
+    )
+}
+
+#[test]
+fn one_tree_of_a_leaver_whose_first_thread_has_ended() {
+    for shown in [Shown::All, Shown::V1, Shown::Nothing] {
+        let bench = Bench::new();
+        let program = compiled(&bench, "headless");
+        shown.detach(&bench, &leaves(&program, ""));
+        newest(&bench, "pids", 3);
+        let living = lines(&bench, "pids");
+        let living = living.iter().filter(|pid| has_threads(pid)).count();
+        assert!(living <= 1, "{living} with {shown:?}");
+        assert_eq!(code(&shown.dewar(&bench, &["kill", "t", "--now"])), 0);
+        assert!(!lines(&bench, "pids").iter().any(|pid| has_threads(pid)));
+    }
+}
+
+#[test]
+fn one_tree_of_a_limited_leaver_that_left_one_hierarchy() {
+    let bench = Bench::new();
+    let program = bench.file(
+        "leave.sh",
+        "echo $$ > /sys/fs/cgroup/unified/cgroup.procs 2>/dev/null
+         echo $$ >> pids
+         exec sleep 1000",
+    );
+    let what = format!("sh {}", program.display());
+    Shown::All.detach(&bench, &leaves(&what, "resources: {pids: 50}"));
+    let first = newest(&bench, "pids", 1);
+    let others: Vec<Known> = (2..5).map(|count| newest(&bench, "pids", count)).collect();
+    assert!(!first.lives());
+    let living = others.iter().filter(|known| known.lives()).count();
+    assert!(living <= 1, "{living}");
+    assert_eq!(code(&Shown::All.dewar(&bench, &["kill", "t"])), 0);
+    assert_eq!(living_in(&bench.sandbox("t")), [] as [u64; 0]);
+}

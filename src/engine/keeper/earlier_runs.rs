@@ -8,7 +8,7 @@ use super::{
     handed_over::HandedOver,
     keeper::Keeper,
     runs::{Phase, Run},
-    stopping::{give_up, shown},
+    stopping::give_up,
 };
 use crate::{
     engine::ipc::Key,
@@ -50,7 +50,6 @@ impl Keeper {
         {
             give_up(&error);
         }
-        self.children_changed = true;
     }
 
     /// True while something of the runs of this process before `key` is alive.
@@ -61,15 +60,15 @@ impl Keeper {
                 || !self.handed_over.left_before(key).is_empty())
     }
 
-    /// What is left of the runs before this one, for people.
-    pub(super) fn shown_earlier(&self, key: Key) -> String {
+    /// What is left of the runs before this one.
+    pub(super) fn earlier(&self, key: Key) -> Vec<Stat> {
         let mut pids = self.cgroups.processes_left(key);
         for group in self.earlier_groups(key) {
             pids.extend(group.processes());
         }
         let mut left: Vec<Stat> = pids.into_iter().filter_map(process::stat).collect();
         left.extend(self.handed_over.left_before(key));
-        shown(&left)
+        left
     }
 
     /// The groups of the runs before this one whose first processes are dead and not reaped yet.

@@ -31,7 +31,8 @@ impl Keeper {
                 return Ok(());
             }
             let mut found = self.poller.wait(&mut events, self.timeout());
-            if found == Ok(0) && self.is_restless && self.due().is_none() {
+            let is_idle = found == Ok(0) && !self.children_changed;
+            if is_idle && self.is_restless && self.due().is_none() {
                 self.is_restless = false;
                 self.give_back();
                 // At once: whatever runs after that comes back into memory.
@@ -132,6 +133,8 @@ impl Keeper {
 
     fn timeout(&self) -> EpollTimeout {
         match self.due() {
+            // What was to be watched has ended meanwhile.
+            _ if self.children_changed => EpollTimeout::ZERO,
             None if self.is_restless => EpollTimeout::from(SETTLE_MS),
             None => EpollTimeout::NONE,
             Some(at) => {

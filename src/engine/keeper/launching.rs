@@ -56,6 +56,7 @@ impl Keeper {
             }
         };
         self.end_earlier(key);
+        self.children_changed = true;
         let pid = launched.child.pid;
         let pumped = !launched.streams.is_empty();
         if pumped {

@@ -181,6 +181,18 @@ impl Runs {
         std::mem::take(&mut self.held)
     }
 
+    /// True while gates are shut for that.
+    pub fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The runs whose gates are shut for that.
+    pub fn held_keys(&self) -> Vec<Key> {
+        let held = self.held.iter();
+        held.filter_map(|held| Some(self.get(held.index)?.key))
+            .collect()
+    }
+
     /// The runs that have waited so long by `clock` that a person is to be told, once.
     pub fn held_too_long(&mut self, clock: u64) -> Vec<usize> {
         let overdue = self

@@ -1,9 +1,17 @@
 //! One tree, one run, against programs that hide from it: processes without their first thread,
-//! and processes that left a part of their cgroups.
+//! processes that left a part of their cgroups, and processes that
+//! are in them and not below the keeper.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::Duration,
+};
 
-use crate::support::{Bench, Known, code, living_in};
+use nix::sys::signal::Signal;
+
+use crate::support::{Bench, Known, code, finish, living_in, signal, wait_for};
 
 use super::one_tree::{Shown, compiled, lines, newest};
 
@@ -100,4 +108,96 @@ fn one_tree_of_a_limited_leaver_that_left_one_hierarchy() {
     assert!(living <= 1, "{living}");
     assert_eq!(code(&Shown::All.dewar(&bench, &["kill", "t"])), 0);
     assert_eq!(living_in(&bench.sandbox("t")), [] as [u64; 0]);
+}
+
+/// A process that no signal ends until it is thawed, in the freezer of cgroup v1.
+struct Frozen {
+    child: Child,
+    group: PathBuf,
+}
+
+impl Frozen {
+    /// One that is put into the group of the process `pid` in the hierarchy of `pids`; `None` where
+    /// there is no freezer.
+    fn beside(pid: &str) -> Option<Frozen> {
+        let child = Command::new("sleep").arg("4401").spawn().expect("sleep");
+        let freezer = Path::new("/sys/fs/cgroup/freezer");
+        let group = freezer.join(format!("dewar-test-{}", child.id()));
+        let frozen = Frozen { child, group };
+        if !freezer.join("cgroup.procs").exists() {
+            return None;
+        }
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("groups");
+        let beside = groups.lines().find_map(|line| line.split_once(":pids:"));
+        let beside = format!("/sys/fs/cgroup/pids{}", beside.expect("pids").1);
+        fs::create_dir(&frozen.group).expect("mkdir");
+        for group in [Path::new(&beside), &frozen.group] {
+            let number = frozen.child.id().to_string();
+            fs::write(group.join("cgroup.procs"), number).expect("a move");
+        }
+        fs::write(frozen.group.join("freezer.state"), "FROZEN").expect("freeze");
+        Some(frozen)
+    }
+
+    fn thaw(&mut self) {
+        fs::write(self.group.join("freezer.state"), "THAWED").expect("thaw");
+        self.child.wait().expect("its end");
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = fs::write(self.group.join("freezer.state"), "THAWED");
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir(&self.group);
+    }
+}
+
+#[test]
+fn what_was_put_into_a_task_is_waited_for_and_no_longer() {
+    let bench = Bench::new();
+    let task = "processes: [{name: a, cmdline: 'echo $$ > pids; exec sleep 1000'}]";
+    Shown::V1.detach(&bench, task);
+    let pid = newest(&bench, "pids", 1);
+    let Some(mut frozen) = Frozen::beside(&pid.pid) else {
+        return;
+    };
+    let killing = bench.dewar(&["kill", "t", "--now"]).spawn().expect("dewar");
+    wait_for("the end of the run", || {
+        let task = bench.task("t")?;
+        (task["processes"][0]["runs"][0]["state"] == "KILLED").then_some(())
+    });
+    // No process of ours is left, so nothing but the end of this one wakes the keeper.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(bench.task("t").expect("the task")["state"], "CLEANING");
+    frozen.thaw();
+    assert_eq!(code(&finish(killing)), 0);
+}
+
+#[test]
+fn a_gate_waits_for_what_was_put_into_a_run_and_no_longer() {
+    let bench = Bench::new();
+    let task = "processes:
+  - name: a
+    daemon: true
+    min_duration: 0
+    max_failures: 0
+    cmdline: 'echo $$ >> pids; exec sleep 1000'
+";
+    Shown::V1.detach(&bench, task);
+    let pid = newest(&bench, "pids", 1);
+    let Some(mut frozen) = Frozen::beside(&pid.pid) else {
+        return;
+    };
+    signal(pid.pid.parse().expect("a pid"), Signal::SIGKILL);
+    wait_for("the second run at its gate", || {
+        let task = bench.task("t")?;
+        (task["processes"][0]["runs"][1]["state"] == "FORKED").then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(lines(&bench, "pids").len(), 1);
+    frozen.thaw();
+    newest(&bench, "pids", 2);
+    assert_eq!(code(&bench.run(&["kill", "t", "--now"])), 0);
 }

@@ -4,14 +4,21 @@
 
 use std::{
     fs,
+    io::ErrorKind,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
-use crate::support::{Bench, Known, code, finish, living_in, signal, wait_for};
+use crate::support::{
+    Bench, Known,
+    cgroups::{put, remove_groups},
+    code, finish, kill_at_once, living_in, signal, wait_for,
+};
 
 use super::one_tree::{Shown, compiled, lines, newest};
 
@@ -200,4 +207,109 @@ fn a_gate_waits_for_what_was_put_into_a_run_and_no_longer() {
     frozen.thaw();
     newest(&bench, "pids", 2);
     assert_eq!(code(&bench.run(&["kill", "t", "--now"])), 0);
+}
+
+#[test]
+fn enforced_what_a_script_has_left_is_ended_with_its_keeper() {
+    let bench = Bench::new();
+    let task = "processes:
+  - name: a
+    cmdline: sleep 1000
+    health:
+      shell: \"setsid sh -c 'echo $$ >> pids; exec sleep 1000' </dev/null >/dev/null 2>&1 & sleep 60\"
+      interval: 100ms
+      timeout: 100s
+";
+    Shown::All.detach(&bench, task);
+    let left = newest(&bench, "pids", 1);
+    let keeper = bench.task("t").expect("the task")["keeper_pid"].as_u64();
+    kill_at_once(&[keeper.expect("a keeper")]);
+    wait_for("the end of what the script left", || {
+        (!left.lives()).then_some(())
+    });
+    assert_eq!(code(&bench.run(&["kill", "t", "--now"])), 0);
+}
+
+/// Where groups of v2 are made.
+fn v2() -> &'static Path {
+    let beside = Path::new("/sys/fs/cgroup/unified");
+    match beside.join("cgroup.procs").exists() {
+        true => beside,
+        false => Path::new("/sys/fs/cgroup"),
+    }
+}
+
+/// A group of v2 with two in it that are delegated to nobody; it itself is not.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    fn new() -> Delegated {
+        let above = v2().join(format!("dewar-test-{}", std::process::id()));
+        fs::create_dir(&above).expect("mkdir");
+        for name in ["a", "b"] {
+            let group = above.join(name);
+            fs::create_dir(&group).expect("mkdir");
+            for one in [&group, &group.join("cgroup.procs")] {
+                std::os::unix::fs::chown(one, Some(NOBODY), Some(NOBODY)).expect("chown");
+            }
+        }
+        Delegated(above)
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        remove_groups(&self.0);
+    }
+}
+
+const NOBODY: u32 = 65534;
+
+#[test]
+fn a_task_goes_on_where_its_group_cannot_be_entered() {
+    let delegated = Delegated::new();
+    let bench = Bench::new();
+    let open: fs::Permissions = PermissionsExt::from_mode(0o777);
+    fs::set_permissions(bench.path(), open).expect("chmod");
+    let program = bench.path().join("dewar");
+    fs::copy(env!("CARGO_BIN_EXE_dewar"), &program).expect("copy");
+    let nobodys = bench.path().join("nobodys").display().to_string();
+    let dewar = |group: &str, arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command
+            .args(["--root", &nobodys])
+            .args(arguments)
+            .current_dir(bench.path())
+            .stdout(Stdio::piped());
+        put(&mut command, &delegated.0.join(group), NOBODY);
+        let child = wait_for("the program to be ours alone", || match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+            spawned => Some(spawned.expect("dewar starts")),
+        });
+        finish(child)
+    };
+    let file = bench.file(
+        "task.yaml",
+        "processes: [{name: a, daemon: true, min_duration: 0, cmdline: 'echo $$ >> pids; sleep 1'}]",
+    );
+    let file = file.display().to_string();
+    assert_eq!(
+        code(&dewar("a", &["run", &file, "--id", "t", "--detach"])),
+        0
+    );
+    let pids = Path::new(&nobodys).join("tasks/t/sandbox/pids");
+    let runs = || fs::read_to_string(&pids).map_or(0, |text| text.lines().count());
+    wait_for("the first run", || (runs() > 0).then_some(()));
+    let status = dewar("a", &["status", "t", "--format", "json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let ours = ["root_pid", "keeper_pid"].map(|who| status["tasks"][0][who].as_u64());
+    kill_at_once(&ours.map(|pid| pid.expect("a pid")));
+    let before = runs();
+    let taking_up = std::thread::scope(|scope| {
+        let attached = scope.spawn(|| code(&dewar("b", &["attach", "t", "--format", "plain"])));
+        wait_for("three more runs", || (runs() > before + 3).then_some(()));
+        assert_eq!(code(&dewar("b", &["kill", "t", "--now"])), 0);
+        attached.join().expect("dewar")
+    });
+    assert_eq!(taking_up, 3);
 }

@@ -100,7 +100,9 @@ impl Keeper {
     /// The run without a group that an orphan is of: by its session and its output, else the one
     /// whose first process has just ended.
     fn run_that_left(&self, orphan: &Stat) -> Option<Key> {
-        let all = self.runs.iter().map(|(_, run)| run);
+        // Another task's processes are never ended for this one.
+        let task = self.task_of_orphan(orphan)?;
+        let all = self.runs.of_task(task);
         let ungrouped: Vec<&Run> = all.filter(|run| run.group.is_none()).collect();
         let is_dead = |run: &Run| matches!(run.phase, Phase::Draining { .. } | Phase::Ended { .. });
         let is_marked = |run: &&&Run| {
@@ -112,5 +114,12 @@ impl Keeper {
         let ended = ungrouped.iter().filter(has_just_ended);
         let of = marked.or_else(|| ended.max_by_key(|run| run.start_ticks));
         of.map(|run| run.key)
+    }
+
+    /// The task of an orphan; `None` when it hides from all marks.
+    fn task_of_orphan(&self, orphan: &Stat) -> Option<u32> {
+        let is_inside = |task: &u32| self.namespaces.init_of(*task) == Some(orphan.parent);
+        let inside = self.tasks.numbers().into_iter().find(is_inside);
+        inside.or_else(|| self.tasks.owner(orphan))
     }
 }

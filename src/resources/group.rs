@@ -275,19 +275,15 @@ impl Group {
             .any(|dir| is_at_limit(&dir.path) || dir.path.parent().is_some_and(is_at_limit))
     }
 
-    /// Sends SIGKILL to all processes in it, also to those that are being forked; false where the
-    /// kernel has no way to do that. The group is of no use afterwards.
-    pub fn kill(&self) -> bool {
-        kill(&self.dirs)
+    /// Sends SIGKILL to all processes in it, where the kernel has a way also to those that are
+    /// being forked. The group is of no use afterwards.
+    pub fn kill(&self) {
+        kill(&self.dirs);
     }
 
-    /// True when a process is in it or below it; zombies are in no group.
+    /// True when a process is in it or below it, in any hierarchy; zombies are in no group.
     pub fn is_populated(&self) -> bool {
-        let v2 = self.dirs.iter().find(|dir| dir.version == Version::V2);
-        match v2.and_then(|dir| fs::read_to_string(dir.path.join("cgroup.events")).ok()) {
-            Some(events) => events.lines().any(|line| line == "populated 1"),
-            None => !self.processes().is_empty(),
-        }
+        self.dirs.iter().any(GroupDir::is_populated)
     }
 
     /// A descriptor that tells by EPOLLPRI when the last process has left; `None` where no

@@ -52,6 +52,18 @@ impl GroupDir {
         }
         Ok(())
     }
+
+    /// True when a process is in it or below it.
+    pub fn is_populated(&self) -> bool {
+        if self.version == Version::V2
+            && let Ok(events) = fs::read_to_string(self.path.join("cgroup.events"))
+        {
+            return events.lines().any(|line| line == "populated 1");
+        }
+        let mut found = Vec::new();
+        collect(&self.path, &mut found);
+        !found.is_empty()
+    }
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -4,11 +4,7 @@
 //! stopped by `pids.max`. Such a group is of no use any more: no process can live in it. A process
 //! is signalled through a pidfd, and only while the group names it.
 
-use std::{
-    collections::HashSet,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashSet, io, path::Path};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -18,70 +14,59 @@ use super::{
     group_dir::{GroupDir, subgroups},
 };
 
-/// Sends SIGKILL to all processes in the group of these directories and below it. False where the
-/// kernel has no way to do that at once: then what forks fast enough gets away.
-pub(super) fn kill(dirs: &[GroupDir]) -> bool {
+/// Sends SIGKILL to all processes in the group of these directories and below it. Where the kernel
+/// has no way to do that at once, what forks fast enough gets away.
+pub(super) fn kill(dirs: &[GroupDir]) {
+    let mut known = HashSet::new();
     let v2 = dirs.iter().find(|dir| dir.version == Version::V2);
     if let Some(dir) = v2 {
         match write(&dir.path.join("cgroup.kill"), "1") {
-            Ok(()) => return true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !dir.path.exists() => {
-                return true;
+            // The kernel spares a process whose first thread has ended before the others.
+            Ok(()) => kill_each(&dir.path, &mut known),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !dir.path.exists() => {}
+            Err(error) => {
+                tracing::debug!("cgroup.kill: {error}");
+                freeze_and_kill(&dir.path, &mut known);
             }
-            Err(error) => tracing::debug!("cgroup.kill: {error}"),
         }
-        return freeze_and_kill(&dir.path);
     }
-    let pids = dirs
-        .iter()
-        .find(|dir| dir.controllers.contains(&Controller::Pids));
-    match pids {
-        Some(dir) => stop_forks_and_kill(&dir.path),
-        None => {
-            for dir in dirs {
-                kill_each(&dir.path);
-            }
-            false
+    // A process may have been moved away in one hierarchy alone.
+    for dir in dirs.iter().filter(|dir| dir.version == Version::V1) {
+        if v2.is_none() && dir.controllers.contains(&Controller::Pids) {
+            stop_forks(&dir.path);
         }
+        kill_each(&dir.path, &mut known);
     }
 }
 
 /// v2 before Linux 5.14.
-fn freeze_and_kill(path: &Path) -> bool {
+fn freeze_and_kill(path: &Path, known: &mut HashSet<i32>) {
     let freeze = path.join("cgroup.freeze");
     let is_frozen = write(&freeze, "1").is_ok();
-    kill_each(path);
+    kill_each(path, known);
     if is_frozen && let Err(error) = write(&freeze, "0") {
         tracing::warn!("cgroup.freeze: {error}");
     }
-    is_frozen
 }
 
 /// v1: a limit of 0 refuses every fork, and moves nothing that is there.
-fn stop_forks_and_kill(path: &Path) -> bool {
-    let mut is_stopped = true;
-    // In the leaves only: what is made above them later must be able to fork.
-    for group in leaves(path) {
-        is_stopped &= write(&group.join("pids.max"), "0").is_ok();
+fn stop_forks(path: &Path) {
+    // Only where processes are: what is made above them later must be able to fork.
+    if !processes(path).is_empty()
+        && let Err(error) = write(&path.join("pids.max"), "0")
+    {
+        tracing::debug!("pids.max: {error}");
     }
-    kill_each(path);
-    is_stopped
-}
-
-/// The groups at and below `path` that have no group below them.
-fn leaves(path: &Path) -> Vec<PathBuf> {
-    let below = subgroups(path);
-    match below.is_empty() {
-        true => vec![path.to_owned()],
-        false => below.iter().flat_map(|group| leaves(group)).collect(),
+    for group in subgroups(path) {
+        stop_forks(&group);
     }
 }
 
-/// Kills the processes one by one, look by look, until no new one appears.
-fn kill_each(path: &Path) {
+/// Kills the processes one by one, look by look, until no new one appears; those that are `known`
+/// have been killed.
+fn kill_each(path: &Path, known: &mut HashSet<i32>) {
     /// Of a group that can still fork, so many generations are followed.
     const LOOKS: usize = 20;
-    let mut known: HashSet<i32> = HashSet::new();
     for _ in 0..LOOKS {
         let found = all(path);
         let fresh = found.iter().filter(|pid| !known.contains(*pid));

@@ -176,16 +176,18 @@ impl TaskGroup {
         let group = Group::known(hierarchies, known);
         let locked = group.dirs().iter().map(|dir| {
             let file = File::open(&dir.path).ok()?;
-            let lock = Flock::lock(file, FlockArg::LockSharedNonblock).ok()?;
+            // A lock that cannot be had is that of a look for groups that are left: what is
+            // populated is not removed by it.
+            let lock = Flock::lock(file, FlockArg::LockSharedNonblock).ok();
             dir.path.exists().then_some(lock)
         });
-        let locks: Option<Vec<Flock<File>>> = locked.collect();
+        let locks: Option<Vec<Option<Flock<File>>>> = locked.collect();
         match locks {
             Some(locks) if group.dirs().len() == known.len() && !known.is_empty() => {
                 Some(TaskGroup {
                     name: name_of(&group)?,
                     group,
-                    locks,
+                    locks: locks.into_iter().flatten().collect(),
                     // Completing what is complete changes nothing.
                     is_complete: false,
                 })

@@ -84,13 +84,29 @@ fn has_sigkill(pid: i32) -> bool {
 }
 
 fn taken_apart(pid: i32, line: &ProcessStat) -> Option<Stat> {
+    let state = u8::try_from(line.field::<char>(3)?).ok()?;
     Some(Stat {
         pid,
-        state: u8::try_from(line.field::<char>(3)?).ok()?,
+        // The state is that of the first thread; a process without that one may be alive.
+        state: match (state, line.field::<u32>(20)) {
+            (b'Z', Some(2..)) => living_thread(pid).unwrap_or(state),
+            _ => state,
+        },
         parent: line.field(4)?,
         session: line.field(6)?,
         start_ticks: line.field(22)?,
     })
+}
+
+/// The state of a thread of this process that is not dead.
+fn living_thread(pid: i32) -> Option<u8> {
+    let threads = looking(|| fs::read_dir(format!("/proc/{pid}/task"))).ok()?;
+    let states = threads.flatten().filter_map(|thread| {
+        let line = looking(|| fs::read(thread.path().join("stat"))).ok()?;
+        u8::try_from(ProcessStat::parse(&line)?.field::<char>(3)?).ok()
+    });
+    let mut living = states.filter(|state| !matches!(state, b'Z' | b'X' | b'x'));
+    living.next()
 }
 
 /// Every process of the machine, as one pass over /proc sees them.

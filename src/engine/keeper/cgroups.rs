@@ -18,7 +18,6 @@ struct Left {
     group: Group,
     /// Tells when it is empty; `None` where the kernel does not tell.
     event: Option<OwnedFd>,
-    is_killed: bool,
 }
 
 /// The place of all groups, and what waits in them.
@@ -107,12 +106,7 @@ impl Cgroups {
         if group.remove() {
             return None;
         }
-        self.left.push(Left {
-            of,
-            group,
-            event,
-            is_killed: false,
-        });
+        self.left.push(Left { of, group, event });
         self.left.last()?.event.as_ref()
     }
 
@@ -129,12 +123,9 @@ impl Cgroups {
     }
 
     /// Kills what runs of the process of `key` before this one have left behind.
-    pub fn kill_left(&mut self, key: Key) {
-        for left in self.left.iter_mut().filter(|left| precedes(left, key)) {
-            if !left.is_killed {
-                left.is_killed = true;
-                left.group.kill();
-            }
+    pub fn kill_left(&self, key: Key) {
+        for left in self.left.iter().filter(|left| precedes(left, key)) {
+            left.group.kill();
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     handed_over::HandedOver,
     keeper::Keeper,
     runs::{Phase, Run},
-    stopping::{give_up, shown},
+    stopping::give_up,
 };
 use crate::{
     engine::ipc::Key,
@@ -50,7 +50,6 @@ impl Keeper {
         {
             give_up(&error);
         }
-        self.children_changed = true;
     }
 
     /// True while something of the runs of this process before `key` is alive.
@@ -61,15 +60,15 @@ impl Keeper {
                 || !self.handed_over.left_before(key).is_empty())
     }
 
-    /// What is left of the runs before this one, for people.
-    pub(super) fn shown_earlier(&self, key: Key) -> String {
+    /// What is left of the runs before this one.
+    pub(super) fn earlier(&self, key: Key) -> Vec<Stat> {
         let mut pids = self.cgroups.processes_left(key);
         for group in self.earlier_groups(key) {
             pids.extend(group.processes());
         }
         let mut left: Vec<Stat> = pids.into_iter().filter_map(process::stat).collect();
         left.extend(self.handed_over.left_before(key));
-        shown(&left)
+        left
     }
 
     /// The groups of the runs before this one whose first processes are dead and not reaped yet.
@@ -101,7 +100,9 @@ impl Keeper {
     /// The run without a group that an orphan is of: by its session and its output, else the one
     /// whose first process has just ended.
     fn run_that_left(&self, orphan: &Stat) -> Option<Key> {
-        let all = self.runs.iter().map(|(_, run)| run);
+        // Another task's processes are never ended for this one.
+        let task = self.task_of_orphan(orphan)?;
+        let all = self.runs.of_task(task);
         let ungrouped: Vec<&Run> = all.filter(|run| run.group.is_none()).collect();
         let is_dead = |run: &Run| matches!(run.phase, Phase::Draining { .. } | Phase::Ended { .. });
         let is_marked = |run: &&&Run| {
@@ -113,5 +114,12 @@ impl Keeper {
         let ended = ungrouped.iter().filter(has_just_ended);
         let of = marked.or_else(|| ended.max_by_key(|run| run.start_ticks));
         of.map(|run| run.key)
+    }
+
+    /// The task of an orphan; `None` when it hides from all marks.
+    fn task_of_orphan(&self, orphan: &Stat) -> Option<u32> {
+        let is_inside = |task: &u32| self.namespaces.init_of(*task) == Some(orphan.parent);
+        let inside = self.tasks.numbers().into_iter().find(is_inside);
+        inside.or_else(|| self.tasks.owner(orphan))
     }
 }

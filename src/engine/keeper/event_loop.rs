@@ -34,7 +34,8 @@ impl Keeper {
                 self.give_back();
             }
             let mut found = self.poller.wait(&mut events, self.timeout());
-            if found == Ok(0) && self.has_paused() {
+            let is_idle = found == Ok(0) && !self.children_changed;
+            if is_idle && self.has_paused() {
                 self.give_back();
                 // At once: whatever runs after that comes back into memory.
                 found = self.poller.wait(&mut events, EpollTimeout::NONE);
@@ -145,6 +146,8 @@ impl Keeper {
     fn timeout(&self) -> EpollTimeout {
         match self.due() {
             _ if self.may_launch() => EpollTimeout::ZERO,
+            // What was to be watched has ended meanwhile.
+            _ if self.children_changed => EpollTimeout::ZERO,
             None if self.restless.is_restless() => EpollTimeout::from(SETTLE_MS),
             None => EpollTimeout::NONE,
             Some(at) => {

@@ -10,6 +10,7 @@ use nix::sys::socket::{MsgFlags, send};
 use super::{
     keeper::Keeper,
     runs::{AtGate, Phase, Run},
+    stopping::shown,
 };
 use crate::{
     engine::ipc::{Gate, Key},
@@ -30,13 +31,23 @@ impl Keeper {
                 index,
                 tell_at,
             });
+            // One that stays shut is looked after.
+            self.children_changed |= self.runs.has_held();
         }
     }
 
-    /// Opens the gates that waited for the end of what earlier runs had left.
+    /// Opens the gates that waited for the end of what earlier runs had left. What is still left is
+    /// killed again, and watched: it may have got away, and may be the child of another process.
     pub(super) fn open_held_gates(&mut self) {
         for held in self.runs.take_at_gate() {
             self.open_gate(held);
+        }
+        for key in self.runs.keys_at_gate() {
+            self.end_earlier(key);
+            let left = self.earlier(key);
+            // All of it may have ended before it could be watched.
+            self.children_changed |= left.is_empty() && !self.has_earlier(key);
+            self.watch_orphans(&left);
         }
     }
 
@@ -44,7 +55,7 @@ impl Keeper {
     pub(super) fn tell_of_held(&mut self, clock: u64) {
         for index in self.runs.too_long_at_gate(clock) {
             if let Some(key) = self.runs.get(index).map(|run| run.key) {
-                let left = self.shown_earlier(key);
+                let left = shown(&self.earlier(key));
                 let text =
                     format!("waits for what an earlier run has left, killed and not dead: {left}");
                 self.notice(text, key);

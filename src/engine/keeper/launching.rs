@@ -98,6 +98,7 @@ impl Keeper {
         };
         self.runs.queue.began();
         self.end_earlier(key);
+        self.children_changed = true;
         let pid = launched.child.pid;
         let pumped = !launched.streams.is_empty();
         if pumped {
@@ -152,16 +153,25 @@ impl Keeper {
         }
         self.prepare_namespaces(key.task, command)?;
         let group = self.group_for(key, command)?;
-        let bounds = Bounds {
-            group: group.as_ref().map(|group| &group.group),
-            entrance: self.namespaces.entrance(key.task, command),
+        let launch_in = |group: Option<&RunGroup>| {
+            let bounds = Bounds {
+                group: group.map(|group| &group.group),
+                entrance: self.namespaces.entrance(key.task, command),
+            };
+            launch(key, command, &self.setting, &self.shared.live, slot, bounds)
         };
-        match launch(key, command, &self.setting, &self.shared.live, slot, bounds) {
-            Ok(launched) => Ok((launched, group)),
+        let Some(group) = group else {
+            return Ok((launch_in(None)?, None));
+        };
+        match launch_in(Some(&group)) {
+            Ok(launched) => Ok((launched, Some(group))),
             Err(error) => {
-                let is_full = group.as_ref().is_some_and(|group| group.group.is_full());
-                if let Some(group) = group {
-                    group.group.remove();
+                let is_full = group.group.is_full();
+                group.group.remove();
+                // Without limits it need not have a group.
+                if !group.limited && is_closed(&error) {
+                    tracing::warn!("a run has no group of its own: {error}");
+                    return Ok((launch_in(None)?, None));
                 }
                 match errno_of(&error) {
                     Some(libc::EAGAIN) if is_full => Err(LaunchError::PidsLimit),
@@ -246,6 +256,21 @@ fn started(key: Key, again: bool, pid: i32, start_ticks: u64, group: Option<&Run
             tracked,
         })
     }
+}
+
+/// True when the kernel may have refused to put the child into its group: that of an earlier
+/// keeper may be beyond what this one may change.
+fn is_closed(error: &io::Error) -> bool {
+    const REFUSALS: [i32; 5] = [
+        libc::EACCES,
+        libc::EBUSY,
+        libc::ENODEV,
+        libc::ENOENT,
+        libc::EOPNOTSUPP,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| REFUSALS.contains(&errno))
 }
 
 /// What is executed, for an error message.

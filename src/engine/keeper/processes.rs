@@ -6,7 +6,10 @@
 use std::os::fd::AsFd;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 use super::{keeper::Keeper, poller::Token};
 use crate::sys::{
@@ -125,7 +128,9 @@ impl Keeper {
                     }
                 }
                 // It is gone already.
-                _ => self.children_changed = true,
+                Some(Err(Errno::SRCH)) => self.children_changed = true,
+                Some(Err(errno)) => tracing::error!("cannot watch pid {}: {errno}", stat.pid),
+                None => {}
             }
         }
     }

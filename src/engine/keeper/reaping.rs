@@ -44,10 +44,6 @@ impl Keeper {
         self.cgroups
             .remove_left(|event| poller.forget(event.as_fd()));
         self.open_held_gates();
-        if self.runs.gate_due().is_some() {
-            // In another pid namespace they are not our children.
-            self.watch_orphans(&orphans);
-        }
         let ending: Vec<u32> = self
             .tasks
             .iter()
@@ -77,21 +73,25 @@ impl Keeper {
         };
         let its: Vec<i32> = orphans.iter().filter(is_its).map(|stat| stat.pid).collect();
         let has_strays = |keeper: &Keeper| task == 0 && keeper.has_live_strays();
-        let kept = self.tasks.get(task);
-        if kept.is_some_and(|kept| kept.killing_all) && (!its.is_empty() || has_strays(self)) {
+        let Some(kept) = self.tasks.get(task) else {
+            return;
+        };
+        let is_populated = kept.is_populated();
+        if kept.killing_all && (!its.is_empty() || is_populated || has_strays(self)) {
             // What was forked while it was being killed.
-            if let Some(kept) = kept {
-                kept.kill_grouped();
-            }
+            kept.kill_grouped();
             if has_strays(self) || its.iter().any(|pid| !grouped.contains(pid)) {
                 self.kill_tree(task);
             }
             self.watch_strays();
         }
         self.watch_orphans(orphans);
-        let is_populated = self.tasks.get(task).is_some_and(KeptTask::is_populated);
-        let is_gone =
-            its.is_empty() && !is_populated && self.runs.all_ended(task) && !has_strays(self);
+        let is_over = its.is_empty() && self.runs.all_ended(task) && !has_strays(self);
+        if is_over && is_populated {
+            // What was put into the group from outside is the child of another process.
+            self.watch_members(task);
+        }
+        let is_gone = is_over && !is_populated;
         let is_empty = !self.awaits_last_output(task, is_gone) && is_gone;
         if let Some(kept) = self.tasks.get_mut(task)
             && kept.awaiting_empty
@@ -101,6 +101,18 @@ impl Keeper {
             kept.killing_all = false;
             self.link.tell_empty(task);
         }
+    }
+
+    /// Waits for the ends of what is in the group of a task and not below the keeper.
+    fn watch_members(&mut self, task: u32) {
+        let Some(kept) = self.tasks.get(task) else {
+            return;
+        };
+        let members = kept.grouped().into_iter();
+        let members: Vec<Stat> = members.filter_map(process::stat).collect();
+        // They may all have ended before they could be watched.
+        self.children_changed |= members.is_empty() && !kept.is_populated();
+        self.watch_orphans(&members);
     }
 
     /// Reaps the runs of whose sessions nothing is left; the rest of each session is killed.

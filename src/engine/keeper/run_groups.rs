@@ -14,6 +14,9 @@ use crate::{
     resources::{Group, GroupError, TaskGroup, group_name},
 };
 
+/// What the names of the groups of health checks' scripts begin with.
+const SCRIPTS: &str = "health";
+
 /// The group of a run that is being launched, and its name below the task's.
 pub(super) struct RunGroup {
     pub name: Box<str>,
@@ -208,13 +211,36 @@ impl Keeper {
                 }
             }
         };
-        let group = above.below(&format!("health.{slot}"));
-        match group.make() {
-            Ok(()) => Some(group),
+        // What an earlier script of this slot has left may still be dying.
+        match above.make_for(SCRIPTS, u32::try_from(slot).unwrap_or(u32::MAX)) {
+            Ok((_, group)) => Some(group),
             Err(error) => {
                 tracing::warn!("a health check runs in no group: {error}");
                 None
             }
+        }
+    }
+
+    /// Ends what the scripts of a dead keeper have left in their groups. `is_run` says which groups
+    /// right below the task's are those of runs.
+    pub(super) fn end_left_scripts(&mut self, task: u32, is_run: impl Fn(&str) -> bool) {
+        let Some(group) = self.tasks.group(task).cloned() else {
+            return;
+        };
+        let is_script = |name: &String| name.starts_with(&format!("{SCRIPTS}."));
+        let mut found = Vec::new();
+        for name in group.tracking().subgroups() {
+            let below = group.below(&name);
+            if is_run(&name) {
+                let scripts = below.tracking().subgroups().into_iter().filter(is_script);
+                found.extend(scripts.map(|name| below.below(&name)));
+            } else if is_script(&name) {
+                found.push(below);
+            }
+        }
+        for group in found {
+            group.kill();
+            self.remove_group(None, group);
         }
     }
 

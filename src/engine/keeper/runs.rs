@@ -170,6 +170,19 @@ impl Runs {
         std::mem::take(&mut self.at_gate)
     }
 
+    /// True while gates are shut for that.
+    pub fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The runs whose gates are shut for that.
+    pub fn keys_at_gate(&self) -> Vec<Key> {
+        let waiting = self.at_gate.iter();
+        waiting
+            .filter_map(|waiting| Some(self.get(waiting.index)?.key))
+            .collect()
+    }
+
     /// The runs that have waited so long by `clock` that a person is to be told, once.
     pub fn too_long_at_gate(&mut self, clock: u64) -> Vec<usize> {
         let overdue = self.at_gate.iter_mut().filter_map(|waiting| {

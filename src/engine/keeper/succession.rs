@@ -159,7 +159,9 @@ impl Keeper {
             self.runs.set_next(task, process, next);
         }
         if !rebooted {
-            self.find_left_groups(task, &group_names(&replay.records), &open);
+            let names = group_names(&replay.records);
+            self.find_left_groups(task, &names, &open);
+            self.end_left_scripts(task, |name| names.contains_key(name));
         }
         for ((process, run), open) in open {
             let key = Key { task, process, run };

@@ -5,6 +5,7 @@ mod cleanup;
 mod clients;
 mod ends;
 mod errnos;
+mod escapes;
 mod faults;
 mod final_wait;
 mod health;

@@ -15,7 +15,7 @@ use crate::support::{Bench, Known, code, kill_at_once, living_in, process_of, si
 
 /// What of this machine's cgroups dewar is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
+pub(super) enum Shown {
     /// All that there is.
     All,
     /// Those of v1 alone.
@@ -26,7 +26,7 @@ enum Shown {
 
 impl Shown {
     /// `dewar ...` that sees no other cgroups.
-    fn dewar(self, bench: &Bench, arguments: &[&str]) -> Output {
+    pub(super) fn dewar(self, bench: &Bench, arguments: &[&str]) -> Output {
         let hide = match self {
             Shown::All => return bench.run(arguments),
             Shown::V1 => "umount /sys/fs/cgroup/unified 2>/dev/null; ",
@@ -45,7 +45,7 @@ impl Shown {
         command.output().expect("unshare")
     }
 
-    fn detach(self, bench: &Bench, task: &str) {
+    pub(super) fn detach(self, bench: &Bench, task: &str) {
         let file = bench.file("task.yaml", task).display().to_string();
         let output = self.dewar(bench, &["run", &file, "--id", "t", "--detach"]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -54,7 +54,7 @@ impl Shown {
 }
 
 /// How many lines the processes have written to `file`.
-fn lines(bench: &Bench, file: &str) -> Vec<String> {
+pub(super) fn lines(bench: &Bench, file: &str) -> Vec<String> {
     let text = fs::read_to_string(bench.sandbox("t").join(file)).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
@@ -145,7 +145,7 @@ processes:
 ";
 
 /// The newest pid in a file of at least `count`.
-fn newest(bench: &Bench, file: &str, count: usize) -> Known {
+pub(super) fn newest(bench: &Bench, file: &str, count: usize) -> Known {
     wait_for(file, || {
         let lines = lines(bench, file);
         (lines.len() >= count).then(|| Known::new(lines.last().expect("a line")))
@@ -257,10 +257,16 @@ fn enforced_groups_are_gone_with_their_task() {
 
 /// Forks, leaves, and hides in every way that a program has, for as long as it can.
 fn runaway(bench: &Bench) -> String {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/engine/runaway.c");
-    let program = bench.path().join("runaway");
+    compiled(bench, "runaway")
+}
+
+/// The path of the program `name`.
+pub(super) fn compiled(bench: &Bench, name: &str) -> String {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/engine");
+    let source = sources.join(format!("{name}.c"));
+    let program = bench.path().join(name);
     let output = Command::new("cc")
-        .args(["-O1", "-o"])
+        .args(["-O1", "-pthread", "-o"])
         .args([&program, &source])
         .output()
         .expect("cc");

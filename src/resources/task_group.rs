@@ -74,33 +74,13 @@ impl TaskGroup {
     }
 
     fn make_in(places: &[Hierarchy], name: &str) -> io::Result<TaskGroup> {
-        /// Tasks of the same name below one group, at most.
-        const NAMESAKES: u32 = 10_000;
-        for number in 1..NAMESAKES {
-            let name = match number {
-                1 => name.to_owned(),
-                more => format!("{name}.{more}"),
-            };
-            let dirs: Vec<GroupDir> = places.iter().map(|place| dir_in(place, &name)).collect();
-            // One that is left of a keeper that died has the name of the next task of that name.
-            for dir in &dirs {
-                remove_abandoned(&dir.path);
-            }
-            let group = Group::in_dirs(dirs);
-            match group.make_each(GroupDir::make_locked) {
-                Ok(locks) => {
-                    return Ok(TaskGroup {
-                        name,
-                        group,
-                        locks,
-                        is_complete: false,
-                    });
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
+        let (group, locks) = make_called(&places.iter().collect::<Vec<_>>(), name)?;
+        Ok(TaskGroup {
+            name: name_of(&group).unwrap_or_else(|| name.to_owned()),
+            group,
+            locks,
+            is_complete: false,
+        })
     }
 
     /// Extends the group to all hierarchies, with `limits` for all that is in it: a run needs
@@ -116,22 +96,23 @@ impl TaskGroup {
     ) -> Result<Vec<LimitError>, GroupError> {
         make_room(hierarchies)?;
         let before = self.group.clone();
-        let wanted: Vec<GroupDir> = hierarchies
-            .all
-            .iter()
-            .map(|place| dir_in(place, &self.name))
-            .collect();
-        let is_there = |dir: &&GroupDir| before.dirs().iter().any(|one| one.path == dir.path);
-        let (there, missing): (Vec<&GroupDir>, Vec<&GroupDir>) =
-            wanted.iter().partition(|dir| is_there(dir));
-        let others = before.dirs().iter().filter(|dir| {
-            let mut there = there.iter();
-            !there.any(|one| one.path == dir.path)
+        let is_missing = |place: &&Hierarchy| dir_of(&before, place).is_none();
+        let missing: Vec<&Hierarchy> = hierarchies.all.iter().filter(is_missing).collect();
+        // A name that is free in one hierarchy may be taken in another.
+        let (added, locks) = make_called(&missing, &self.name)?;
+        let known = hierarchies.all.iter().filter_map(|place| {
+            let dir = dir_of(&before, place).or_else(|| dir_of(&added, place))?;
+            Some(GroupDir {
+                controllers: place.controllers.clone(),
+                ..dir.clone()
+            })
         });
-        let others: Vec<GroupDir> = others.cloned().collect();
-        let added = Group::in_dirs(missing.into_iter().cloned().collect());
-        let locks = added.make_each(GroupDir::make_locked)?;
-        self.group = Group::in_dirs(wanted.into_iter().chain(others).collect());
+        let is_unknown = |dir: &&GroupDir| {
+            let mut places = hierarchies.all.iter();
+            !places.any(|place| dir.path.parent() == Some(&place.base))
+        };
+        let others = before.dirs().iter().filter(is_unknown).cloned();
+        self.group = Group::in_dirs(known.chain(others).collect());
         match self.limit(limits, best_effort) {
             Ok(problems) => {
                 self.locks.extend(locks);
@@ -208,6 +189,37 @@ impl TaskGroup {
     pub fn remove(&self) -> bool {
         self.group.remove()
     }
+}
+
+/// Makes and locks a group in these hierarchies, called `name`, or `name` with a number where that
+/// is taken.
+fn make_called(places: &[&Hierarchy], name: &str) -> io::Result<(Group, Vec<Flock<File>>)> {
+    /// Tasks of the same name below one group, at most.
+    const NAMESAKES: u32 = 10_000;
+    for number in 1..NAMESAKES {
+        let name = match number {
+            1 => name.to_owned(),
+            more => format!("{name}.{more}"),
+        };
+        let dirs: Vec<GroupDir> = places.iter().map(|place| dir_in(place, &name)).collect();
+        // One that is left of a keeper that died has the name of the next task of that name.
+        for dir in &dirs {
+            remove_abandoned(&dir.path);
+        }
+        let group = Group::in_dirs(dirs);
+        match group.make_each(GroupDir::make_locked) {
+            Ok(locks) => return Ok((group, locks)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// The directory that a group has in a hierarchy.
+fn dir_of<'g>(group: &'g Group, hierarchy: &Hierarchy) -> Option<&'g GroupDir> {
+    let mut dirs = group.dirs().iter();
+    dirs.find(|dir| dir.path.parent() == Some(&hierarchy.base))
 }
 
 /// The directory of the group `name` in a hierarchy.

@@ -313,3 +313,31 @@ fn a_task_goes_on_where_its_group_cannot_be_entered() {
     });
     assert_eq!(taking_up, 3);
 }
+
+#[test]
+fn a_limited_run_begins_although_its_tasks_name_is_taken_in_one_hierarchy() {
+    let own = fs::read_to_string("/proc/self/cgroup").expect("groups");
+    let Some((_, own)) = own.lines().find_map(|line| line.split_once(":pids:")) else {
+        return;
+    };
+    let id = format!("taken-{}", std::process::id());
+    let taken = PathBuf::from(format!("/sys/fs/cgroup/pids{own}")).join(format!("dewar.{id}"));
+    fs::create_dir(&taken).expect("mkdir");
+    let mut child = Command::new("sleep").arg("1000").spawn().expect("sleep");
+    fs::write(taken.join("cgroup.procs"), child.id().to_string()).expect("a move");
+    let bench = Bench::new();
+    let task = "processes: [{name: a, resources: {pids: 50}, cmdline: 'cat /proc/self/cgroup'}]";
+    let file = bench.file("task.yaml", task).display().to_string();
+    let output = bench.run(&["run", &file, "--id", &id]);
+    assert!(child.try_wait().expect("a child").is_none());
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    remove_groups(&taken);
+    assert_eq!(code(&output), 0);
+    let log = bench.sandbox(&id).join(".logs/a/0/stdout");
+    let groups = fs::read_to_string(log).expect("its groups");
+    assert!(
+        groups.contains(&format!("pids:{own}/dewar.{id}.2/a.0").replace("//", "/")),
+        "{groups}"
+    );
+}

@@ -148,8 +148,8 @@ for part in range(3):
 #[test]
 fn a_pipe_of_a_shown_process_is_read_on_after_the_death_of_root_and_keeper() {
     let bench = Bench::new();
-    let cmdline = "mkfifo go; echo one; read -r _ < go; echo two > /dev/stdout; read -r _ < go; \
-                   echo three";
+    let cmdline = "mkfifo go.1 go.2; echo one; read -r _ < go.1; echo two > /dev/stdout; \
+                   read -r _ < go.2; echo three";
     let logger = json!({"destination": "both"});
     let task = json!({"processes": [{"name": "a", "cmdline": cmdline, "logger": logger}]});
     bench.detach("t", &task.to_string());
@@ -158,13 +158,14 @@ fn a_pipe_of_a_shown_process_is_read_on_after_the_death_of_root_and_keeper() {
     });
     let task = bench.task("t").expect("the task");
     kill_at_once(&["root_pid", "keeper_pid"].map(|who| task[who].as_u64().expect("a pid")));
-    let go = bench.sandbox("t").join("go");
-    fs::write(&go, "\n").expect("write");
+    // One each: a writer that has not closed its end yet would be the next reader's, too.
+    let go = |name: &str| fs::write(bench.sandbox("t").join(name), "\n").expect("write");
+    go("go.1");
     let attached = bench.dewar(&["attach", "t"]).spawn().expect("dewar");
     wait_for("another line", || {
         (log(&bench, "a/0/stdout") == "one\ntwo\n").then_some(())
     });
-    fs::write(&go, "\n").expect("write");
+    go("go.2");
     assert_eq!(code(&crate::support::finish(attached)), 0);
     assert_eq!(log(&bench, "a/0/stdout"), "one\ntwo\nthree\n");
 }

@@ -51,6 +51,16 @@ fn signalled(kill: Option<Kill>) -> (Traced, usize, usize) {
 
 #[test]
 fn a_signal_is_sent_once_whichever_call_of_the_keeper_is_its_last() {
+    /// How many system calls there are before the signal differs from run to run.
+    const SWEEPS: usize = 5;
+    assert!(
+        (0..SWEEPS).any(|_| is_sent_by_a_successor()),
+        "no signal was left for a successor"
+    );
+}
+
+/// Kills the keeper before each of its calls around the signal; true when a successor has sent one.
+fn is_sent_by_a_successor() -> bool {
     let (undisturbed, asked, got) = signalled(None);
     assert_eq!((asked, got), (1, 1));
     let sends = undisturbed.signalled.expect("a signal");
@@ -69,5 +79,5 @@ fn a_signal_is_sent_once_whichever_call_of_the_keeper_is_its_last() {
         let was_sent = traced.signalled.is_some_and(|call| call < before);
         sent_by_successors += u32::from(traced.killed && got == 1 && !was_sent);
     }
-    assert!(sent_by_successors > 0, "no signal was left for a successor");
+    sent_by_successors > 0
 }

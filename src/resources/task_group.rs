@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -157,18 +158,19 @@ impl TaskGroup {
         let group = Group::known(hierarchies, known);
         let locked = group.dirs().iter().map(|dir| {
             let file = File::open(&dir.path).ok()?;
-            // A lock that cannot be had is that of a look for groups that are left: what is
-            // populated is not removed by it.
-            let lock = Flock::lock(file, FlockArg::LockSharedNonblock).ok();
-            dir.path.exists().then_some(lock)
+            // Whoever looks for groups that are left holds the lock for a moment: that is waited
+            // for. Without the lock the name could become another task's under our hands.
+            let lock = Flock::lock(file, FlockArg::LockShared).ok()?;
+            let now = fs::metadata(&dir.path).ok()?;
+            (lock.metadata().ok()?.ino() == now.ino()).then_some(lock)
         });
-        let locks: Option<Vec<Option<Flock<File>>>> = locked.collect();
+        let locks: Option<Vec<Flock<File>>> = locked.collect();
         match locks {
             Some(locks) if group.dirs().len() == known.len() && !known.is_empty() => {
                 Some(TaskGroup {
                     name: name_of(&group)?,
                     group,
-                    locks: locks.into_iter().flatten().collect(),
+                    locks,
                     // Completing what is complete changes nothing.
                     is_complete: false,
                 })

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, os::fd::OwnedFd};
 
 use super::tasks::Mark;
 use crate::{
-    resources::Group,
+    resources::{Group, Hierarchies},
     sys::{process::Stat, tree::Snapshot},
 };
 
@@ -19,8 +19,8 @@ pub(super) struct Strays {
     pub(super) is_cut: bool,
     /// HOME is the task's alone, so it marks a process as the task's wherever it went.
     pub(super) home_is_proof: bool,
-    /// The task's cgroup: what is in it is the task's.
-    pub(super) group: Group,
+    /// The directories of the task's cgroup, with their inode numbers: what is in it is the task's.
+    pub(super) groups: Vec<(String, u64)>,
     /// Those whose ends are watched, by the index that epoll carries.
     pub(super) watched: Vec<OwnedFd>,
 }
@@ -57,7 +57,8 @@ impl Strays {
                     || self.mark.writes_logs(stat.pid)
             })
             .for_each(&mut add);
-        let grouped = self.group.processes();
+        // Each time anew: a directory that was removed may be another task's by now.
+        let grouped = Group::known(&Hierarchies::default(), &self.groups).processes();
         let grouped = grouped.iter().filter_map(|pid| snapshot.get(*pid));
         grouped.copied().for_each(&mut add);
         found.into_values().collect()

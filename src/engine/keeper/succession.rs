@@ -34,7 +34,7 @@ use super::{
 use crate::{
     engine::ipc::{Gate, Holder, JOURNAL, Key, StartError, open_directory},
     journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay},
-    resources::{Group, Hierarchies, TaskGroup},
+    resources::{Group, TaskGroup},
     sys::{
         process,
         tree::{self, Snapshot},
@@ -103,9 +103,7 @@ impl Keeper {
             mark,
             is_cut: replay.compacted_through() > 0,
             home_is_proof: !replay.header.sandbox_given,
-            group: groups(&replay.records).map_or_else(Group::default, |known| {
-                Group::known(&Hierarchies::find(), &known)
-            }),
+            groups: groups(&replay.records).unwrap_or_default(),
             watched: Vec::new(),
         });
         let mut keeper = Keeper::new(shared)?;
@@ -320,7 +318,7 @@ fn kill_proved(shared: &Shared) {
         mark: Mark::of(&sandbox),
         is_cut: false,
         home_is_proof: true,
-        group: Group::default(),
+        groups: Vec::new(),
         watched: Vec::new(),
     };
     let killed = tree::kill_all(Snapshot::of_machine, |snapshot| {

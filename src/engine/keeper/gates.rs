@@ -32,7 +32,7 @@ impl Keeper {
                 tell_at,
             });
             // One that stays shut is looked after.
-            self.children_changed |= self.runs.has_held();
+            self.children_changed |= self.runs.has_shut_gates();
         }
     }
 

@@ -171,8 +171,8 @@ impl Runs {
     }
 
     /// True while gates are shut for that.
-    pub fn has_held(&self) -> bool {
-        !self.held.is_empty()
+    pub fn has_shut_gates(&self) -> bool {
+        !self.at_gate.is_empty()
     }
 
     /// The runs whose gates are shut for that.
@@ -330,6 +330,22 @@ impl Runs {
 mod tests {
     use super::*;
     use crate::{engine::keeper::launch_queue::Waiting, protocols::dewar::link as wire};
+
+    #[test]
+    fn a_shut_gate_is_one_thing_and_a_run_that_a_tracer_holds_another() {
+        let mut runs = Runs::default();
+        runs.hold(3);
+        assert!(!runs.has_shut_gates());
+        runs.wait_at_gate(AtGate {
+            start: 1,
+            index: 4,
+            tell_at: None,
+        });
+        assert!(runs.has_shut_gates());
+        runs.let_go(3);
+        assert_eq!(runs.take_at_gate().len(), 1);
+        assert!(!runs.has_shut_gates());
+    }
 
     #[test]
     fn a_task_is_not_empty_while_a_launch_of_it_waits() {

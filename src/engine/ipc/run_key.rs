@@ -21,4 +21,9 @@ impl Key {
             run: launch.run,
         }
     }
+
+    /// True when this is an earlier run of the process that `later` is of.
+    pub fn precedes(self, later: Key) -> bool {
+        (self.task, self.process) == (later.task, later.process) && self.run < later.run
+    }
 }

@@ -178,6 +178,5 @@ impl Cgroups {
 
 /// True when this was left by an earlier run of the process that `key` is of.
 fn precedes(left: &Left, key: Key) -> bool {
-    left.of
-        .is_some_and(|of| of.task == key.task && of.process == key.process && of.run < key.run)
+    left.of.is_some_and(|of| of.precedes(key))
 }

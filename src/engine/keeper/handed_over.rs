@@ -40,10 +40,8 @@ impl HandedOver {
 
     /// The living ones of runs of the same process before `key`.
     pub fn left_before(&self, key: Key) -> Vec<Stat> {
-        let precedes =
-            |of: &Key| of.task == key.task && of.process == key.process && of.run < key.run;
         let all = self.all.values();
-        all.filter(|(_, of)| of.as_ref().is_some_and(precedes))
+        all.filter(|(_, of)| of.is_some_and(|of| of.precedes(key)))
             .filter(|(stat, _)| is_alive(stat))
             .map(|(stat, _)| *stat)
             .collect()

@@ -203,10 +203,7 @@ impl Runs {
         if key.run == 0 {
             return Vec::new();
         }
-        let earlier = self.iter().filter(|(_, run)| {
-            let of = run.key;
-            of.task == key.task && of.process == key.process && of.run < key.run
-        });
+        let earlier = self.iter().filter(|(_, run)| run.key.precedes(key));
         earlier.map(|(index, _)| index).collect()
     }
 

@@ -19,12 +19,13 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::{
     batch_check,
     poller::{Poller, Token},
-    runner_process::{OWN_IMAGE, RunnerProcess},
+    runner_process::RunnerProcess,
 };
 use crate::{
     engine::ipc::{LinkBuffer, LinkError, frame_message, messages},
     journal::Record,
     protocols::dewar::link as wire,
+    sys::executable::ITSELF,
 };
 
 /// How long a runner may take to leave once it has nothing more to do, microseconds.
@@ -142,7 +143,7 @@ impl RunnerLink {
         let quick = self.young_deaths.checked_sub(QUICK);
         let dies_young = quick.is_some_and(|more| more % RETRY != RETRY - 1);
         match self.is_unfit || dies_young || self.broken_links >= BROKEN {
-            true => OWN_IMAGE,
+            true => ITSELF,
             false => path,
         }
     }
@@ -548,7 +549,7 @@ mod tests {
         };
         assert_eq!(link.program("/bin/dewar"), "/bin/dewar");
         link.broken_links = 2;
-        assert_eq!(link.program("/bin/dewar"), OWN_IMAGE);
+        assert_eq!(link.program("/bin/dewar"), ITSELF);
     }
 
     #[test]
@@ -556,7 +557,7 @@ mod tests {
         let mut link = RunnerLink::default();
         let mut programs = Vec::new();
         for _ in 0..8 {
-            programs.push(link.program("file") == OWN_IMAGE);
+            programs.push(link.program("file") == ITSELF);
             link.start_failed();
         }
         let (file, own) = (false, true);
@@ -573,7 +574,7 @@ mod tests {
         };
         let error = link.believe(&knows(&[1]), &[1, 4]).unwrap_err();
         assert!(matches!(error, LinkError::Unfit), "{error}");
-        assert_eq!(link.program("/bin/dewar"), OWN_IMAGE);
+        assert_eq!(link.program("/bin/dewar"), ITSELF);
         link.kill_last();
     }
 
@@ -604,7 +605,7 @@ mod tests {
         let poller = Poller::new().unwrap();
         let (mut link, _theirs) = link(&poller);
         link.use_own_image();
-        assert_eq!(link.program("/bin/dewar"), OWN_IMAGE);
+        assert_eq!(link.program("/bin/dewar"), ITSELF);
         if let Some(runner) = &mut link.runner {
             runner.process.is_own_image = true;
             runner.kill();

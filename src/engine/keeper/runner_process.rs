@@ -18,10 +18,10 @@ use nix::{
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::engine::ipc::{RunnerKind, RunnerSetup};
-
-/// The image that this process was made of, also when its file has been replaced.
-pub(super) const OWN_IMAGE: &str = "/proc/self/exe";
+use crate::{
+    engine::ipc::{RunnerKind, RunnerSetup},
+    sys::executable::ITSELF,
+};
 
 /// The keeper's side of a runner.
 #[derive(Debug)]
@@ -94,11 +94,11 @@ pub(super) fn exec_runner(
             .stdin(Stdio::null())
             .spawn()
     };
-    let mut is_own_image = executable == OWN_IMAGE;
+    let mut is_own_image = executable == ITSELF;
     let child = spawn(executable).or_else(|error| {
         tracing::warn!("cannot execute {executable}: {error}; going on with the present image");
         is_own_image = true;
-        spawn(OWN_IMAGE)
+        spawn(ITSELF)
     });
     for fd in handed {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;

@@ -278,7 +278,9 @@ impl Group {
     /// Sends SIGKILL to all processes in it, where the kernel has a way also to those that are
     /// being forked. The group is of no use afterwards.
     pub fn kill(&self) {
-        kill(&self.dirs);
+        if self.is_populated() {
+            kill(&self.dirs);
+        }
     }
 
     /// True when a process is in it or below it, in any hierarchy; zombies are in no group.

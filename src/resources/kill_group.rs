@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::{
     cgroupfs::{processes, write},
     controllers::{Controller, Version},
-    group_dir::{GroupDir, subgroups},
+    group_dir::{GroupDir, collect, subgroups},
 };
 
 /// Sends SIGKILL to all processes in the group of these directories and below it. Where the kernel
@@ -68,7 +68,8 @@ fn kill_each(path: &Path, known: &mut HashSet<i32>) {
     /// Of a group that can still fork, so many generations are followed.
     const LOOKS: usize = 20;
     for _ in 0..LOOKS {
-        let found = all(path);
+        let mut found = Vec::new();
+        collect(path, &mut found);
         let fresh = found.iter().filter(|pid| !known.contains(*pid));
         let opened: Vec<_> = fresh
             .filter_map(|pid| {
@@ -80,7 +81,8 @@ fn kill_each(path: &Path, known: &mut HashSet<i32>) {
             return;
         }
         // A pid that is still named after its pidfd was opened is that process.
-        let named: HashSet<i32> = all(path).into_iter().collect();
+        let mut named = Vec::new();
+        collect(path, &mut named);
         for (pid, pidfd) in opened {
             known.insert(pid);
             if named.contains(&pid)
@@ -91,13 +93,4 @@ fn kill_each(path: &Path, known: &mut HashSet<i32>) {
             }
         }
     }
-}
-
-/// The processes in the group at `path` and below it.
-fn all(path: &Path) -> Vec<i32> {
-    let mut found = processes(path);
-    for group in subgroups(path) {
-        found.extend(all(&group));
-    }
-    found
 }

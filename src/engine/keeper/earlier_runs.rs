@@ -25,26 +25,21 @@ impl Keeper {
         if key.run == 0 {
             return;
         }
-        for group in self.earlier_groups(key) {
-            if group.is_populated() {
-                group.kill();
-            }
-        }
+        self.earlier_groups(key).iter().for_each(Group::kill);
         self.cgroups.kill_left(key);
         let left = self.handed_over.left_before(key);
         if !left.is_empty()
             && let Err(error) = tree::kill_all(
                 || self.look(),
                 |snapshot| {
-                    let its = left.iter().filter_map(|stat| snapshot.get(stat.pid));
-                    let mut found: Vec<Stat> = its
-                        .filter(|now| left.iter().any(|stat| stat.is_same(now)))
-                        .copied()
-                        .collect();
-                    for stat in found.clone() {
-                        found.extend(snapshot.below(stat.pid, None));
-                    }
-                    found
+                    let is_there =
+                        |stat: &&Stat| snapshot.get(stat.pid).is_some_and(|now| now.is_same(stat));
+                    let its = left.iter().filter(is_there);
+                    its.flat_map(|stat| {
+                        let below = snapshot.below(stat.pid, None);
+                        std::iter::once(*stat).chain(below)
+                    })
+                    .collect()
                 },
             )
         {

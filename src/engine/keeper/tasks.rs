@@ -85,9 +85,7 @@ impl KeptTask {
 
     /// SIGKILL to all of them at once, where the kernel can.
     pub fn kill_grouped(&self) {
-        if let Some(group) = &self.group
-            && group.group().is_populated()
-        {
+        if let Some(group) = &self.group {
             group.group().kill();
         }
     }

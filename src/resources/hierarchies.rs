@@ -122,13 +122,10 @@ impl Hierarchies {
                 }
             }
         };
-        let mut base = match base_in(Path::new(mount), Path::new("/"), own) {
+        let base = match base_of_v2(mount, own) {
             Ok(base) => base,
             Err(why) => return missing(self, &why),
         };
-        if base.file_name().is_some_and(|name| name == OWN_LEAF) {
-            base.pop();
-        }
         let mut controllers = listed(&base.join("cgroup.controllers"));
         controllers.retain(|one| !is_useless(*one, Version::V2));
         if !controllers.is_empty()
@@ -189,6 +186,16 @@ pub(super) fn mount_of_v2() -> Option<&'static str> {
         true => Some(UNIFIED),
         false => is_v2(HYBRID).then_some(HYBRID),
     }
+}
+
+/// The directory of the group of v2 below which groups are made: ours, or the one that dewar's own
+/// processes have made room in.
+pub(super) fn base_of_v2(mount: &str, own: Option<&String>) -> Result<PathBuf, String> {
+    let mut base = base_in(Path::new(mount), Path::new("/"), own)?;
+    if base.file_name().is_some_and(|name| name == OWN_LEAF) {
+        base.pop();
+    }
+    Ok(base)
 }
 
 /// Where a controller of v1 is mounted, and from which group on. See proc_pid_mountinfo(5).

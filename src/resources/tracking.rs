@@ -4,17 +4,13 @@
 //! hierarchy needs no controllers: v2 is taken where it is mounted, also beside v1; else `pids` of
 //! v1, which can stop forks. Nothing is changed here, and no group of ours is moved for it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
 use super::{
-    cgroupfs::OWN_LEAF,
     controllers::{Controller, Version},
-    hierarchies::{Hierarchy, base_in, groups_of, mount_of_v1, mount_of_v2},
+    hierarchies::{Hierarchy, base_in, base_of_v2, groups_of, mount_of_v1, mount_of_v2},
 };
 
 /// Finds the hierarchy in which runs get their groups.
@@ -24,7 +20,7 @@ use super::{
 pub fn tracking() -> Result<Hierarchy, String> {
     let own = groups_of("self");
     let no_v2 = match mount_of_v2() {
-        Some(mount) => match v2(Path::new(mount), own.get("")) {
+        Some(mount) => match v2(mount, own.get("")) {
             Ok(base) => return Ok(of(Version::V2, Vec::new(), base)),
             Err(why) => Some(why),
         },
@@ -47,11 +43,8 @@ fn of(version: Version, controllers: Vec<Controller>, base: PathBuf) -> Hierarch
 }
 
 /// The group of v2 below which groups can be made and processes be born.
-fn v2(mount: &Path, own: Option<&String>) -> Result<PathBuf, String> {
-    let mut base = base_in(mount, Path::new("/"), own)?;
-    if base.file_name().is_some_and(|name| name == OWN_LEAF) {
-        base.pop();
-    }
+fn v2(mount: &str, own: Option<&String>) -> Result<PathBuf, String> {
+    let base = base_of_v2(mount, own)?;
     // Whoever puts a process into a group must be allowed to write to the group above it.
     let door = base.join("cgroup.procs");
     match access(&door, AccessFlags::W_OK) {

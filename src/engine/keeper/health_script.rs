@@ -28,25 +28,6 @@ pub(super) struct HealthScript {
     pub is_overdue: bool,
 }
 
-/// By what the processes of a script are known.
-#[derive(Clone, Debug)]
-pub(super) struct ScriptIdentity {
-    pub pid: i32,
-    pub start_ticks: u64,
-    pub group: Option<Group>,
-}
-
-impl HealthScript {
-    /// By what its processes are known.
-    pub fn identity(&self) -> ScriptIdentity {
-        ScriptIdentity {
-            pid: self.pid,
-            start_ticks: self.start_ticks,
-            group: self.group.clone(),
-        }
-    }
-}
-
 /// All scripts that run, by the index that epoll carries.
 #[derive(Debug, Default)]
 pub(super) struct HealthScripts {

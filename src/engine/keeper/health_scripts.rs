@@ -21,7 +21,7 @@ use nix::{
 
 use super::{
     error::LaunchError,
-    health_script::{HealthScript, ScriptIdentity},
+    health_script::HealthScript,
     keeper::Keeper,
     launch_queue::Waiting,
     poller::Token,
@@ -140,7 +140,7 @@ impl Keeper {
             let Some(script) = self.health_scripts.get(index) else {
                 continue;
             };
-            self.end_script(&script.identity());
+            self.end_script(script);
             // One that is dead, and held by a tracer, will not be told of.
             if zombie::is_dead(script.pidfd.as_fd()) {
                 self.health_script_died(index);
@@ -149,13 +149,9 @@ impl Keeper {
     }
 
     /// SIGKILL to all of a script: its group, or its tree and its session.
-    fn end_script(&self, script: &ScriptIdentity) {
+    fn end_script(&self, script: &HealthScript) {
         match &script.group {
-            Some(group) => {
-                if group.is_populated() {
-                    group.kill();
-                }
-            }
+            Some(group) => group.kill(),
             None => kill_session(|| self.look(), script.pid, script.start_ticks),
         }
     }
@@ -165,7 +161,7 @@ impl Keeper {
         let Some(script) = self.health_scripts.get(index) else {
             return;
         };
-        self.end_script(&script.identity());
+        self.end_script(script);
         let id = || Id::Pid(Pid::from_raw(script.pid));
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
         let end = again(|| waitid(id(), flags));

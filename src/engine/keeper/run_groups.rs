@@ -187,7 +187,7 @@ impl Keeper {
     /// Makes the group of a health check's script: below that of its run, whose limits hold for it,
     /// or below its task's. `None` where there can be none.
     pub(super) fn script_group(
-        &mut self,
+        &self,
         about: &wire::Probed,
         command: &wire::Launch,
         slot: usize,
@@ -199,17 +199,18 @@ impl Keeper {
         };
         let run = about.process.and_then(|_| self.runs.find(key));
         let run = run.and_then(|index| self.runs.get(index));
-        let above = match run.and_then(|run| Some((run.limited, self.tasks.group_of(run)?))) {
-            Some((true, group)) => group,
-            Some((false, group)) => group.tracking(),
+        let of_run = run.and_then(|run| Some((run.limited, self.tasks.group_of(run)?)));
+        let (is_limited, whole) = match of_run {
+            Some(of_run) => of_run,
             // Limits of the task as a whole are meant for its health checks too.
             None => {
                 let group = self.tasks.get(about.task)?.group.as_ref()?;
-                match group.is_complete() {
-                    true => group.group().clone(),
-                    false => group.tracking(),
-                }
+                (group.is_complete(), group.group().clone())
             }
+        };
+        let above = match is_limited {
+            true => whole,
+            false => whole.tracking(),
         };
         // What an earlier script of this slot has left may still be dying.
         match above.make_for(SCRIPTS, u32::try_from(slot).unwrap_or(u32::MAX)) {

@@ -77,10 +77,12 @@ impl Keeper {
             return;
         };
         let is_populated = kept.is_populated();
-        if kept.killing_all && (!its.is_empty() || is_populated || has_strays(self)) {
+        // A look for strays is one at the whole machine.
+        let hunts_strays = kept.killing_all && has_strays(self);
+        if kept.killing_all && (!its.is_empty() || is_populated || hunts_strays) {
             // What was forked while it was being killed.
             kept.kill_grouped();
-            if has_strays(self) || its.iter().any(|pid| !grouped.contains(pid)) {
+            if hunts_strays || its.iter().any(|pid| !grouped.contains(pid)) {
                 self.kill_tree(task);
             }
             self.watch_strays();
@@ -127,7 +129,7 @@ impl Keeper {
             if !group.as_ref().is_some_and(Group::remove) && !stopping {
                 let its = self.rest_of_session(session, group.as_ref(), orphans);
                 if !its.is_empty() {
-                    self.end_session(session, group.as_ref());
+                    end_session(session, group.as_ref());
                     self.watch_orphans(&its);
                     self.runs.linger(index);
                     continue;
@@ -147,27 +149,6 @@ impl Keeper {
         its
     }
 
-    /// SIGKILL to all of the session of a run whose first process is dead.
-    fn end_session(&self, session: i32, group: Option<&Group>) {
-        let me = std::process::id() as i32;
-        let killed = tree::kill_all(
-            || match group {
-                Some(group) => Ok(Snapshot::of_processes(&group.processes())),
-                None => self.look(),
-            },
-            |snapshot: &Snapshot| match group {
-                Some(_) => snapshot.in_session(session).collect(),
-                None => {
-                    let below = snapshot.below(me, None).into_iter();
-                    below.filter(|stat| stat.session == session).collect()
-                }
-            },
-        );
-        if let Err(error) = killed {
-            give_up(&error);
-        }
-    }
-
     fn reap(&mut self, index: usize) {
         let Some(run) = self.runs.remove(index) else {
             return;
@@ -185,5 +166,20 @@ impl Keeper {
         if let Some(group) = self.tasks.group_of(&run) {
             self.remove_group(Some(run.key), group);
         }
+    }
+}
+
+/// SIGKILL to all of the session of a run whose first process is dead.
+fn end_session(session: i32, group: Option<&Group>) {
+    let me = std::process::id() as i32;
+    let killed = tree::kill_all(
+        || match group {
+            Some(group) => Ok(Snapshot::of_processes(&group.processes())),
+            None => Snapshot::of_descendants(me),
+        },
+        |snapshot: &Snapshot| snapshot.in_session(session).collect(),
+    );
+    if let Err(error) = killed {
+        give_up(&error);
     }
 }

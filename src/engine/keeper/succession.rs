@@ -34,7 +34,7 @@ use super::{
 use crate::{
     engine::ipc::{Gate, Holder, JOURNAL, Key, StartError, open_directory},
     journal::{self, Cover, FileStorage, Journal, Kind, Record, Replay},
-    resources::{Group, TaskGroup},
+    resources::Group,
     sys::{
         process,
         tree::{self, Snapshot},
@@ -180,18 +180,14 @@ impl Keeper {
         names: &BTreeMap<&str, OfTask>,
         open: &BTreeMap<OfTask, Open>,
     ) {
-        let group = self.tasks.get(task).and_then(|kept| kept.group.as_ref());
-        let Some(group) = group.map(TaskGroup::tracking) else {
+        let Some(group) = self.tasks.group(task).cloned() else {
             return;
         };
-        for name in group.subgroups() {
+        for name in group.tracking().subgroups() {
             let of = names.get(name.as_str());
             if let Some((process, run)) = of.filter(|of| !open.contains_key(of)).copied() {
-                let whole = self.tasks.group(task).map(|whole| whole.below(&name));
                 let key = Key { task, process, run };
-                if let Some(whole) = whole {
-                    self.remove_group(Some(key), whole);
-                }
+                self.remove_group(Some(key), group.below(&name));
             }
         }
     }

@@ -33,7 +33,7 @@ use crate::{
         Holder, JOURNAL, RunnerKind, SOCKET, SharedState, StartError, StartRequest, live_file,
         refuse_older_roots,
     },
-    journal::{self, Cover, Header, JournalError},
+    journal::{self, Cover, Header, JournalError, Replay},
     sys::{
         clock::now,
         memory::trim_code,
@@ -173,35 +173,29 @@ pub(super) fn held(lock: Flock<OwnedFd>) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
-/// There is a task's record in the journal already.
-fn has_begun(directory: &OwnedFd, path: &str) -> bool {
+/// What is in the journal; `None` when there is no such file.
+fn read_journal(directory: &OwnedFd, path: &str) -> Option<Result<Option<Replay>, JournalError>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let Ok(file) = nix::fcntl::openat(directory, JOURNAL, flags, Mode::empty()) else {
-        return false;
-    };
+    let file = nix::fcntl::openat(directory, JOURNAL, flags, Mode::empty()).ok()?;
     let path = format!("{path}/{JOURNAL}");
     let own = nix::unistd::geteuid().as_raw();
+    Some(journal::read_file(&File::from(file), path.as_ref(), own))
+}
+
+/// There is a task's record in the journal already.
+fn has_begun(directory: &OwnedFd, path: &str) -> bool {
     // A journal that cannot be read is the record of a task, too.
-    !matches!(
-        journal::read_file(&File::from(file), path.as_ref(), own),
-        Ok(None)
-    )
+    !matches!(read_journal(directory, path), None | Some(Ok(None)))
 }
 
 /// A task that a later version began is not taken up when this one would drop a part of what it is
 /// held to. Nothing of it is touched. Any other fault of its journal is its keeper's to find.
 fn check_version(directory: &OwnedFd, path: &str) -> Result<(), StartError> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let Ok(file) = nix::fcntl::openat(directory, JOURNAL, flags, Mode::empty()) else {
-        return Ok(());
-    };
-    let path = format!("{path}/{JOURNAL}");
-    let own = nix::unistd::geteuid().as_raw();
-    match journal::read_file(&File::from(file), path.as_ref(), own) {
-        Ok(Some(replay)) => journal::check_understood(&replay.header, &replay.records)
+    match read_journal(directory, path) {
+        Some(Ok(Some(replay))) => journal::check_understood(&replay.header, &replay.records)
             .map_err(|beyond| StartError::failed(beyond.to_string())),
-        Err(later @ JournalError::Later { .. }) => Err(StartError::failed(later.to_string())),
-        Ok(None) | Err(_) => Ok(()),
+        Some(Err(later @ JournalError::Later { .. })) => Err(StartError::failed(later.to_string())),
+        None | Some(Ok(None) | Err(_)) => Ok(()),
     }
 }
 

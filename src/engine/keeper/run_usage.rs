@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use super::{keeper::Keeper, poller::Token, runs::Phase, spawn::bytes};
 use crate::{
     engine::ipc::Key,
-    journal::{How, Kind, Notice, Usage},
+    journal::{How, Notice, Usage},
     sys::{clock::now, process, zombie},
 };
 
@@ -126,13 +126,12 @@ impl Keeper {
         let text = format!(
             "out of memory: the kernel killed {count} of its processes; limit {limit}, peak {peak}"
         );
-        tracing::info!("{text}");
         let notice = Notice {
             text,
             process: Some(key.process),
             run: Some(key.run),
             oom_kills: count,
         };
-        self.record(key.task, Kind::Notice(notice));
+        self.record_notice(key.task, notice);
     }
 }

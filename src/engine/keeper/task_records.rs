@@ -54,13 +54,20 @@ impl Keeper {
 
     /// Records what a user should know of a task.
     pub(super) fn notice_of(&mut self, task: u32, text: String, key: Option<Key>) {
-        tracing::info!("{text}");
-        let notice = Notice {
-            text,
-            process: key.map(|key| key.process),
-            run: key.map(|key| key.run),
-            oom_kills: 0,
-        };
+        self.record_notice(
+            task,
+            Notice {
+                text,
+                process: key.map(|key| key.process),
+                run: key.map(|key| key.run),
+                ..Notice::default()
+            },
+        );
+    }
+
+    /// Records a notice, and tells it in the keeper's own log.
+    pub(super) fn record_notice(&mut self, task: u32, notice: Notice) {
+        tracing::info!("{}", notice.text);
         self.record(task, Kind::Notice(notice));
     }
 

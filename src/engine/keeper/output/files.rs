@@ -38,13 +38,13 @@ pub(crate) fn directory(
 ) -> io::Result<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut directory = open(sandbox, flags, Mode::empty())
-        .map_err(|errno| describe(errno.into(), &sandbox.display().to_string()))?;
+        .map_err(|errno| placed(sandbox.display(), errno.into()))?;
     let run = run.to_string();
     let mut path = sandbox.to_path_buf();
     for step in [LOGS, process, &run] {
         path.push(step);
-        directory = enter(directory.as_fd(), step, owner)
-            .map_err(|error| describe(error, &path.display().to_string()))?;
+        directory =
+            enter(directory.as_fd(), step, owner).map_err(|error| placed(path.display(), error))?;
     }
     Ok(directory)
 }
@@ -85,12 +85,12 @@ pub(crate) fn open_log(
         | OFlag::O_NONBLOCK
         | OFlag::O_CLOEXEC;
     let fd = openat(directory, name, flags, Mode::from_bits_truncate(0o644))
-        .map_err(|errno| describe(errno.into(), name))?;
+        .map_err(|errno| placed(name, errno.into()))?;
     let file = File::from(fd);
     let meta = file.metadata()?;
     if !meta.is_file() || meta.nlink() != 1 {
         let what = io::Error::new(io::ErrorKind::InvalidInput, "not a plain file of its own");
-        return Err(describe(what, name));
+        return Err(placed(name, what));
     }
     fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
     let own = Uid::effective().as_raw();
@@ -103,15 +103,11 @@ pub(crate) fn open_log(
                 io::ErrorKind::PermissionDenied,
                 "it belongs to another user",
             );
-            return Err(describe(what, name));
+            return Err(placed(name, what));
         }
         fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
     Ok(file)
-}
-
-fn describe(error: io::Error, path: &str) -> io::Error {
-    placed(path, error)
 }
 
 #[cfg(test)]

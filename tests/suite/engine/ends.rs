@@ -49,6 +49,16 @@ fn runs(bench: &Bench) -> Vec<Value> {
     runs.as_array().expect("runs").clone()
 }
 
+/// The task had one run, which ended with its own exit code.
+fn failed_once(bench: &Bench) {
+    let runs = runs(bench);
+    assert_eq!(runs.len(), 1, "{runs:#?}");
+    assert_eq!(
+        (&runs[0]["state"], &runs[0]["exit_code"]),
+        (&"FAILED".into(), &3.into())
+    );
+}
+
 fn ours(bench: &Bench) -> [u64; 3] {
     let task = bench.task("t").expect("the task");
     ["root_pid", "keeper_pid", "runner_pid"].map(|who| task[who].as_u64().expect("a pid"))
@@ -96,12 +106,7 @@ fn a_process_that_a_debugger_holds_keeps_its_run() {
     );
     debugger.let_go();
     assert_eq!(code(&bench.run(&["wait", "t"])), 1);
-    let runs = runs(&bench);
-    assert_eq!(runs.len(), 1, "{runs:#?}");
-    assert_eq!(
-        (&runs[0]["state"], &runs[0]["exit_code"]),
-        (&"FAILED".into(), &3.into())
-    );
+    failed_once(&bench);
 }
 
 #[test]
@@ -358,12 +363,7 @@ fn a_parent_that_does_not_reap_hides_no_end() {
             Some('Z'),
             "it was reaped: nothing was tested"
         );
-        let runs = runs(&bench);
-        assert_eq!(runs.len(), 1, "{runs:#?}");
-        assert_eq!(
-            (&runs[0]["state"], &runs[0]["exit_code"]),
-            (&"FAILED".into(), &3.into())
-        );
+        failed_once(&bench);
     }
 }
 

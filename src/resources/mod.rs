@@ -30,7 +30,7 @@ pub use hierarchies::{Hierarchies, Hierarchy};
 pub use limits::Limits;
 pub use proc_usage::usage_of_processes;
 pub use rlimits::{check_rlimits, rlimit_numbers};
-pub use survey::{Mechanism, NO_GPU, Survey, Whose, has_limits, needs_group};
+pub use survey::{Mechanism, NO_GPU, Survey, Whose, has_limits};
 pub use systemd::{DelegateError, delegate};
 pub use task_group::{GroupError, TaskGroup};
 pub use tracking::tracking;

@@ -6,7 +6,7 @@ use super::{
     limits::{LimitError, Limits},
     rlimits::{RlimitError, check_rlimits},
 };
-use crate::task::{Process, Resources, Task};
+use crate::task::{Resources, Task};
 
 /// What a limit is enforced by, or why it cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,10 +160,4 @@ pub(super) fn unenforced(
 pub fn has_limits(task: &Task) -> bool {
     let mut processes = task.processes.iter();
     task.enforce || processes.any(|process| process.resources.is_some())
-}
-
-/// True when the process needs a group of its own.
-pub fn needs_group(process: &Process) -> bool {
-    let resources = process.resources.as_ref();
-    resources.is_some_and(|resources| !Limits::of(resources).is_empty())
 }

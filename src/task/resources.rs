@@ -49,6 +49,19 @@ pub struct Resources {
     pub best_effort: bool,
 }
 
+impl Resources {
+    /// True when something of them limits, or shares, by a group of processes.
+    pub fn need_a_group(&self) -> bool {
+        self.cpu > 0.0
+            || self.ram.0 > 0
+            || self.cpu_weight.is_some()
+            || self.ram_high.is_some()
+            || self.swap.is_some()
+            || self.pids.is_some()
+            || self.io_weight.is_some()
+    }
+}
+
 /// Limits by name, see setrlimit(2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

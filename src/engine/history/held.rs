@@ -38,7 +38,7 @@ pub fn needed(task: &Task) -> Vec<Feature> {
         resources.into_iter().any(says)
     };
     let all = [
-        (Feature::Resources, of_processes(limits_a_group)),
+        (Feature::Resources, of_processes(Resources::need_a_group)),
         (Feature::ProcessLimits, of_processes(limits_itself)),
         (Feature::TaskLimits, task.enforce),
         (Feature::Private, task.isolation.level == Level::Private),
@@ -62,7 +62,12 @@ pub fn held(task: &Task, records: &[Record]) -> Held {
     }
     let grouped = |process: u32| {
         let process: Option<&Process> = task.processes.get(process as usize);
-        process.is_some_and(|process| process.resources.as_ref().is_some_and(limits_a_group))
+        process.is_some_and(|process| {
+            process
+                .resources
+                .as_ref()
+                .is_some_and(Resources::need_a_group)
+        })
     };
     for record in records {
         let (process, pid, group) = match &record.kind {
@@ -78,27 +83,6 @@ pub fn held(task: &Task, records: &[Record]) -> Held {
         }
     }
     Held::AsFarAsPossible
-}
-
-/// True when a cgroup is needed for them.
-fn limits_a_group(resources: &Resources) -> bool {
-    let Resources {
-        cpu,
-        ram,
-        cpu_weight,
-        ram_high,
-        swap,
-        pids,
-        io_weight,
-        ..
-    } = resources;
-    *cpu > 0.0
-        || ram.0 > 0
-        || cpu_weight.is_some()
-        || ram_high.is_some()
-        || swap.is_some()
-        || pids.is_some()
-        || io_weight.is_some()
 }
 
 /// True when a process carries some of them itself.

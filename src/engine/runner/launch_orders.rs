@@ -21,7 +21,7 @@ use crate::{
         link as wire,
         link::{Identity, Launch, Rlimit, StopSignal},
     },
-    resources::{Limits, NO_GPU, check_rlimits, needs_group, rlimit_numbers},
+    resources::{Limits, NO_GPU, check_rlimits, rlimit_numbers},
     sandbox::{self, Account, EnvFileError, Reader},
     task::{Level, Process, Resources, Rlimits, Task, VolumeKind},
 };
@@ -272,7 +272,7 @@ fn bounds(task: &Task, spec: &Process) -> Launch {
         ..Launch::default()
     };
     if let Some(resources) = &spec.resources {
-        launch.limits = needs_group(spec).then(|| limits(resources));
+        launch.limits = resources.need_a_group().then(|| limits(resources));
         own_limits(resources, &mut launch);
     }
     launch

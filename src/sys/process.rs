@@ -28,8 +28,13 @@ impl Stat {
     }
 
     pub fn is_dead(&self) -> bool {
-        matches!(self.state, b'Z' | b'X' | b'x')
+        is_of_the_dead(self.state)
     }
+}
+
+/// True for the states of a process or thread that runs no more.
+fn is_of_the_dead(state: u8) -> bool {
+    matches!(state, b'Z' | b'X' | b'x')
 }
 
 /// Descriptors that only [`looking`] uses: a keeper that has no other left must still see its
@@ -59,15 +64,10 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
 /// True when a process is on its way to its end: it has a SIGKILL that it has not taken, or is
 /// exiting. False of one whose first thread alone has ended.
 pub(crate) fn is_dying(pid: i32) -> bool {
-    /// The kernel's flag of a thread that is exiting, in field 9 of /proc/PID/stat.
-    const PF_EXITING: u32 = 4;
     let line = looking(|| ProcessStat::read(pid)).ok().flatten();
     let Some(line) = line else { return true };
     let is_zombie = line.field(3) == Some('Z');
-    let is_exiting = line
-        .field::<u32>(9)
-        .is_some_and(|flags| flags & PF_EXITING != 0);
-    (is_exiting && !is_zombie) || has_sigkill(pid)
+    (line.is_exiting() == Some(true) && !is_zombie) || has_sigkill(pid)
 }
 
 /// A SIGKILL waits for the process or its first thread.
@@ -105,7 +105,7 @@ fn living_thread(pid: i32) -> Option<u8> {
         let line = looking(|| fs::read(thread.path().join("stat"))).ok()?;
         u8::try_from(ProcessStat::parse(&line)?.field::<char>(3)?).ok()
     });
-    let mut living = states.filter(|state| !matches!(state, b'Z' | b'X' | b'x'));
+    let mut living = states.filter(|state| !is_of_the_dead(*state));
     living.next()
 }
 

@@ -53,6 +53,13 @@ impl ProcessStat {
         fields.nth(number.checked_sub(FIRST)?)?.parse().ok()
     }
 
+    /// True when the process, or its first thread, is exiting; `None` when the kernel does not say.
+    pub fn is_exiting(&self) -> Option<bool> {
+        /// The kernel's flag of a thread that is exiting.
+        const PF_EXITING: u32 = 4;
+        Some(self.field::<u32>(9)? & PF_EXITING != 0)
+    }
+
     /// The sum of these fields; one that is not there counts nothing.
     pub fn sum(&self, numbers: Range<usize>) -> u64 {
         let fields = self.rest.split_ascii_whitespace();

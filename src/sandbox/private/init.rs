@@ -190,11 +190,8 @@ impl InitProcess {
     /// True when the init is dead or dying: it waits for what is in its pid namespace to be reaped,
     /// and nobody can enter any more.
     pub fn is_over(&self) -> bool {
-        /// The kernel's flag of a process that is exiting, in field 9 of /proc/PID/stat.
-        const PF_EXITING: u32 = 4;
         let stat = ProcessStat::read(self.pid).ok().flatten();
-        let flags = stat.and_then(|stat| stat.field::<u32>(9));
-        flags.is_none_or(|flags| flags & PF_EXITING != 0)
+        stat.and_then(|stat| stat.is_exiting()) != Some(false)
     }
 
     /// Ends it and waits for that; for one of our own in whose namespaces nothing lives.

@@ -126,6 +126,11 @@ impl Replay {
         self.numbering.number(self.records.len())
     }
 
+    /// True when a later version has written records that this one may pass over.
+    pub fn has_unknown(&self) -> bool {
+        self.records.iter().any(|record| record.kind.is_none())
+    }
+
     /// How many of them the present snapshot stands for.
     pub fn compacted_through(&self) -> u64 {
         self.numbering.through

@@ -31,6 +31,11 @@ impl Growth {
         self.records >= self.limit
     }
 
+    /// No compaction can be made: it is not due again.
+    pub fn give_up(&mut self) {
+        self.limit = usize::MAX;
+    }
+
     /// A compaction left this many records, or is about to.
     pub fn compacted(&mut self, records: usize) {
         self.records = records;

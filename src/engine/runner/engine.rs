@@ -350,8 +350,8 @@ impl Engine {
         }
         match journal::read(path.as_str().as_ref()) {
             // What a later version wrote and this one may pass over is not to be lost.
-            Ok(Some(replay)) if replay.records.iter().any(|one| one.kind.is_none()) => {
-                growth.compacted(usize::MAX / 4);
+            Ok(Some(replay)) if replay.has_unknown() => {
+                growth.give_up();
             }
             Ok(Some(replay)) => {
                 let snapshot = Snapshot {
@@ -365,7 +365,7 @@ impl Engine {
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!("no compaction: {error}");
-                growth.compacted(usize::MAX / 4);
+                growth.give_up();
             }
         }
     }

@@ -156,8 +156,8 @@ impl RunningTask {
         }
         match journal::read(self.journal.as_ref()) {
             // What a later version wrote and this one may pass over is not to be lost.
-            Ok(Some(replay)) if replay.records.iter().any(|one| one.kind.is_none()) => {
-                self.growth.compacted(usize::MAX / 4);
+            Ok(Some(replay)) if replay.has_unknown() => {
+                self.growth.give_up();
             }
             Ok(Some(replay)) => {
                 let snapshot = snapshot(&replay, &self.model.task);
@@ -168,7 +168,7 @@ impl RunningTask {
             Err(error) => {
                 // The next process that needs the journal finds the same and reports it.
                 tracing::warn!("no compaction: {error}");
-                self.growth.compacted(usize::MAX / 4);
+                self.growth.give_up();
             }
         }
     }
